@@ -1,0 +1,1 @@
+"""Reembed moves a live RAG index from one embedding model to another on Kubernetes."""

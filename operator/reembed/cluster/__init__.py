@@ -1,0 +1,1 @@
+"""The thin asynchronous client of the Kubernetes API that every room shares."""

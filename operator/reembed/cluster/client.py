@@ -1,0 +1,193 @@
+"""Six verbs over the Kubernetes API: get, list, watch, apply, patch, delete; objects are plain dicts.
+
+Used by the controller, the gateways and the store workers, so that none of them knows a URL, a content type or a
+status code. Plain dicts keep the memory of a process flat; `reembed.api` turns them into types. Every write names its
+field manager. Nothing here retries: a level-triggered loop that looks again is the retry.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
+
+from reembed.cluster.kinds import Kind
+
+Object = dict[str, Any]
+
+# A watch is renewed after this long: a connection that died without a word is noticed by then.
+_WATCH_SECONDS = 60
+_REQUEST_SECONDS = 30
+
+
+class ClusterError(Exception):
+    """The API server could not do what was asked; looking again later may help."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Conflict(ClusterError):
+    """Somebody else wrote first: read again and decide anew."""
+
+
+class Gone(ClusterError):
+    """A watch can't go on from where it stood: list again."""
+
+
+class Refused(ClusterError):
+    """The object or the account is not accepted; looking again will not help until one of them changes."""
+
+
+class Cluster:
+    """One connection pool to one API server."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, kubeconfig: str | None = None) -> AsyncIterator[Cluster]:
+        """Connect with `kubeconfig`, else with the pod's service account, else with the user's own configuration."""
+        settings = Configuration()
+        if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config(client_configuration=settings)
+        else:
+            await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
+        async with ApiClient(settings) as api:
+            yield cls(api)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """Return the object, or None if there is none."""
+        try:
+            return await self._call("GET", kind.path(namespace, name))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list(self, kind: Kind, namespace: str, *, selector: str = "") -> list[Object]:
+        """Return all objects of a kind whose labels match `selector`."""
+        found = await self._call("GET", kind.path(namespace), query={"labelSelector": selector} if selector else {})
+        return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
+
+    async def watch(self, kind: Kind, namespace: str, *, name: str | None = None) -> AsyncIterator[tuple[str, Object]]:
+        """Yield (ADDED | MODIFIED | DELETED, object): what is there first, then each change, until the server ends it.
+
+        Raises:
+            Gone: the server forgot where the watch stood; call again.
+
+        """
+        query: dict[str, str] = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        if name is not None:
+            query["fieldSelector"] = f"metadata.name={name}"
+        response = await self._request("GET", kind.path(namespace), query, None, None, _WATCH_SECONDS + 15)
+        async with response.response as stream:
+            if stream.status >= 400:
+                raise _error(stream.status, await stream.read())
+            async for line in stream.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _error(event["object"].get("code", 500), json.dumps(event["object"]).encode())
+                if event["type"] != "BOOKMARK":
+                    yield event["type"], event["object"]
+
+    async def apply(self, kind: Kind, obj: Object, *, manager: str, subresource: str | None = None) -> Object:
+        """Server-side apply `obj` as field manager `manager`; with a resourceVersion in it, only if it still holds.
+
+        Conflicts with other managers are forced: what Reembed applies is its own. `apiVersion` and `kind` are added.
+        """
+        meta = obj["metadata"]
+        path = kind.path(meta["namespace"], meta["name"]) + (f"/{subresource}" if subresource else "")
+        body = {"apiVersion": kind.api_version, "kind": kind.name, **obj}
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._call("PATCH", path, query=query, body=body, content="application/apply-patch+yaml")
+
+    async def patch(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any], *, manager: str) -> Object:
+        """JSON merge patch; with metadata.resourceVersion in `change`, only if it still holds."""
+        path = kind.path(namespace, name)
+        return await self._call(
+            "PATCH",
+            path,
+            query={"fieldManager": manager},
+            body=dict(change),
+            content="application/merge-patch+json",
+        )
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
+        """Delete the object (and in the background what it owns); nothing happens if it is gone or another one."""
+        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self._call("DELETE", kind.path(namespace, name), body=body)
+        except ClusterError as error:
+            if error.status not in {404, 409}:
+                raise
+
+    async def create(self, kind: Kind, namespace: str, obj: Object, *, manager: str) -> Object:
+        """Create an object with a name of its own; only events need it, all else is applied."""
+        body = {"apiVersion": kind.api_version, "kind": kind.name, **obj}
+        return await self._call("POST", kind.path(namespace), query={"fieldManager": manager}, body=body)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content: str = "application/json",
+    ) -> Object:
+        response = await self._request(method, path, query or {}, body, content, _REQUEST_SECONDS)
+        data = await response.read()
+        if response.status >= 400:
+            raise _error(response.status, data)
+        decoded: Object = json.loads(data)
+        return decoded
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None,
+        content: str | None,
+        seconds: float,
+    ) -> Any:
+        headers = {"Accept": "application/json"} | ({"Content-Type": content} if content else {})
+        _, url, headers, data, _ = await self._api.param_serialize(
+            method,
+            path,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json"} | ({"Content-Type": content} if content else {}),
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            return await self._api.rest_client.request(
+                method, url, headers=headers, body=data, _request_timeout=seconds
+            )
+        except ApiException as error:
+            raise ClusterError(error.status or 0, f"{method} {path}: {error.reason}") from error
+        except (OSError, TimeoutError) as error:
+            raise ClusterError(0, f"{method} {path}: the API server did not answer ({error})") from error
+
+
+def _error(status: int, data: bytes) -> ClusterError:
+    try:
+        message = json.loads(data).get("message", "")
+    except ValueError:
+        message = data[:200].decode(errors="replace")
+    kind = {409: Conflict, 410: Gone, 400: Refused, 403: Refused, 422: Refused}.get(status, ClusterError)
+    return kind(status, f"the API server answered {status}: {message}")

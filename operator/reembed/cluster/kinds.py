@@ -1,0 +1,38 @@
+"""The kinds that Reembed reads or writes, with what their URLs need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reembed.core import names
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One namespaced kind of the API."""
+
+    group: str  # "" for the core group
+    version: str
+    plural: str
+    name: str
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str, name: str | None = None) -> str:
+        """Return the URL path of the collection or of one object."""
+        root = f"/apis/{self.group}" if self.group else "/api"
+        path = f"{root}/{self.version}/namespaces/{namespace}/{self.plural}"
+        return path if name is None else f"{path}/{name}"
+
+
+POOL = Kind(names.GROUP, names.VERSION, "embedderpools", "EmbedderPool")
+INDEX = Kind(names.GROUP, names.VERSION, "embeddingindexes", "EmbeddingIndex")
+MIGRATION = Kind(names.GROUP, names.VERSION, "embeddingmigrations", "EmbeddingMigration")
+DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
+SERVICE = Kind("", "v1", "services", "Service")
+POD = Kind("", "v1", "pods", "Pod")
+EVENT = Kind("", "v1", "events", "Event")
+JOB = Kind("batch", "v1", "jobs", "Job")
+DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")

@@ -1,0 +1,1 @@
+"""The decisions of Reembed: pure functions over frozen values, with no I/O, clock, chance or logging."""

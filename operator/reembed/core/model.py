@@ -1,0 +1,375 @@
+"""What the core sees of the API's objects: frozen values in the units of the design, parsed once by `reembed.api`.
+
+Shares are 0 to 1, weights are whole percent of query traffic (0 to 100), times are aware datetimes, durations are
+timedeltas. None means "not there", never "zero". Nothing here reads a raw API dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+
+
+class Pooling(Enum):
+    """How token vectors become one vector."""
+
+    MEAN = "Mean"
+    CLS = "Cls"
+    LAST = "Last"
+
+
+class Truncate(Enum):
+    """What happens to a text longer than the model's limit."""
+
+    END = "End"  # its end is cut off, and counted
+    REFUSE = "Refuse"  # it is rejected
+
+
+class InputType(Enum):
+    """Which prefix a text gets."""
+
+    QUERY = "Query"
+    DOCUMENT = "Document"
+
+
+class Metric(Enum):
+    """How two vectors are compared."""
+
+    COSINE = "Cosine"
+    INNER_PRODUCT = "InnerProduct"
+    EUCLIDEAN = "Euclidean"
+
+
+class NoData(Enum):
+    """What a missing measurement means. It never means that all is well."""
+
+    HOLD = "Hold"  # progress stops, the time held stands still
+    ROLL_BACK = "RollBack"  # counts as exceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One embedding model and everything that changes its vectors."""
+
+    uri: str
+    sha256: str
+    pooling: Pooling
+    dimensions: int
+    max_tokens: int
+    truncate: Truncate = Truncate.END
+    query_prefix: str = ""
+    document_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One kind of pod that can run a pool's model."""
+
+    name: str
+    min_replicas: int = 1
+    requests: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """An EmbedderPool as its user wrote it."""
+
+    model: Model
+    variants: tuple[Variant, ...]
+    claim_name: str | None = None  # a PersistentVolumeClaim with the model file, for file:// URIs
+    default_input_type: InputType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """A reference to one key of a Secret; the operator never reads what it holds."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """An EmbeddingIndex as its user wrote it."""
+
+    owner_secret: SecretKey  # connection string of the role that owns schema `reembed`
+    gateway_secret: SecretKey  # connection string of the role that searches
+    gateway_role: str | None  # the database role of gateway_secret; None if it is the owner's
+    schema: str
+    table: str
+    id_column: str
+    text_column: str
+    metric: Metric = Metric.COSINE
+    gateway_replicas: int = 2
+    gateway_requests: Mapping[str, str] = field(default_factory=dict)
+    gateway_limits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One canary step: this share of query traffic, for at least this long."""
+
+    weight: int
+    hold: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A rollback trigger's limit. Exactly one of `share`, `factor`, `absolute` is set, as the trigger needs."""
+
+    hold: timedelta
+    share: float | None = None  # of memory or of requests
+    factor: float | None = None  # of the recorded baseline
+    absolute: timedelta | None = None
+    no_data: NoData = NoData.HOLD
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`spec.rollback.on`: defaults are the mission's."""
+
+    memory: Limit = Limit(hold=timedelta(minutes=5), share=0.90)
+    error_rate: Limit = Limit(hold=timedelta(minutes=3), share=0.05)
+    latency: Limit = Limit(hold=timedelta(minutes=2), factor=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSpec:
+    """Labelled queries in the index's own database: one row a (query, relevant document)."""
+
+    schema: str
+    table: str
+    query_column: str
+    id_column: str
+    k: int = 10
+    margin: float = 0.02  # of MRR@k: how much worse still counts as no worse
+    min_queries: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationSpec:
+    """An EmbeddingMigration as its user wrote it."""
+
+    index: str
+    pool: str
+    from_pool: str | None
+    steps: tuple[Step, ...]
+    shards: int = 8
+    parallelism: int = 2
+    rejected_share: float = 0.01
+    evaluation: EvaluationSpec | None = None
+    limits: Limits = Limits()
+    retention: timedelta = timedelta(hours=1)
+    drop: bool = False
+    progress_deadline: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What every object carries."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    deleting: bool = False
+    finalizers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of the traffic: a pool's model and the collection filled with its vectors, always together."""
+
+    pool: str
+    collection: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Who answers queries; written by the migration's controller alone, read by the gateways.
+
+    `epoch` grows with every change for the life of the index; `weight` is the candidate's share in percent.
+    """
+
+    epoch: int = 0
+    serving: Arm | None = None
+    candidate: Arm | None = None
+    weight: int = 0
+
+
+class Desired(Enum):
+    """What the store worker shall make of a collection."""
+
+    PRESENT = "Present"  # table and shards exist, the backfill may fill them
+    INDEXED = "Indexed"  # the vector index is built and valid
+    WITHDRAWN = "Withdrawn"  # kept, but answers no query
+    DROPPED = "Dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPlan:
+    """One collection that the store worker keeps as desired."""
+
+    name: str
+    pool: str
+    fingerprint: str
+    dimensions: int
+    shards: int
+    desired: Desired
+
+
+@dataclass(frozen=True, slots=True)
+class PointerPlan:
+    """The collection that answers whoever reads the store's pointer; moved by compare-and-set on `generation`."""
+
+    collection: str
+    fingerprint: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """An offline comparison that the store worker shall run once, named by `id`."""
+
+    id: str
+    serving: Arm | None
+    candidate: Arm
+    spec: EvaluationSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlan:
+    """Everything that the index asks of its store worker; the worker makes it true and reports."""
+
+    collections: tuple[CollectionPlan, ...] = ()
+    pointer: PointerPlan | None = None
+    evaluation: EvaluationPlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The migration that holds an index."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """The part of an EmbeddingIndex's status that decisions need."""
+
+    active_migration: Holder | None = None
+    routing: Routing = Routing()
+    plan: StorePlan = StorePlan()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something cannot be done: a reason for programs, a message for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionReport:
+    """What the store holds of one collection."""
+
+    name: str
+    fingerprint: str
+    dimensions: int
+    state: str  # Filling, Filled, Indexed or Withdrawn
+    shards: int
+    shards_done: int
+    written: int
+    rejected: int
+    total: int
+    documents_per_second: float
+    bottleneck: str | None = None  # read, embed, validate or write
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """The outcome of an EvaluationPlan. `verdict` is one of core.gates.Verdict's values."""
+
+    id: str
+    verdict: str
+    queries: int
+    k: int
+    mrr_serving: float | None
+    mrr_candidate: float
+    low: float | None  # bounds of the difference candidate - serving
+    high: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """What the store worker says at GET /status."""
+
+    problem: Problem | None
+    pointer: PointerPlan | None
+    documents: int | None
+    collections: tuple[CollectionReport, ...] = ()
+    evaluation: EvaluationReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """What one gateway pod says at GET /v1/index: what it serves right now, whatever it was told."""
+
+    pod: str
+    epoch: int
+    weight: int
+    serving: Arm | None
+    candidate: Arm | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMeasure:
+    """One arm's traffic over the last window, before any fall-back."""
+
+    requests: int
+    errors: int
+    p95: timedelta | None  # None without enough answers
+
+
+@dataclass(frozen=True, slots=True)
+class PoolReport:
+    """What is known of a pool's pods. `memory` is the largest share of the limit that cannot be reclaimed."""
+
+    fingerprint: str
+    ready_replicas: int
+    desired_replicas: int
+    memory: float | None = None
+    problem: Problem | None = None
+    permanent: bool = False  # waiting cannot heal the problem
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What is known of a backfill Job."""
+
+    name: str
+    active: int
+    failed: int
+    complete: bool
+    exhausted: bool  # it gave up; done-ness itself is read from the store
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerState:
+    """How long a trigger has been exceeded, in observed time: gaps between looks do not count."""
+
+    since: datetime
+    held: timedelta
+    last_seen: datetime

@@ -1,0 +1,78 @@
+"""Deterministic names of everything Reembed makes: the same object asks for the same name after every restart.
+
+Kubernetes refuses names above 63 characters for Services and label values, so a name that would be longer is cut and
+closed with a hash of the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+GROUP = "reembed.dev"
+VERSION = "v1alpha1"
+FINALIZER = f"{GROUP}/unwind"
+PART_OF = "reembed"
+LABEL_COMPONENT = "app.kubernetes.io/component"  # embedder, gateway, worker or backfill
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_PART_OF = "app.kubernetes.io/part-of"
+LABEL_POOL = f"{GROUP}/pool"
+LABEL_INDEX = f"{GROUP}/index"
+LABEL_MIGRATION = f"{GROUP}/migration"
+LABEL_VARIANT = f"{GROUP}/variant"
+ANNOTATION_FORCE_STABLE = f"{GROUP}/force-stable"
+PORT = 8080
+
+_LONGEST = 63
+_HASH = 8
+
+
+def fit(name: str) -> str:
+    """Return `name`, or a prefix of it with a hash of the whole where it is too long for a label value."""
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST - _HASH - 1].rstrip('-.')}-{_digest(name)[:_HASH]}"
+
+
+def embedder(pool: str, variant: str) -> str:
+    """Deployment of one variant of a pool."""
+    return fit(f"reembed-embedder-{pool}-{variant}")
+
+
+def embedder_service(pool: str) -> str:
+    """Service over all pods of a pool."""
+    return fit(f"reembed-embedder-{pool}")
+
+
+def embedder_url(pool: str, namespace: str) -> str:
+    return f"http://{embedder_service(pool)}.{namespace}.svc:{PORT}"
+
+
+def gateway(index: str) -> str:
+    """Deployment, Service and PodDisruptionBudget of an index's gateway."""
+    return fit(f"reembed-gateway-{index}")
+
+
+def worker(index: str) -> str:
+    """Deployment of an index's store worker."""
+    return fit(f"reembed-worker-{index}")
+
+
+def index_key(namespace: str, index: str) -> str:
+    """What names an index in the store, where several clusters and namespaces may meet."""
+    return f"{namespace}/{index}"
+
+
+def collection(migration_uid: str, attempt: int) -> str:
+    """Table of one migration's vectors, a new one for every attempt."""
+    return f"c_{_digest(f'{migration_uid}/{attempt}')[:16]}"
+
+
+def backfill_job(migration: str, attempt: int, template: object) -> str:
+    """Job of one attempt. A Job's template is immutable, so another template (JSON-ready) asks for another name."""
+    text = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    return f"{fit(f'reembed-backfill-{migration}-{attempt}')[:52]}-{_digest(text)[:_HASH]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
