@@ -1,0 +1,38 @@
+"""Who needs a pool's pods: the sum of what indexes and migrations say, derived anew at each pass.
+
+A pool runs while anybody claims it and is let go only when nobody does; nothing counts up and down, so a restart or a
+lost event cannot leave a pool running, or worse, take one away from under the queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reembed.core.migration import Migration, SeenIndex
+from reembed.core.transitions import FINISHED
+
+
+def claims(pool: str, indexes: Iterable[SeenIndex], migrations: Iterable[Migration]) -> tuple[str, ...]:
+    """Return who uses `pool` of the same namespace, sorted: `EmbeddingIndex/NAME`, `EmbeddingMigration/NAME`."""
+    seen = tuple(indexes)
+    held = {index.status.active_migration.uid for index in seen if index.status.active_migration is not None}
+    by_index = {f"EmbeddingIndex/{index.meta.name}" for index in seen if _routes_to(index, pool)}
+    by_migration = {
+        f"EmbeddingMigration/{migration.meta.name}"
+        for migration in migrations
+        if migration.meta.uid in held and _needs(migration, pool)
+    }
+    return tuple(sorted(by_index | by_migration))
+
+
+def _routes_to(index: SeenIndex, pool: str) -> bool:
+    routing = index.status.routing
+    return any(arm is not None and arm.pool == pool for arm in (routing.serving, routing.candidate))
+
+
+def _needs(migration: Migration, pool: str) -> bool:
+    """Both sides are needed until the end, even after the index names only one: gateways let go a moment later."""
+    if migration.status.state in FINISHED:
+        return False
+    serving = migration.status.serving
+    return migration.spec.pool == pool or (serving is not None and serving.pool == pool)

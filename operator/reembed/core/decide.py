@@ -1,0 +1,181 @@
+"""One pass of a migration: what is seen and what is known become a new status, effects and events.
+
+`decide` is called by the migration's loop on every change and every `look_again`; it is the only place where a
+migration moves. A pass does, in this order: deletion, rollback triggers (in every state), the deadline, and what the
+state itself waits for; then `core.desired` says what the world should look like in the new state, and the difference
+becomes effects.
+
+`before` holds effects that come before the status is written, `after` those that come after it. Traffic is taken from
+the candidate first of all: if the operator dies between the two, the queries are safe and the next pass finds the same
+trigger again. Everything that gives or makes comes after the status: a status that could not be written (somebody else
+wrote first) must not be followed by its effects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from reembed.core import desired, triggers
+from reembed.core.effects import Effect, SetFinalizer, effects
+from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
+from reembed.core.names import FINALIZER
+from reembed.core.states import STATES, Outcome
+from reembed.core.transitions import FINISHED, TRANSITIONS, WITH_TRAFFIC, Event, State, move
+
+_MAX_VISITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A Kubernetes event."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a pass decided. `look_again` is None when only a change can matter."""
+
+    status: Status
+    before: tuple[Effect, ...] = ()
+    after: tuple[Effect, ...] = ()
+    notes: tuple[Note, ...] = ()
+    look_again: timedelta | None = None
+
+
+def decide(migration: Migration, seen: Seen, now: datetime) -> Verdict:
+    """Return what follows from what was seen. Same input, same output."""
+    succeeded = migration.status.state is State.SUCCEEDED
+    if FINALIZER not in migration.meta.finalizers and not migration.meta.deleting and not succeeded:
+        # First of all: what follows must be undone if the object is deleted.
+        return Verdict(migration.status, after=(SetFinalizer(present=True),), look_again=timedelta(0))
+    looked = replace(migration, status=_look(migration, seen, now))
+    outcome = _urgent(looked, seen, now) or STATES[looked.status.state](looked, seen, now)
+    status = _entered(migration, outcome, now)
+    following = replace(migration, status=status)
+    before, after = effects(following, seen)
+    moved = (status.state, status.step) != (migration.status.state, migration.status.step)
+    return Verdict(
+        status=status,
+        before=before,
+        after=after,
+        notes=(_note(status),) if moved or not migration.status.timeline else (),
+        look_again=_look_again(status, moved=moved),
+    )
+
+
+def worth_writing(before: Status, after: Status, migration: Migration) -> bool:
+    """Return whether a status says more than the one written last.
+
+    A trigger's held time is written at each tenth of its hold: a restart then loses at most that.
+    """
+    if replace(before, triggers={}) != replace(after, triggers={}) or before.triggers.keys() != after.triggers.keys():
+        return True
+    holds = {trigger.reason: trigger.limit(migration.spec.limits).hold for trigger in triggers.TRIGGERS}
+    return any(
+        state.held - before.triggers[reason].held >= holds[reason] / 10 for reason, state in after.triggers.items()
+    )
+
+
+def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
+    """Record what a pass saw, whatever follows from it."""
+    status = migration.status
+    if status.state in FINISHED:
+        return status
+    weights = [report.weight for report in seen.gateways]
+    routing = seen.index.status.routing if seen.index is not None and desired.holds(migration, seen.index) else None
+    return replace(
+        status,
+        observed_generation=migration.meta.generation,
+        triggers=triggers.track(migration, seen, now),
+        weight=routing.weight if routing is not None else 0,
+        weight_acknowledged=max(weights, default=None) if routing is not None else None,
+        backfill=_progress(migration, seen) or status.backfill,
+    )
+
+
+def _progress(migration: Migration, seen: Seen) -> Backfill | None:
+    report = desired.own_collection(migration, seen)
+    if report is None or migration.status.state is not State.BACKFILLING:
+        return None
+    left = max(report.total - report.written - report.rejected, 0)
+    rate = round(report.documents_per_second, 1)
+    return Backfill(
+        documents=report.written,
+        total=report.total,
+        rejected=report.rejected,
+        documents_per_second=rate,
+        eta=timedelta(seconds=round(left / rate)) if rate > 0 else None,
+        bottleneck=report.bottleneck,
+        job=seen.job.name if seen.job is not None else "",
+    )
+
+
+def _urgent(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
+    """Return what goes before anything that a state waits for."""
+    status = migration.status
+    legal = TRANSITIONS[status.state]
+    if migration.meta.deleting and Event.DELETED in legal:
+        return Outcome(status, "Deleted", "the migration was deleted; what it made is taken back", Event.DELETED)
+    if status.state in WITH_TRAFFIC:
+        finding = triggers.first_due(migration, seen, status.triggers) or _lowered(migration, seen)
+        if finding is not None:
+            old = status.serving.pool if status.serving is not None else "nothing"
+            message = f"{finding.message}; queries return to {old!r}"
+            return Outcome(status, finding.reason, message, Event.TRIGGERED)
+    entered, limit = status.entered_at, migration.spec.progress_deadline
+    if Event.DEADLINE in legal and entered is not None and now - entered > limit + _hold(migration):
+        waited = f"{status.state.value} took longer than progressDeadline ({limit}); it waited for: {status.message}"
+        return Outcome(status, "DeadlineExceeded", waited, Event.DEADLINE)
+    return None
+
+
+def _hold(migration: Migration) -> timedelta:
+    """Return how long the present state is meant to last."""
+    if migration.status.state is State.CANARY:
+        return migration.spec.steps[migration.status.step].hold
+    return timedelta(0)
+
+
+def _lowered(migration: Migration, seen: Seen) -> triggers.Finding | None:
+    """Find a weight that somebody took back after it was acknowledged: it is not raised again by itself."""
+    told = seen.index.status.routing.weight if seen.index is not None else 0
+    wanted = desired.weight(migration)
+    if migration.status.acknowledged_at is None or told >= wanted:
+        return None
+    return triggers.Finding("WeightLowered", f"the candidate's weight was lowered from {wanted} % to {told} %")
+
+
+def _entered(migration: Migration, outcome: Outcome, now: datetime) -> Status:
+    """Return the status after an outcome, with the new state's visit if it moved."""
+    status = replace(outcome.status, reason=outcome.reason, message=outcome.message)
+    if not status.timeline:
+        status = replace(status, timeline=(Visit(status.state, now),))
+    if outcome.event is None:
+        return status
+    state = move(status.state, outcome.event)
+    step = status.step + 1 if outcome.event is Event.NEXT_STEP else 0 if state is State.CANARY else status.step
+    visit = Visit(state, now, step if state is State.CANARY else None)
+    return replace(
+        status,
+        state=state,
+        step=step,
+        acknowledged_at=None,
+        triggers=status.triggers if state in WITH_TRAFFIC else {},
+        timeline=(*status.timeline, visit)[-_MAX_VISITS:],
+    )
+
+
+def _note(status: Status) -> Note:
+    where = f"{status.state.value} step {status.step + 1}" if status.state is State.CANARY else status.state.value
+    bad = status.state in {State.ROLLING_BACK, State.ROLLED_BACK, State.FAILED}
+    return Note(status.state.value, f"{where}: {status.reason}: {status.message}", warning=bad)
+
+
+def _look_again(status: Status, *, moved: bool) -> timedelta | None:
+    if status.state in FINISHED:
+        return None
+    return timedelta(0) if moved else triggers.INTERVAL

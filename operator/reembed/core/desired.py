@@ -1,0 +1,237 @@
+"""What the world should look like in each state of a migration: routing, store plan and Job.
+
+Pure functions from the migration's own status and what is there now to what should be there; `decide` turns the
+difference into effects. So every effect is idempotent, and an operator that died after any line goes on from the
+objects alone. The index's status is one value: holder, routing and plan change together or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reembed.core import names
+from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
+from reembed.core.model import (
+    Arm,
+    CollectionPlan,
+    CollectionReport,
+    Desired,
+    EvaluationPlan,
+    Holder,
+    IndexStatus,
+    PointerPlan,
+    Routing,
+    StorePlan,
+)
+from reembed.core.transitions import FINISHED, State
+
+# The candidate is known to the gateways, which probe it, from here on.
+_CANDIDATE_KNOWN = frozenset(
+    {State.EVALUATING, State.CANARY, State.RETAINING, State.ROLLING_BACK, State.UNWINDING},
+)
+_INDEXED = frozenset(
+    {State.INDEXING, State.EVALUATING, State.CANARY, State.RETAINING, State.PROMOTING, State.SUCCEEDED},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillJob:
+    """The Job that fills a collection, as far as decisions care."""
+
+    migration: str
+    attempt: int
+    index: str
+    collection: str
+    fingerprint: str
+    pool: str
+    shards: int
+    parallelism: int  # 0 suspends it
+    image: str
+
+
+def holds(migration: Migration, index: SeenIndex | None) -> bool:
+    """Return whether the migration holds the index."""
+    holder = index.status.active_migration if index is not None else None
+    return holder is not None and holder.uid == migration.meta.uid
+
+
+def acknowledged(seen: Seen) -> bool:
+    """Return whether every gateway serves what the index says now."""
+    if seen.index is None or len(seen.gateways) != len(seen.gateway_pods):
+        return False
+    routing = seen.index.status.routing
+    return all(report.epoch == routing.epoch and report.weight == routing.weight for report in seen.gateways)
+
+
+def weight(migration: Migration) -> int:
+    """Return the candidate's share of the queries, in percent."""
+    if migration.status.state is State.CANARY:
+        return migration.spec.steps[migration.status.step].weight
+    return 100 if migration.status.state is State.RETAINING else 0
+
+
+def claimed(migration: Migration, index: SeenIndex) -> IndexStatus:
+    """Return the index's status with the migration as its holder."""
+    return replace(index.status, active_migration=Holder(migration.meta.name, migration.meta.uid))
+
+
+def index_status(migration: Migration, index: SeenIndex, seen: Seen) -> IndexStatus:
+    """Return what holder, routing and plan of the migration's index should be.
+
+    Who does not hold the index changes nothing in it, but for dropping its own collection when it is deleted after
+    another migration came.
+    """
+    if not holds(migration, index):
+        if migration.status.state is not State.UNWINDING:
+            return index.status
+        return replace(index.status, plan=_plan(migration, index, seen))
+    holder = None if migration.status.state in FINISHED else index.status.active_migration
+    return IndexStatus(holder, _routing(migration, index.status.routing), _plan(migration, index, seen))
+
+
+def backfill_job(migration: Migration, *, suspended: bool) -> BackfillJob | None:
+    """Return the Job that should exist, None if none should be made."""
+    status, spec = migration.status, migration.spec
+    if status.state is not State.BACKFILLING or status.candidate is None or status.backfill_image is None:
+        return None
+    return BackfillJob(
+        migration=migration.meta.name,
+        attempt=status.attempt,
+        index=spec.index,
+        collection=status.candidate.collection,
+        fingerprint=status.candidate.fingerprint,
+        pool=spec.pool,
+        shards=spec.shards,
+        parallelism=0 if suspended else spec.parallelism,
+        image=status.backfill_image,
+    )
+
+
+def candidate_arm(migration: Migration, target: SeenPool) -> Arm:
+    """Return the side that the migration makes: a collection of its own for every attempt."""
+    collection = names.collection(migration.meta.uid, migration.status.attempt)
+    return Arm(target.meta.name, collection, target.report.fingerprint)
+
+
+def _routing(migration: Migration, now: Routing) -> Routing:
+    state, status = migration.status.state, migration.status
+    if state in {State.PROMOTING, State.SUCCEEDED} and status.candidate is not None:
+        wanted = replace(now, serving=status.candidate, candidate=None, weight=0)
+    elif state in _CANDIDATE_KNOWN and status.candidate is not None:
+        wanted = replace(now, candidate=status.candidate, weight=weight(migration))
+    elif now.candidate is not None and now.candidate == status.candidate:
+        wanted = replace(now, candidate=None, weight=0)
+    else:
+        wanted = now
+    return wanted if wanted == now else replace(wanted, epoch=now.epoch + 1)
+
+
+def _plan(migration: Migration, index: SeenIndex, seen: Seen) -> StorePlan:
+    if migration.status.candidate is None:
+        return index.status.plan
+    return StorePlan(
+        collections=_collections(migration, migration.status.candidate, index, seen),
+        pointer=_pointer(migration, migration.status.candidate, index, seen),
+        evaluation=_evaluation(migration, migration.status.candidate),
+    )
+
+
+def _collections(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen) -> tuple[CollectionPlan, ...]:
+    serving, entries = migration.status.serving, index.status.plan.collections
+    changes = {candidate.collection: _desired_of_candidate(migration, index, seen)}
+    if serving is not None and migration.status.state in {State.PROMOTING, State.SUCCEEDED}:
+        # A collection that nobody keeps fresh must not answer again; gateways have let go of it by then.
+        old = Desired.DROPPED if migration.spec.drop else Desired.WITHDRAWN
+        changes[serving.collection] = old if promoted(migration, seen) else None
+    kept = [
+        replace(entry, desired=changes.get(entry.name) or entry.desired)
+        for entry in entries
+        if not _forgotten(entry, seen)
+    ]
+    known = candidate.collection in {entry.name for entry in entries}
+    if not known and seen.target is not None and migration.status.state is State.BACKFILLING:
+        kept.append(
+            CollectionPlan(
+                name=candidate.collection,
+                pool=candidate.pool,
+                fingerprint=candidate.fingerprint,
+                dimensions=seen.target.spec.model.dimensions,
+                shards=migration.spec.shards,
+                desired=Desired.PRESENT,
+            )
+        )
+    return tuple(kept)
+
+
+def _desired_of_candidate(migration: Migration, index: SeenIndex, seen: Seen) -> Desired | None:
+    """Return what the migration's own collection should be, None to leave it as it is."""
+    state = migration.status.state
+    if state in _INDEXED:
+        return Desired.INDEXED
+    if state in {State.ROLLING_BACK, State.UNWINDING} and not let_go(migration, index, seen):
+        return None
+    if state is State.UNWINDING:
+        return Desired.DROPPED
+    return Desired.WITHDRAWN if state in {State.ROLLING_BACK, State.ROLLED_BACK, State.FAILED} else None
+
+
+def let_go(migration: Migration, index: SeenIndex, seen: Seen) -> bool:
+    """Return whether no gateway sends queries to the candidate any more, by its own word.
+
+    A candidate that never had traffic needs nobody's word.
+    """
+    if not any(visit.state is State.CANARY for visit in migration.status.timeline):
+        return True
+    if index.status.routing.candidate != migration.status.candidate:
+        return True
+    return index.status.routing.weight == 0 and acknowledged(seen)
+
+
+def promoted(migration: Migration, seen: Seen) -> bool:
+    """Return whether every gateway serves the new side as the only one."""
+    if seen.index is None or seen.index.status.routing.serving != migration.status.candidate:
+        return False
+    return acknowledged(seen)
+
+
+def _forgotten(entry: CollectionPlan, seen: Seen) -> bool:
+    """Return whether the store has dropped what it was told to drop."""
+    if entry.desired is not Desired.DROPPED or seen.store is None or seen.store.problem is not None:
+        return False
+    return entry.name not in {report.name for report in seen.store.collections}
+
+
+def _pointer(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen) -> PointerPlan | None:
+    """Move the pointer after all gateways serve the new side, and back after none does."""
+    state, now, routing = migration.status.state, index.status.plan.pointer, index.status.routing
+    arm = None
+    if state is State.PROMOTING or (state is State.RETAINING and routing.weight == 100 and acknowledged(seen)):
+        arm = candidate
+    elif state in {State.ROLLING_BACK, State.UNWINDING} and now is not None and now.collection == candidate.collection:
+        arm = migration.status.serving if let_go(migration, index, seen) else None
+    if arm is None or (now is not None and now.collection == arm.collection):
+        return now
+    return PointerPlan(arm.collection, arm.fingerprint, (now.generation if now is not None else 0) + 1)
+
+
+def _evaluation(migration: Migration, candidate: Arm) -> EvaluationPlan | None:
+    spec = migration.spec.evaluation
+    if migration.status.state is not State.EVALUATING or spec is None:
+        return None
+    return EvaluationPlan(evaluation_id(migration), migration.status.serving, candidate, spec)
+
+
+def evaluation_id(migration: Migration) -> str:
+    """Return the name under which the store worker keeps this attempt's comparison."""
+    return f"{migration.meta.uid}-{migration.status.attempt}"
+
+
+def own_name(migration: Migration) -> str:
+    """Return the name of the migration's own collection, empty before there is one."""
+    return migration.status.candidate.collection if migration.status.candidate is not None else ""
+
+
+def own_collection(migration: Migration, seen: Seen) -> CollectionReport | None:
+    """Return what the store says of the migration's own collection."""
+    reports = seen.store.collections if seen.store is not None else ()
+    return next((report for report in reports if report.name == own_name(migration)), None)

@@ -1,0 +1,87 @@
+"""What a pass does to the world, as values: the difference between what is there and what `core.desired` asks for.
+
+`controller/apply` carries them out in their order and stops at the first that fails. What takes traffic from the
+candidate comes before the migration's status is written, everything else after it: see `core.decide`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reembed.core import desired, triggers
+from reembed.core.migration import Migration, Seen, SeenIndex
+from reembed.core.model import IndexStatus
+from reembed.core.names import FINALIZER
+from reembed.core.transitions import State
+
+# What was made is taken back; a Job that still runs has nothing to do any more.
+_TAKING_BACK = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.UNWINDING, State.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class SetIndexStatus:
+    """Write holder, routing and plan of the index, if nobody wrote to the index since it was seen."""
+
+    index: str
+    resource_version: str
+    status: IndexStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyJob:
+    """Make the backfill's Job, or change its parallelism."""
+
+    job: desired.BackfillJob
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFinalizer:
+    """Keep the migration's object until it is unwound, or let it go."""
+
+    present: bool
+
+
+Effect = SetIndexStatus | ApplyJob | DeleteJob | SetFinalizer
+
+
+def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple[Effect, ...]]:
+    """Return what takes (before the status is written) and what gives (after it)."""
+    before: list[Effect] = []
+    after: list[Effect] = []
+    status, index = migration.status, seen.index
+    if index is not None:
+        effect = _index_effect(migration, index, seen)
+        lowered = effect is not None and effect.status.routing.weight < index.status.routing.weight
+        takes = lowered and status.state in _TAKING_BACK
+        if effect is not None:
+            (before if takes else after).append(effect)
+    after.extend(_job_effects(migration, seen))
+    if status.state in {State.SUCCEEDED, State.GONE} and FINALIZER in migration.meta.finalizers:
+        # What serves now must outlive the migration that brought it: there is nothing left to unwind.
+        after.append(SetFinalizer(present=False))
+    return tuple(before), tuple(after)
+
+
+def _index_effect(migration: Migration, index: SeenIndex, seen: Seen) -> SetIndexStatus | None:
+    claiming = migration.status.state is State.PREFLIGHT and migration.status.reason == "ClaimingIndex"
+    wanted = desired.claimed(migration, index) if claiming else desired.index_status(migration, index, seen)
+    if wanted == index.status:
+        return None
+    return SetIndexStatus(index.meta.name, index.meta.resource_version, wanted)
+
+
+def _job_effects(migration: Migration, seen: Seen) -> tuple[Effect, ...]:
+    state = migration.status.state
+    if state in _TAKING_BACK and seen.job is not None:
+        return (DeleteJob(seen.job.name),)
+    suspended = triggers.first_due(migration, seen, migration.status.triggers) is not None
+    job = desired.backfill_job(migration, suspended=suspended)
+    # Pods of the Job look for the collection: it is there once the store worker reports it.
+    if job is None or desired.own_collection(migration, seen) is None:
+        return ()
+    return (ApplyJob(job),)

@@ -1,0 +1,141 @@
+"""A migration as decisions see it: what its user wrote, how far it is, and what one pass saw of the world.
+
+`Status` is what survives a restart of the operator; everything else is looked at anew on each pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from reembed.core.model import (
+    Arm,
+    ArmMeasure,
+    EvaluationReport,
+    GatewayReport,
+    IndexSpec,
+    IndexStatus,
+    JobReport,
+    Meta,
+    MigrationSpec,
+    PoolReport,
+    PoolSpec,
+    StoreReport,
+    TriggerState,
+)
+from reembed.core.transitions import State
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """How the serving model answered before anything was moved."""
+
+    p95: timedelta
+    requests: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """How far the backfill is."""
+
+    documents: int
+    total: int
+    rejected: int
+    documents_per_second: float
+    eta: timedelta | None
+    bottleneck: str | None
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """When a state, or a step of the canary, was entered."""
+
+    state: State
+    entered_at: datetime
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of a migration's past; written to its status, read back after a restart.
+
+    `serving` and `candidate` are recorded when the index is claimed and hold for the attempt. `step` counts the
+    canary's steps from 0. `acknowledged_at` is when every gateway said that it serves the step's weight.
+    """
+
+    state: State = State.PREFLIGHT
+    reason: str = ""
+    message: str = ""
+    attempt: int = 1
+    step: int = 0
+    acknowledged_at: datetime | None = None
+    serving: Arm | None = None
+    candidate: Arm | None = None
+    backfill_image: str | None = None
+    baseline: Baseline | None = None
+    backfill: Backfill | None = None
+    evaluation: EvaluationReport | None = None
+    triggers: Mapping[str, TriggerState] = field(default_factory=dict)
+    weight: int = 0  # that gateways were told
+    weight_acknowledged: int | None = None  # the largest that a gateway serves; None if nobody answered
+    timeline: tuple[Visit, ...] = ()
+    observed_generation: int = 0
+
+    @property
+    def started_at(self) -> datetime | None:
+        return self.timeline[0].entered_at if self.timeline else None
+
+    @property
+    def entered_at(self) -> datetime | None:
+        """When the present state was entered; a later step of the canary counts as entered anew."""
+        return self.timeline[-1].entered_at if self.timeline else None
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One EmbeddingMigration."""
+
+    meta: Meta
+    spec: MigrationSpec
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class SeenIndex:
+    """The migration's index and what serves it."""
+
+    meta: Meta
+    spec: IndexSpec
+    status: IndexStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPool:
+    """A pool and its pods."""
+
+    meta: Meta
+    spec: PoolSpec
+    report: PoolReport
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The world as one pass saw it. None is "not there" or "could not be measured", never zero.
+
+    `gateways` holds a report of every gateway pod that answered, `gateway_pods` the names of all that could have.
+    `arms` and `probes` are keyed by collection: callers' queries, and the gateways' own.
+    """
+
+    index: SeenIndex | None
+    target: SeenPool | None
+    source: SeenPool | None  # the pool that served when the index was claimed
+    store: StoreReport | None
+    gateways: tuple[GatewayReport, ...] = ()
+    gateway_pods: tuple[str, ...] = ()
+    arms: Mapping[str, ArmMeasure] = field(default_factory=dict)
+    probes: Mapping[str, ArmMeasure] = field(default_factory=dict)
+    job: JobReport | None = None
+    backfill_image: str = ""
