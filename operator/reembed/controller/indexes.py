@@ -1,0 +1,104 @@
+"""One pass of an EmbeddingIndex: its gateway, its store worker, and what people read of it.
+
+Routing and plan of the index belong to the migration that holds it (`controller.migrations`): this pass never writes
+them. Deleting an index waits for that migration.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from reembed.cluster import kinds
+from reembed.controller.cache import Cache, Key, Object
+from reembed.controller.loop import RESYNC, Ended
+from reembed.controller.manifests import index as manifests
+from reembed.controller.observe import Observer
+from reembed.controller.settings import Settings
+from reembed.controller.shell import Clock
+from reembed.controller.writer import Writer, conditions, differs
+from reembed.core import names
+from reembed.core.conditions import of_index
+from reembed.core.migration import SeenIndex
+from reembed.core.model import Problem, StoreReport
+
+_MANAGER = "reembed-indexes"
+
+
+class Indexes:
+    """Makes EmbeddingIndexes true."""
+
+    def __init__(self, cache: Cache, writer: Writer, observer: Observer, settings: Settings, clock: Clock) -> None:
+        self._cache = cache
+        self._writer = writer
+        self._observer = observer
+        self._settings = settings
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> timedelta | Ended:
+        raw = self._cache.get(kinds.INDEX, key.namespace, key.name)
+        index = self._observer.index(key.namespace, key.name)
+        if raw is None or index is None:
+            return Ended.ENDED
+        if names.FINALIZER not in index.meta.finalizers:
+            if index.meta.deleting:
+                return RESYNC
+            wanted = (*index.meta.finalizers, names.FINALIZER)
+            await self._writer.finalizers(kinds.INDEX, index.meta, wanted, _MANAGER)
+            return timedelta(0)
+        if index.meta.deleting and not self._held(index):
+            await self._remove(index)
+            return Ended.ENDED
+        await self._run(index)
+        await self._report(raw, index)
+        return RESYNC
+
+    def _held(self, index: SeenIndex) -> bool:
+        """Return whether a migration that still exists holds the index."""
+        holder = index.status.active_migration
+        if holder is None:
+            return False
+        migration = self._cache.get(kinds.MIGRATION, index.meta.namespace, holder.name)
+        return migration is not None and migration["metadata"]["uid"] == holder.uid
+
+    async def _run(self, index: SeenIndex) -> None:
+        meta, spec, images = index.meta, index.spec, self._settings.images
+        await self._writer.ensure(kinds.DEPLOYMENT, manifests.worker(meta, spec, images), _MANAGER)
+        await self._writer.ensure(kinds.DEPLOYMENT, manifests.gateway(meta, spec, images), _MANAGER)
+        await self._writer.ensure(kinds.SERVICE, manifests.gateway_service(meta), _MANAGER)
+        await self._writer.ensure(kinds.DISRUPTION_BUDGET, manifests.disruption_budget(meta), _MANAGER)
+
+    async def _report(self, raw: Object, index: SeenIndex) -> None:
+        store = await self._observer.store(index)
+        deployment = self._cache.get(kinds.DEPLOYMENT, index.meta.namespace, names.gateway(index.meta.name))
+        ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment is not None else 0
+        gateway = (ready, index.spec.gateway_replicas)
+        wanted = of_index(index.status, gateway, _problem(index, store))
+        status: dict[str, Any] = {
+            "observedGeneration": index.meta.generation,
+            "phase": next(one.reason for one in wanted if one.type == "Ready"),
+            "gateway": {"replicas": index.spec.gateway_replicas, "readyReplicas": ready},
+            "conditions": conditions(wanted, raw, index.meta, self._clock()),
+        }
+        if store is not None and store.documents is not None:
+            status["documents"] = store.documents
+        if differs(status, raw):
+            await self._writer.status(kinds.INDEX, index.meta, status, _MANAGER)
+
+    async def _remove(self, index: SeenIndex) -> None:
+        namespace, name = index.meta.namespace, index.meta.name
+        await self._writer.delete(kinds.DEPLOYMENT, namespace, names.gateway(name))
+        await self._writer.delete(kinds.DEPLOYMENT, namespace, names.worker(name))
+        await self._writer.delete(kinds.SERVICE, namespace, names.gateway(name))
+        await self._writer.delete(kinds.DISRUPTION_BUDGET, namespace, names.gateway(name))
+        self._observer.forget(namespace, name)
+        kept = [one for one in index.meta.finalizers if one != names.FINALIZER]
+        await self._writer.finalizers(kinds.INDEX, index.meta, kept, _MANAGER)
+
+
+def _problem(index: SeenIndex, store: StoreReport | None) -> Problem | None:
+    holder = index.status.active_migration
+    if index.meta.deleting and holder is not None:
+        text = f"deletion waits for EmbeddingMigration {holder.name!r}; delete it first"
+        return Problem("DeletionWaits", text)
+    return store.problem if store is not None else None

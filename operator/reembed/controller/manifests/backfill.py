@@ -1,0 +1,53 @@
+"""The Indexed Job that fills a collection.
+
+Its name holds a hash of its template, which Kubernetes does not let anybody change: an operator that builds another
+template makes another Job instead of failing at every pass. Only `parallelism` changes in place. Done-ness is in the
+store, never in the Job.
+"""
+
+from __future__ import annotations
+
+from reembed.controller.manifests import pod
+from reembed.core import names
+from reembed.core.desired import BackfillJob
+from reembed.core.model import SecretKey
+
+# A shard's pod that dies goes on from its last page, so it may die often before the shard is given up.
+_TRIES_PER_SHARD = 10
+_KEEP_SECONDS = 3600
+
+
+def job(of: BackfillJob, namespace: str, owner_secret: SecretKey, pull_policy: str) -> pod.Manifest:
+    """Return the Job; `parallelism` 0 pauses it without losing a page."""
+    selector = pod.labels("backfill", **{names.LABEL_INDEX: of.index, names.LABEL_MIGRATION: of.migration})
+    container = pod.Container(
+        name="backfill",
+        image=of.image,
+        pull_policy=pull_policy,
+        arguments=["shard"],
+        environment={
+            "REEMBED_COLLECTION": of.collection,
+            "REEMBED_EMBEDDER_URL": names.embedder_url(of.pool, namespace),
+            "REEMBED_FINGERPRINT": of.fingerprint,
+        },
+        secrets={"REEMBED_DSN": owner_secret},
+        requests={"cpu": "50m", "memory": "96Mi"},
+        limits={"memory": "300Mi"},
+        serves=False,
+    )
+    template = pod.template(container, selector, spec={"restartPolicy": "Never"})
+    fixed = {
+        "completions": of.shards,
+        "completionMode": "Indexed",
+        "backoffLimitPerIndex": _TRIES_PER_SHARD,
+        "podFailurePolicy": {
+            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+        },
+        "ttlSecondsAfterFinished": _KEEP_SECONDS,
+        "template": template,
+    }
+    name = names.backfill_job(of.migration, of.attempt, fixed)
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": selector},
+        "spec": {**fixed, "parallelism": of.parallelism},
+    }

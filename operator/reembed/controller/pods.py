@@ -1,0 +1,97 @@
+"""What Kubernetes says of pods, Deployments and Jobs, as the core's reports; pure over cached objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from reembed.controller.cache import Object
+from reembed.core.fingerprint import fingerprint
+from reembed.core.model import JobReport, PoolReport, PoolSpec, Problem
+
+# Exit status of an embedder that found what waiting cannot heal.
+_PERMANENT = 2
+# A container that waits for one of these has not started, and will not by itself.
+_STUCK = frozenset({"ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "InvalidImageName"})
+
+
+def addresses(pods: Iterable[Object]) -> dict[str, str]:
+    """Return name -> IP address of the pods that run and are not on their way out."""
+    return {
+        pod["metadata"]["name"]: pod["status"]["podIP"]
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+        and pod.get("status", {}).get("phase") == "Running"
+        and pod["status"].get("podIP")
+    }
+
+
+def ready_addresses(pods: Iterable[Object]) -> dict[str, str]:
+    """Return name -> IP address of the pods that pass their readiness probe."""
+    return addresses(pod for pod in pods if _condition(pod, "Ready") == "True")
+
+
+def pool_report(
+    spec: PoolSpec, desired: int, deployments: Iterable[Object], pods: Iterable[Object], memory: float | None
+) -> PoolReport:
+    """Return how a pool is; pods of an older template count as ready too, since they hold the same model."""
+    ready = sum(one.get("status", {}).get("readyReplicas", 0) for one in deployments)
+    problem, permanent = _first_problem(pods) if ready < desired else (None, False)
+    return PoolReport(fingerprint(spec.model), ready, desired, memory, problem, permanent)
+
+
+def job_report(job: Object) -> JobReport:
+    status = job.get("status", {})
+    failed = next((one for one in _conditions(job) if one["type"] == "Failed" and one["status"] == "True"), None)
+    return JobReport(
+        name=job["metadata"]["name"],
+        active=status.get("active", 0),
+        failed=status.get("failed", 0),
+        complete=_condition(job, "Complete") == "True",
+        exhausted=failed is not None,
+        message=failed.get("message", "") if failed is not None else "",
+    )
+
+
+def _first_problem(pods: Iterable[Object]) -> tuple[Problem | None, bool]:
+    """Return what keeps a pod from being ready and whether waiting cannot heal it; the permanent one first."""
+    found = sorted((one for pod in pods for one in _problems(pod)), key=lambda one: not one[1])
+    return found[0] if found else (None, False)
+
+
+def _problems(pod: Object) -> Iterator[tuple[Problem, bool]]:
+    if pod["metadata"].get("deletionTimestamp"):
+        return
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    for one in _conditions(pod):
+        if one["type"] == "PodScheduled" and one["status"] == "False" and one.get("reason") == "Unschedulable":
+            yield Problem("Unschedulable", f"pod {name}: {one.get('message', 'no node has room')}"), False
+    for container in status.get("containerStatuses") or []:
+        waiting = container.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") in _STUCK:
+            yield Problem(waiting["reason"], f"pod {name}: {waiting.get('message', 'cannot start')}"), False
+        for state in ("state", "lastState"):
+            ended = container.get(state, {}).get("terminated")
+            if ended and not container.get("ready"):
+                yield _last_words(name, ended)
+
+
+def _last_words(pod: str, ended: Mapping[str, Any]) -> tuple[Problem, bool]:
+    """Return why a container ended, by its own termination message where it left one."""
+    text = ended.get("message") or ""
+    try:
+        said = json.loads(text)
+        problem = Problem(said["reason"], said["message"])
+    except (ValueError, KeyError, TypeError):
+        why = ended.get("reason", "Error")
+        return Problem(f"Pod{why}", f"pod {pod} ended with status {ended.get('exitCode')} ({why}); see its log"), False
+    return problem, ended.get("exitCode") == _PERMANENT
+
+
+def _conditions(obj: Object) -> list[Mapping[str, Any]]:
+    return obj.get("status", {}).get("conditions") or []
+
+
+def _condition(obj: Object, kind: str) -> str | None:
+    return next((one["status"] for one in _conditions(obj) if one["type"] == kind), None)

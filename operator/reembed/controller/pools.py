@@ -1,0 +1,111 @@
+"""One pass of an EmbedderPool: who needs it, how many pods that means, what they say.
+
+A pool that nobody uses runs no pods; one that somebody uses runs them even while it is being deleted.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from reembed.api import parse_index, parse_migration, parse_pool
+from reembed.api.status import parse_migration_status
+from reembed.cluster import kinds
+from reembed.controller import pods
+from reembed.controller.cache import Cache, Key, Object, labels_of
+from reembed.controller.loop import RESYNC, Ended
+from reembed.controller.manifests import embedder
+from reembed.controller.settings import Settings
+from reembed.controller.shell import Clock
+from reembed.controller.writer import Writer, conditions, differs
+from reembed.core import names
+from reembed.core.claims import claims
+from reembed.core.conditions import of_pool
+from reembed.core.migration import Migration, SeenIndex
+from reembed.core.model import Meta, PoolReport, PoolSpec
+
+_MANAGER = "reembed-pools"
+
+
+class Pools:
+    """Makes EmbedderPools true."""
+
+    def __init__(self, cache: Cache, writer: Writer, settings: Settings, clock: Clock) -> None:
+        self._cache = cache
+        self._writer = writer
+        self._settings = settings
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> timedelta | Ended:
+        raw = self._cache.get(kinds.POOL, key.namespace, key.name)
+        if raw is None:
+            return Ended.ENDED
+        meta, spec = parse_pool(raw)
+        if names.FINALIZER not in meta.finalizers:
+            if meta.deleting:
+                return RESYNC
+            await self._writer.finalizers(kinds.POOL, meta, (*meta.finalizers, names.FINALIZER), _MANAGER)
+            return timedelta(0)
+        used_by = self._claims(meta)
+        if meta.deleting and not used_by:
+            await self._remove(meta)
+            return Ended.ENDED
+        await self._run(meta, spec, claimed=bool(used_by))
+        await self._report(raw, meta, spec, used_by)
+        return RESYNC
+
+    def _claims(self, meta: Meta) -> tuple[str, ...]:
+        indexes = (SeenIndex(*parse_index(raw)) for raw in self._cache.all(kinds.INDEX, meta.namespace))
+        migrations = (
+            Migration(*parse_migration(raw), parse_migration_status(raw))
+            for raw in self._cache.all(kinds.MIGRATION, meta.namespace)
+        )
+        return claims(meta.name, indexes, migrations)
+
+    async def _run(self, meta: Meta, spec: PoolSpec, *, claimed: bool) -> None:
+        wanted = set()
+        for variant in spec.variants:
+            replicas = variant.min_replicas if claimed else 0
+            manifest = embedder.deployment(meta, spec, variant, replicas, self._settings.images)
+            wanted.add(manifest["metadata"]["name"])
+            await self._writer.ensure(kinds.DEPLOYMENT, manifest, _MANAGER)
+        await self._writer.ensure(kinds.SERVICE, embedder.service(meta), _MANAGER)
+        for deployment in self._deployments(meta):
+            if deployment["metadata"]["name"] not in wanted:
+                await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, deployment["metadata"]["name"])
+
+    async def _report(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: tuple[str, ...]) -> None:
+        desired = sum(variant.min_replicas for variant in spec.variants) if used_by else 0
+        found = self._cache.all(kinds.POD, meta.namespace, embedder.pool_labels(meta))
+        report = pods.pool_report(spec, desired, self._deployments(meta), found, memory=None)
+        status = _status(report, used_by) | {
+            "observedGeneration": meta.generation,
+            "conditions": conditions(of_pool(report, claimed=bool(used_by)), raw, meta, self._clock()),
+        }
+        if differs(status, raw):
+            await self._writer.status(kinds.POOL, meta, status, _MANAGER)
+
+    async def _remove(self, meta: Meta) -> None:
+        for deployment in self._deployments(meta):
+            await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, deployment["metadata"]["name"])
+        await self._writer.delete(kinds.SERVICE, meta.namespace, names.embedder_service(meta.name))
+        kept = [one for one in meta.finalizers if one != names.FINALIZER]
+        await self._writer.finalizers(kinds.POOL, meta, kept, _MANAGER)
+
+    def _deployments(self, meta: Meta) -> list[Object]:
+        label = embedder.pool_labels(meta)
+        found = self._cache.all(kinds.DEPLOYMENT, meta.namespace, label)
+        return [one for one in found if labels_of(one).get(names.LABEL_POOL) == names.fit(meta.name)]
+
+
+def _status(report: PoolReport, used_by: tuple[str, ...]) -> dict[str, Any]:
+    ready = 0 < report.desired_replicas <= report.ready_replicas
+    phase = "Idle" if not used_by else "Ready" if ready else "Failed" if report.permanent else "Starting"
+    return {
+        "phase": phase,
+        "message": report.problem.message if report.problem is not None else "",
+        "readyReplicas": report.ready_replicas,
+        "desiredReplicas": report.desired_replicas,
+        "fingerprint": report.fingerprint,
+        "inUseBy": list(used_by),
+    }

@@ -1,0 +1,133 @@
+"""Writes that change nothing are not sent: applies are remembered, statuses compared.
+
+One field manager per writer and part of an object. What an apply returns goes into the cache, so that the next pass
+sees its own work; after a conflict the newer object is fetched, so that the next pass decides from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from reembed.cluster import kinds
+from reembed.cluster.client import Cluster, ClusterError, Conflict
+from reembed.cluster.kinds import Kind
+from reembed.controller.cache import Cache, Key, Object, key_of
+from reembed.core.conditions import Condition
+from reembed.core.decide import Note
+from reembed.core.model import Meta
+
+_LONGEST_MESSAGE = 1024
+
+
+class Writer:
+    """The operator's only way to change the cluster."""
+
+    def __init__(self, cluster: Cluster, cache: Cache) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._applied: dict[Key, tuple[Object, Any]] = {}
+
+    async def ensure(self, kind: Kind, manifest: dict[str, Any], manager: str) -> None:
+        """Apply `manifest` unless it was applied as it is and nobody changed the object's spec since."""
+        key = key_of(kind, manifest)
+        known = self._cache.get(kind, key.namespace, key.name)
+        if known is not None and self._applied.get(key) == (manifest, known["metadata"].get("generation")):
+            return
+        result = await self._cluster.apply(kind, manifest, manager=manager)
+        self._applied[key] = (manifest, result["metadata"].get("generation"))
+        self._cache.put(kind, result)
+
+    async def status(self, kind: Kind, meta: Meta, status: Mapping[str, Any], manager: str) -> None:
+        """Apply the part of a status that `manager` owns, if nobody wrote to the object since `meta` was read.
+
+        Raises:
+            Conflict: somebody did; the cache holds the newer object.
+
+        """
+        body = {
+            "metadata": {"namespace": meta.namespace, "name": meta.name, "resourceVersion": meta.resource_version},
+            "status": dict(status),
+        }
+        try:
+            self._cache.put(kind, await self._cluster.apply(kind, body, manager=manager, subresource="status"))
+        except Conflict:
+            await self._refresh(kind, meta)
+            raise
+
+    async def finalizers(self, kind: Kind, meta: Meta, wanted: Sequence[str], manager: str) -> None:
+        """Replace the finalizers; without any on a deleted object, it is gone."""
+        change = {"metadata": {"finalizers": list(wanted), "resourceVersion": meta.resource_version}}
+        try:
+            result = await self._cluster.patch(kind, meta.namespace, meta.name, change, manager=manager)
+        except Conflict:
+            await self._refresh(kind, meta)
+            raise
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+            self._cache.forget(Key(kind, meta.namespace, meta.name))
+        else:
+            self._cache.put(kind, result)
+
+    async def delete(self, kind: Kind, namespace: str, name: str) -> None:
+        await self._cluster.delete(kind, namespace, name)
+        self._applied.pop(Key(kind, namespace, name), None)
+
+    async def note(self, kind: Kind, meta: Meta, note: Note, now: datetime) -> None:
+        """Post a Kubernetes event about an object."""
+        stamp = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+        suffix = hashlib.sha256(f"{meta.uid}/{note.reason}/{now.timestamp()}".encode()).hexdigest()[:16]
+        event = {
+            "metadata": {"name": f"{meta.name[:200]}.{suffix}", "namespace": meta.namespace},
+            "involvedObject": {
+                "apiVersion": kind.api_version,
+                "kind": kind.name,
+                "namespace": meta.namespace,
+                "name": meta.name,
+                "uid": meta.uid,
+            },
+            "type": "Warning" if note.warning else "Normal",
+            "reason": note.reason,
+            "message": note.message[:_LONGEST_MESSAGE],
+            "source": {"component": "reembed"},
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+        }
+        await self._cluster.create(kinds.EVENT, meta.namespace, event, manager="reembed")
+
+    async def _refresh(self, kind: Kind, meta: Meta) -> None:
+        newer = await self._cluster.get(kind, meta.namespace, meta.name)
+        if newer is not None:
+            self._cache.put(kind, newer)
+
+
+def conditions(wanted: Sequence[Condition], raw: Object, meta: Meta, now: datetime) -> list[dict[str, Any]]:
+    """Return conditions for the API; `lastTransitionTime` moves only when a condition's status does."""
+    before = {one["type"]: one for one in raw.get("status", {}).get("conditions") or []}
+    stamp = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    rendered = []
+    for one in wanted:
+        status = "Unknown" if one.status is None else str(one.status)
+        old = before.get(one.type)
+        kept = old["lastTransitionTime"] if old is not None and old["status"] == status else stamp
+        rendered.append(
+            {
+                "type": one.type,
+                "status": status,
+                "reason": one.reason,
+                "message": one.message[:_LONGEST_MESSAGE],
+                "observedGeneration": meta.generation,
+                "lastTransitionTime": kept,
+            }
+        )
+    return rendered
+
+
+def differs(wanted: Mapping[str, Any], raw: Object) -> bool:
+    """Return whether the object's status lacks or contradicts any field of `wanted`."""
+    found = raw.get("status", {})
+    return any(found.get(name) != value for name, value in wanted.items())

@@ -1,0 +1,39 @@
+"""A pool runs while anybody needs it, by everybody's own word."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reembed.core.claims import claims
+from reembed.core.model import Routing
+from reembed.core.transitions import State
+from tests import builders as b
+
+
+@pytest.mark.parametrize(
+    ("pool", "state", "found"),
+    [
+        pytest.param("new", State.BACKFILLING, ("EmbeddingMigration/move",), id="target of a running migration"),
+        pytest.param(
+            "old", State.CANARY, ("EmbeddingIndex/docs", "EmbeddingMigration/move"), id="what serves meanwhile"
+        ),
+        pytest.param("third", State.CANARY, (), id="nobody's"),
+        pytest.param("new", State.ROLLED_BACK, (), id="target of a migration that ended"),
+    ],
+)
+def test_a_pool_is_claimed_by_who_needs_it(pool: str, state: State, found: tuple[str, ...]) -> None:
+    index = b.index(candidate=None)
+    assert claims(pool, [index], [b.migration(state)]) == found
+
+
+def test_a_migration_that_waits_for_its_index_claims_nothing() -> None:
+    assert claims("new", [b.index(held=False, candidate=None)], [b.migration()]) == ()
+
+
+def test_the_old_pool_is_kept_until_the_migration_ended() -> None:
+    promoted = b.index()
+    promoted = replace(promoted, status=replace(promoted.status, routing=Routing(9, serving=b.NEW)))
+    kept = [claims("old", [promoted], [b.migration(state)]) for state in (State.PROMOTING, State.SUCCEEDED)]
+    assert kept == [("EmbeddingMigration/move",), ()]
