@@ -1,0 +1,117 @@
+"""Reading raw objects field by field, with errors that name the field.
+
+The API server has checked an object against its CRD before anybody reads it here; an error means that an object was
+written under another version of the CRD, or is not what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+from reembed.core.model import Meta
+
+Raw = Mapping[str, Any]
+T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
+
+_MISSING: Any = object()
+
+
+class InvalidField(Exception):
+    """A field does not hold what it should; the object has to be changed."""
+
+    def __init__(self, path: str, found: object, expected: str) -> None:
+        super().__init__(f"{path} is {found!r}, expected {expected}")
+        self.path = path
+        self.found = found
+        self.expected = expected
+
+
+class Fields:
+    """One mapping of a raw object, with the path that leads to it."""
+
+    def __init__(self, raw: Raw, path: str) -> None:
+        self._raw = raw
+        self._path = path
+
+    def text(self, name: str, default: str = _MISSING) -> str:
+        return str(self._typed(name, str, "a string", default))
+
+    def number(self, name: str, default: int = _MISSING) -> int:
+        return int(self._typed(name, int, "a whole number", default))
+
+    def real(self, name: str, default: float = _MISSING) -> float:
+        return float(self._typed(name, (int, float), "a number", default))
+
+    def flag(self, name: str, *, default: bool = _MISSING) -> bool:
+        return bool(self._typed(name, bool, "true or false", default))
+
+    def maybe_text(self, name: str) -> str | None:
+        return self.text(name) if self._raw.get(name) is not None else None
+
+    def maybe_real(self, name: str) -> float | None:
+        return self.real(name) if self._raw.get(name) is not None else None
+
+    def into(self, name: str) -> Fields:
+        """Return a mapping inside this one; an empty one if it is not there."""
+        return Fields(self._typed(name, Mapping, "an object", {}), f"{self._path}.{name}")
+
+    def maybe(self, name: str) -> Fields | None:
+        """Return a mapping inside this one, None if it is not there."""
+        return self.into(name) if self._raw.get(name) is not None else None
+
+    def each(self, name: str) -> list[Fields]:
+        """Return the mappings of a list; none if it is not there."""
+        items: list[Raw] = self._typed(name, list, "a list", [])
+        return [Fields(item, f"{self._path}.{name}[{number}]") for number, item in enumerate(items)]
+
+    def mapping(self, name: str) -> dict[str, str]:
+        return dict(self._typed(name, Mapping, "an object", {}))
+
+    def raws(self, name: str) -> tuple[dict[str, Any], ...]:
+        return tuple(dict(item) for item in self._typed(name, list, "a list", []))
+
+    def parsed(self, name: str, parse: Callable[[str], T], default: T = _MISSING) -> T:
+        """Return a string turned into a value by `parse`, which raises ValueError if it cannot."""
+        if default is not _MISSING and self._raw.get(name) is None:
+            return default
+        text = self.text(name)
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise InvalidField(f"{self._path}.{name}", text, str(error)) from error
+
+    def choice(self, name: str, kind: type[E], default: E = _MISSING) -> E:
+        """Return the member of an enumeration."""
+        if default is not _MISSING and self._raw.get(name) is None:
+            return default
+        value = self.text(name)
+        try:
+            return kind(value)
+        except ValueError:
+            known = ", ".join(str(member.value) for member in kind)
+            raise InvalidField(f"{self._path}.{name}", value, f"one of {known}") from None
+
+    def _typed(self, name: str, kind: Any, expected: str, default: Any) -> Any:
+        value = self._raw.get(name)
+        if value is None and default is not _MISSING:
+            return default
+        if not isinstance(value, kind):
+            raise InvalidField(f"{self._path}.{name}", value, expected)
+        return value
+
+
+def parse_meta(raw: Raw) -> Meta:
+    """Return what every object carries."""
+    meta = raw["metadata"]
+    return Meta(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=meta.get("generation", 0),
+        resource_version=meta.get("resourceVersion", ""),
+        deleting=meta.get("deletionTimestamp") is not None,
+        finalizers=tuple(meta.get("finalizers") or ()),
+    )

@@ -1,0 +1,141 @@
+"""What store workers and gateways say of themselves over HTTP, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reembed.api.fields import Fields, Raw
+from reembed.api.routing import parse_arm, parse_pointer, render_arm, render_pointer
+from reembed.core.model import (
+    CollectionReport,
+    EvaluationReport,
+    GatewayReport,
+    Problem,
+    StoreReport,
+)
+
+
+def parse_store_report(raw: Raw) -> StoreReport:
+    """Return a store worker's GET /status.
+
+    Raises:
+        InvalidField: it is not of this version's form.
+
+    """
+    report = Fields(raw, "report")
+    evaluation = report.maybe("evaluation")
+    return StoreReport(
+        problem=_parse_problem(report.maybe("problem")),
+        pointer=parse_pointer(report.maybe("pointer")),
+        documents=report.number("documents") if raw.get("documents") is not None else None,
+        collections=tuple(_parse_collection(one) for one in report.each("collections")),
+        evaluation=parse_evaluation_report(evaluation) if evaluation is not None else None,
+    )
+
+
+def render_store_report(report: StoreReport) -> dict[str, Any]:
+    return {
+        "problem": _render_problem(report.problem),
+        "pointer": render_pointer(report.pointer) if report.pointer is not None else None,
+        "documents": report.documents,
+        "collections": [_render_collection(one) for one in report.collections],
+        "evaluation": render_evaluation_report(report.evaluation) if report.evaluation is not None else None,
+    }
+
+
+def parse_gateway_report(raw: Raw, pod: str) -> GatewayReport:
+    """Return a gateway's GET /v1/index.
+
+    Raises:
+        InvalidField: it is not of this version's form.
+
+    """
+    report = Fields(raw, "report")
+    return GatewayReport(
+        pod=pod,
+        epoch=report.number("epoch"),
+        weight=report.number("weight"),
+        serving=parse_arm(report.maybe("serving")),
+        candidate=parse_arm(report.maybe("candidate")),
+    )
+
+
+def render_gateway_report(report: GatewayReport) -> dict[str, Any]:
+    return {
+        "pod": report.pod,
+        "epoch": report.epoch,
+        "weight": report.weight,
+        "serving": render_arm(report.serving),
+        "candidate": render_arm(report.candidate),
+    }
+
+
+def parse_evaluation_report(report: Fields) -> EvaluationReport:
+    return EvaluationReport(
+        id=report.text("id"),
+        verdict=report.text("verdict"),
+        queries=report.number("queries"),
+        k=report.number("k"),
+        mrr_serving=report.maybe_real("mrrServing"),
+        mrr_candidate=report.real("mrrCandidate"),
+        low=report.maybe_real("low"),
+        high=report.maybe_real("high"),
+        message=report.text("message"),
+    )
+
+
+def render_evaluation_report(report: EvaluationReport) -> dict[str, Any]:
+    rendered = {
+        "id": report.id,
+        "verdict": report.verdict,
+        "queries": report.queries,
+        "k": report.k,
+        "mrrServing": report.mrr_serving,
+        "mrrCandidate": report.mrr_candidate,
+        "low": report.low,
+        "high": report.high,
+        "message": report.message,
+    }
+    return {name: value for name, value in rendered.items() if value is not None}
+
+
+def _parse_problem(problem: Fields | None) -> Problem | None:
+    return Problem(problem.text("reason"), problem.text("message")) if problem is not None else None
+
+
+def _render_problem(problem: Problem | None) -> dict[str, str] | None:
+    return {"reason": problem.reason, "message": problem.message} if problem is not None else None
+
+
+def _parse_collection(one: Fields) -> CollectionReport:
+    return CollectionReport(
+        name=one.text("name"),
+        fingerprint=one.text("fingerprint"),
+        dimensions=one.number("dimensions"),
+        state=one.text("state"),
+        shards=one.number("shards"),
+        shards_done=one.number("shardsDone"),
+        written=one.number("written"),
+        rejected=one.number("rejected"),
+        total=one.number("total"),
+        documents_per_second=one.real("documentsPerSecond"),
+        bottleneck=one.maybe_text("bottleneck"),
+        problem=_parse_problem(one.maybe("problem")),
+    )
+
+
+def _render_collection(one: CollectionReport) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "fingerprint": one.fingerprint,
+        "dimensions": one.dimensions,
+        "state": one.state,
+        "shards": one.shards,
+        "shardsDone": one.shards_done,
+        "written": one.written,
+        "rejected": one.rejected,
+        "total": one.total,
+        "documentsPerSecond": one.documents_per_second,
+        "bottleneck": one.bottleneck,
+        "problem": _render_problem(one.problem),
+    }

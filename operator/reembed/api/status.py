@@ -1,0 +1,188 @@
+"""The status of an EmbeddingMigration: what survives a restart, and what people read of it.
+
+`render_migration_status` writes both; `parse_migration_status` reads back only what `core.migration.Status` holds. An
+unknown state of a newer operator is an error, not a fresh start: the migration then holds instead of beginning anew.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from reembed.api.fields import Fields, Raw
+from reembed.api.reports import parse_evaluation_report, render_evaluation_report
+from reembed.api.routing import parse_arm, render_arm
+from reembed.api.values import format_duration, parse_duration
+from reembed.core.migration import Backfill, Baseline, Status, Visit
+from reembed.core.model import MigrationSpec, TriggerState
+from reembed.core.transitions import FINISHED, State
+
+
+def parse_migration_status(raw: Raw) -> Status:
+    """Return the status of a raw EmbeddingMigration; that of a new one if it has none.
+
+    Raises:
+        InvalidField: the state is not known to this version.
+
+    """
+    raw_status: Raw = raw.get("status") or {}
+    status = Fields(raw_status, "status")
+    if "state" not in raw_status:
+        return Status()
+    evaluation, weight = status.maybe("evaluation"), status.into("weight")
+    return Status(
+        state=status.choice("state", State),
+        reason=status.text("reason", ""),
+        message=status.text("message", ""),
+        attempt=status.number("attempt", 1),
+        step=status.number("step", 0),
+        acknowledged_at=status.parsed("stepAcknowledgedAt", _maybe_time, None),
+        serving=parse_arm(status.maybe("serving")),
+        candidate=parse_arm(status.maybe("candidate")),
+        backfill_image=status.into("images").maybe_text("backfill"),
+        baseline=_parse_baseline(status.maybe("baseline")),
+        backfill=_parse_backfill(status.maybe("backfill")),
+        evaluation=parse_evaluation_report(evaluation) if evaluation is not None else None,
+        triggers={one.text("name"): _parse_trigger(one) for one in status.each("triggers")},
+        weight=weight.number("set", 0),
+        weight_acknowledged=weight.number("actual") if "actual" in raw_status.get("weight", {}) else None,
+        timeline=tuple(_parse_visit(one) for one in status.each("timeline")),
+        observed_generation=status.number("observedGeneration", 0),
+    )
+
+
+def render_migration_status(status: Status, spec: MigrationSpec) -> dict[str, Any]:
+    """Return the status for the API, without its conditions; what is None is left out."""
+    finished = status.entered_at if status.state in FINISHED else None
+    rendered = {
+        "state": status.state.value,
+        "phase": _phase(status),
+        "reason": status.reason,
+        "message": status.message,
+        "attempt": status.attempt,
+        "step": status.step,
+        "stepText": _step_text(status, spec),
+        "stepAcknowledgedAt": _stamp(status.acknowledged_at),
+        "serving": render_arm(status.serving),
+        "candidate": render_arm(status.candidate),
+        "images": {"backfill": status.backfill_image} if status.backfill_image is not None else None,
+        "baseline": _render_baseline(status.baseline),
+        "backfill": _render_backfill(status.backfill),
+        "progress": _progress(status.backfill),
+        "evaluation": render_evaluation_report(status.evaluation) if status.evaluation is not None else None,
+        "triggers": [_render_trigger(name, one) for name, one in sorted(status.triggers.items())],
+        "weight": _render_weight(status),
+        "timeline": [_render_visit(one) for one in status.timeline],
+        "startedAt": _stamp(status.started_at),
+        "finishedAt": _stamp(finished),
+        "observedGeneration": status.observed_generation,
+    }
+    return {name: value for name, value in rendered.items() if value is not None}
+
+
+def _phase(status: Status) -> str:
+    return f"Canary {status.weight}%" if status.state is State.CANARY else status.state.value
+
+
+def _step_text(status: Status, spec: MigrationSpec) -> str | None:
+    return f"{status.step + 1}/{len(spec.steps)}" if status.state is State.CANARY else None
+
+
+def _progress(backfill: Backfill | None) -> str | None:
+    if backfill is None or backfill.total <= 0:
+        return None
+    return f"{min((backfill.documents + backfill.rejected) * 100 // backfill.total, 100)}%"
+
+
+def _render_weight(status: Status) -> dict[str, int]:
+    actual = {} if status.weight_acknowledged is None else {"actual": status.weight_acknowledged}
+    return {"set": status.weight, **actual}
+
+
+def _parse_baseline(baseline: Fields | None) -> Baseline | None:
+    if baseline is None:
+        return None
+    return Baseline(
+        p95=baseline.parsed("p95", parse_duration),
+        requests=baseline.number("requests"),
+        at=baseline.parsed("at", datetime.fromisoformat),
+    )
+
+
+def _render_baseline(baseline: Baseline | None) -> dict[str, Any] | None:
+    if baseline is None:
+        return None
+    # At least a millisecond: a threshold that multiplies zero would fire at once.
+    p95 = max(timedelta(milliseconds=round(baseline.p95 / timedelta(milliseconds=1))), timedelta(milliseconds=1))
+    return {"p95": format_duration(p95), "requests": baseline.requests, "at": _stamp(baseline.at)}
+
+
+def _parse_backfill(backfill: Fields | None) -> Backfill | None:
+    if backfill is None:
+        return None
+    return Backfill(
+        documents=backfill.number("documents"),
+        total=backfill.number("total"),
+        rejected=backfill.number("rejected"),
+        documents_per_second=backfill.real("documentsPerSecond"),
+        eta=parse_duration(eta) if (eta := backfill.maybe_text("eta")) is not None else None,
+        bottleneck=backfill.maybe_text("bottleneck"),
+        job=backfill.text("job", ""),
+    )
+
+
+def _render_backfill(backfill: Backfill | None) -> dict[str, Any] | None:
+    if backfill is None:
+        return None
+    rendered: dict[str, Any] = {
+        "documents": backfill.documents,
+        "total": backfill.total,
+        "rejected": backfill.rejected,
+        "documentsPerSecond": backfill.documents_per_second,
+        "job": backfill.job,
+    }
+    if backfill.eta is not None:
+        rendered["eta"] = format_duration(backfill.eta)
+    if backfill.bottleneck is not None:
+        rendered["bottleneck"] = backfill.bottleneck
+    return rendered
+
+
+def _parse_trigger(trigger: Fields) -> TriggerState:
+    return TriggerState(
+        since=trigger.parsed("since", datetime.fromisoformat),
+        held=trigger.parsed("held", parse_duration),
+        last_seen=trigger.parsed("lastSeen", datetime.fromisoformat),
+    )
+
+
+def _render_trigger(name: str, state: TriggerState) -> dict[str, Any]:
+    held = timedelta(milliseconds=state.held // timedelta(milliseconds=1))
+    return {
+        "name": name,
+        "since": _stamp(state.since),
+        "held": format_duration(held),
+        "lastSeen": _stamp(state.last_seen),
+    }
+
+
+def _parse_visit(visit: Fields) -> Visit:
+    step = visit.number("step", -1)
+    return Visit(
+        state=visit.choice("state", State),
+        entered_at=visit.parsed("enteredAt", datetime.fromisoformat),
+        step=step if step >= 0 else None,
+    )
+
+
+def _render_visit(visit: Visit) -> dict[str, Any]:
+    step = {} if visit.step is None else {"step": visit.step}
+    return {"state": visit.state.value, "enteredAt": _stamp(visit.entered_at), **step}
+
+
+def _maybe_time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text)
+
+
+def _stamp(time: datetime | None) -> str | None:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z") if time is not None else None
