@@ -79,7 +79,7 @@ def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:
         parallelism=backfill.number("parallelism", 2),
         rejected_share=backfill.parsed("rejectedLimit", parse_share, 0.01),
         evaluation=parse_evaluation_spec(evaluation) if evaluation is not None else None,
-        limits=_limits(spec.into("rollback").into("on")),
+        limits=_limits(spec.into("rollback").into("triggers")),
         retention=retention.parsed("window", parse_duration, timedelta(hours=1)),
         drop=retention.flag("drop", default=False),
         progress_deadline=spec.parsed("progressDeadline", parse_duration, timedelta(hours=24)),
@@ -152,9 +152,9 @@ def _steps(canary: Fields) -> tuple[Step, ...]:
     return steps or _DEFAULT_STEPS
 
 
-def _limits(on: Fields) -> Limits:
+def _limits(triggers: Fields) -> Limits:
     default = Limits()
-    memory, errors, latency = on.maybe("memory"), on.maybe("errorRate"), on.maybe("latency")
+    memory, errors, latency = triggers.maybe("memory"), triggers.maybe("errorRate"), triggers.maybe("latency")
     return Limits(
         memory=_share_limit(memory, default.memory) if memory is not None else default.memory,
         error_rate=_share_limit(errors, default.error_rate) if errors is not None else default.error_rate,

@@ -36,7 +36,8 @@ def register(registry: kopf.OperatorRegistry, cache: Cache, loops: Loops) -> Non
 def _register(
     registry: kopf.OperatorRegistry, kind: Kind, cache: Cache, loops: Loops, labels: dict[str, str] | None
 ) -> None:
-    def changed(*, event: kopf.RawEvent, **_: Any) -> None:
+    # A coroutine: kopf runs plain functions in threads, where loops must not be woken.
+    async def changed(*, event: kopf.RawEvent, **_: Any) -> None:
         seen(kind, event["type"], dict(event["object"]), cache, loops)
 
     kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, labels=labels, id=kind.plural)(changed)

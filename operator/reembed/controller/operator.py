@@ -22,7 +22,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.process_collector import ProcessCollector
 
 from reembed.cluster import kinds
-from reembed.cluster.client import Cluster
+from reembed.cluster.client import Cluster, ClusterError, Object
+from reembed.cluster.kinds import Kind
 from reembed.controller.cache import Cache, Key, key_of
 from reembed.controller.handlers import CHILD_LABELS, CHILDREN, OWN, register
 from reembed.controller.indexes import Indexes
@@ -35,6 +36,9 @@ from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock, wall_clock
 from reembed.controller.writer import Writer
 from reembed.core import names
+
+# Between two tries to list a kind at start-up, in seconds.
+_START_PAUSE = 1.0
 
 _LOGGER = logging.getLogger("reembed.controller")
 
@@ -77,11 +81,20 @@ class Operator:
         for namespace in self._namespaces:
             for kind in (*OWN, *CHILDREN):
                 selector = "" if kind in OWN else ",".join(f"{label}={value}" for label, value in CHILD_LABELS.items())
-                for obj in await self._cluster.list(kind, namespace, selector=selector):
+                for obj in await self._listed(kind, namespace, selector):
                     self.cache.put(kind, obj)
                     if kind in OWN:
                         self.loops.wake(key_of(kind, obj))
         self.loops.open()
+
+    async def _listed(self, kind: Kind, namespace: str, selector: str) -> list[Object]:
+        """List a kind; one that the API server does not serve yet (its CRD was made a moment ago) is waited for."""
+        while True:
+            try:
+                return await self._cluster.list(kind, namespace, selector=selector)
+            except ClusterError as error:
+                _LOGGER.warning("cannot list %s in %s yet: %s", kind.plural, namespace, error)
+                await asyncio.sleep(_START_PAUSE)
 
     async def stop(self) -> None:
         await self.loops.close()

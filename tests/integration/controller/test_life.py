@@ -1,0 +1,218 @@
+"""A migration's whole life on a real API server, with the operator dying on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reembed.cluster import kinds
+from reembed.cluster.client import Cluster, Refused
+from reembed.cluster.kinds import Kind
+from reembed.controller.operator import Metrics, Operator, watch
+from reembed.controller.settings import Images, Settings
+from tests.integration.controller.world import World, objects
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
+
+
+@pytest.fixture
+async def cluster(apiserver_with_crds: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+    monkeypatch.setenv("KUBECONFIG", str(apiserver_with_crds))
+    async with Cluster.connect(str(apiserver_with_crds)) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def world(cluster: Cluster, namespace: str) -> AsyncIterator[World]:
+    """Pods for whatever the operator makes, and the objects of a user in `namespace`."""
+    world = World(cluster, namespace, "docs")
+    task = asyncio.create_task(world.run())
+    for (kind, _), obj in objects(namespace).items():
+        if kind != kinds.MIGRATION:
+            await cluster.apply(kind, obj, manager="user")
+    yield world
+    task.cancel()
+
+
+@asynccontextmanager
+async def operator(cluster: Cluster, world: World, namespace: str) -> AsyncIterator[Operator]:
+    """Run an operator; leaving the block is its death: nothing is handed over."""
+    running = Operator(cluster, world, Settings((namespace,), IMAGES), Metrics())
+    stop = asyncio.Event()
+    await running.start()
+    watching = asyncio.create_task(watch(running, (namespace,), stop))
+    try:
+        yield running
+    finally:
+        await running.stop()
+        stop.set()
+        await watching
+
+
+async def until(
+    cluster: Cluster, kind: Kind, namespace: str, name: str, holds: Callable[[dict[str, Any]], bool]
+) -> Any:
+    """Return the object as soon as `holds` is true of it; the last one seen is told when it takes too long."""
+
+    async def poll() -> dict[str, Any]:
+        while True:
+            seen = await cluster.get(kind, namespace, name) or {}
+            last[0] = seen
+            if holds(seen):
+                return seen
+            await asyncio.sleep(0.05)
+
+    last: list[dict[str, Any]] = [{}]
+    try:
+        return await asyncio.wait_for(poll(), 60)
+    except TimeoutError:
+        pytest.fail(f"{kind.name} {name} stayed at {last[0].get('status')}")
+
+
+def state(name: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda seen: seen.get("status", {}).get("state") == name
+
+
+async def start(cluster: Cluster, namespace: str, name: str) -> None:
+    await cluster.apply(kinds.MIGRATION, objects(namespace)[(kinds.MIGRATION, name)], manager="user")
+
+
+async def filled(cluster: Cluster, namespace: str) -> None:
+    await start(cluster, namespace, "fill")
+    await until(cluster, kinds.MIGRATION, namespace, "fill", state("Succeeded"))
+
+
+async def test_a_first_fill_and_a_migration_succeed_and_leave_the_new_pool_serving(
+    cluster: Cluster, world: World, namespace: str
+) -> None:
+    async with operator(cluster, world, namespace):
+        await filled(cluster, namespace)
+        await start(cluster, namespace, "move")
+        moved = await until(cluster, kinds.MIGRATION, namespace, "move", state("Succeeded"))
+        await until(cluster, kinds.POOL, namespace, "old", lambda seen: seen["status"]["phase"] == "Idle")
+        await until(cluster, kinds.MIGRATION, namespace, "move", lambda seen: "finalizers" not in seen["metadata"])
+    index = await cluster.get(kinds.INDEX, namespace, "docs")
+    assert index is not None
+    routing = index["status"]["routing"]
+    assert (routing["serving"]["pool"], routing.get("candidate"), routing["weight"]) == ("new", None, 0)
+    assert "activeMigration" not in index["status"]
+    assert [one["state"] for one in moved["status"]["timeline"]] == [
+        *("Preflight", "Backfilling", "Indexing", "Evaluating"),
+        *("Canary", "Canary", "Canary", "Retaining", "Promoting", "Succeeded"),
+    ]
+    assert world.weights == [0, 10, 50, 100, 0]
+
+
+async def test_an_operator_that_dies_in_every_state_ends_the_same(
+    cluster: Cluster, world: World, namespace: str
+) -> None:
+    async with operator(cluster, world, namespace):
+        await filled(cluster, namespace)
+    await start(cluster, namespace, "move")
+    for reached in ("Preflight", "Backfilling", "Evaluating", "Canary", "Retaining", "Succeeded"):
+        async with operator(cluster, world, namespace):
+            await until(cluster, kinds.MIGRATION, namespace, "move", passed(reached))
+    assert world.weights == [0, 10, 50, 100, 0]
+    assert len(world.jobs) == 2
+
+
+def passed(reached: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda seen: reached in [one["state"] for one in seen.get("status", {}).get("timeline", [])]
+
+
+async def test_a_candidate_that_fails_is_rolled_back_and_the_old_pool_serves(
+    cluster: Cluster, world: World, namespace: str
+) -> None:
+    async with operator(cluster, world, namespace):
+        await filled(cluster, namespace)
+        world.failing.add("new")
+        await start(cluster, namespace, "move")
+        ended = await until(cluster, kinds.MIGRATION, namespace, "move", state("RolledBack"))
+        index = await until(
+            cluster, kinds.INDEX, namespace, "docs", lambda seen: "activeMigration" not in seen["status"]
+        )
+    assert ended["status"]["reason"] == "ErrorRate"
+    assert index["status"]["routing"]["serving"]["pool"] == "old"
+    assert index["status"]["plan"]["pointer"]["collection"] == index["status"]["routing"]["serving"]["collection"]
+
+
+async def test_a_deleted_migration_leaves_nothing_half_made(cluster: Cluster, world: World, namespace: str) -> None:
+    async with operator(cluster, world, namespace):
+        await filled(cluster, namespace)
+        await start(cluster, namespace, "move")
+        await until(cluster, kinds.MIGRATION, namespace, "move", state("Canary"))
+        await cluster.delete(kinds.MIGRATION, namespace, "move")
+        await until(cluster, kinds.MIGRATION, namespace, "move", lambda seen: not seen)
+        index = await cluster.get(kinds.INDEX, namespace, "docs")
+        assert index is not None
+    status = index["status"]
+    assert (status["routing"]["serving"]["pool"], status["routing"].get("candidate")) == ("old", None)
+    assert [one["pool"] for one in status["plan"]["collections"]] == ["old"]
+    assert "activeMigration" not in status
+
+
+async def test_a_pool_in_use_is_kept_running_while_it_is_deleted(
+    cluster: Cluster, world: World, namespace: str
+) -> None:
+    async with operator(cluster, world, namespace):
+        await filled(cluster, namespace)
+        await cluster.delete(kinds.POOL, namespace, "old")
+        await asyncio.sleep(1)
+        pool = await cluster.get(kinds.POOL, namespace, "old")
+        deployments = await cluster.list(kinds.DEPLOYMENT, namespace, selector="reembed.dev/pool=old")
+    assert pool is not None
+    assert [one["spec"]["replicas"] for one in deployments] == [1]
+
+
+async def test_a_second_migration_waits_for_the_first_and_says_for_which(
+    cluster: Cluster, world: World, namespace: str
+) -> None:
+    async with operator(cluster, world, namespace):
+        await start(cluster, namespace, "fill")
+        await until(cluster, kinds.MIGRATION, namespace, "fill", state("Preflight"))
+        await start(cluster, namespace, "move")
+        waiting = await until(
+            cluster, kinds.MIGRATION, namespace, "move", lambda seen: bool(seen.get("status", {}).get("reason"))
+        )
+        await until(cluster, kinds.MIGRATION, namespace, "move", state("Succeeded"))
+    assert waiting["status"]["message"].startswith("waiting for EmbeddingMigration 'fill'")
+
+
+async def test_a_finished_migration_is_not_written_again(cluster: Cluster, world: World, namespace: str) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(operator(cluster, world, namespace))
+        await filled(cluster, namespace)
+        await asyncio.sleep(1)
+        versions = [await version(cluster, namespace) for _ in range(2) if not await pause(2)]
+    assert versions[0] == versions[1]
+
+
+async def pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+async def version(cluster: Cluster, namespace: str) -> list[str]:
+    kinds_and_names: list[tuple[Kind, str]] = [(kinds.MIGRATION, "fill"), (kinds.INDEX, "docs"), (kinds.POOL, "old")]
+    found = [await cluster.get(kind, namespace, name) for kind, name in kinds_and_names]
+    return [one["metadata"]["resourceVersion"] for one in found if one is not None]
+
+
+@pytest.mark.parametrize("change", [{"metadata": {"name": "BAD NAME"}}, {"spec": {"unknown": 1}}])
+async def test_what_the_api_server_refuses_is_told_as_refused(
+    cluster: Cluster, namespace: str, change: dict[str, Any]
+) -> None:
+    pool = objects(namespace)[(kinds.POOL, "old")]
+    broken = {
+        "metadata": {**pool["metadata"], **change.get("metadata", {})},
+        "spec": {**pool["spec"], **change.get("spec", {})},
+    }
+    apply: Awaitable[Any] = cluster.apply(kinds.POOL, broken, manager="user")
+    with pytest.raises(Refused):
+        await apply

@@ -1,0 +1,172 @@
+"""Stands in for what a bare API server lacks: Deployments that come up, and pods that answer.
+
+Store worker and gateways do at once what the index's status asks of them, and report it. Everything the operator reads
+or writes goes through the real API server; only the pods' HTTP is answered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from reembed.cluster import kinds
+from reembed.cluster.client import Cluster
+from reembed.controller.scrape import Sample
+from reembed.core import names
+from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS
+
+_DOCUMENTS = 1000
+
+
+class World:
+    """The pods of one namespace."""
+
+    def __init__(self, cluster: Cluster, namespace: str, index: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._index = index
+        self._answers = 0
+        self.failing: set[str] = set()  # pools whose queries fail
+        self.jobs: set[str] = set()
+        self.weights: list[int] = []  # every weight that gateways were told, in order
+
+    async def run(self) -> None:
+        """Bring up what the operator makes, until cancelled."""
+        while True:
+            for deployment in await self._cluster.list(kinds.DEPLOYMENT, self._namespace):
+                await self._bring_up(deployment)
+            self.jobs |= {job["metadata"]["name"] for job in await self._cluster.list(kinds.JOB, self._namespace)}
+            await asyncio.sleep(0.1)
+
+    async def json(self, addresses: Mapping[str, str], path: str) -> dict[str, Any]:
+        status = await self._status()
+        answer = self._store(status) if path == "/status" else self._gateway(status)
+        return dict.fromkeys(addresses, answer)
+
+    async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
+        self._answers += 100
+        arms = (await self._status()).get("routing", {})
+        samples = [("reembed_memory_used_bytes", {}, 100.0), ("reembed_memory_limit_bytes", {}, 400.0)]
+        for arm in (arms.get("serving"), arms.get("candidate")):
+            if arm:
+                outcome = "error" if arm["pool"] in self.failing and arms["weight"] else "ok"
+                samples += _arm_samples(arm["collection"], outcome, self._answers)
+        return dict.fromkeys(addresses, samples)  # type: ignore[arg-type]
+
+    async def _status(self) -> dict[str, Any]:
+        index = await self._cluster.get(kinds.INDEX, self._namespace, self._index)
+        status: dict[str, Any] = (index or {}).get("status") or {}
+        return status
+
+    def _gateway(self, status: dict[str, Any]) -> dict[str, Any]:
+        routing = status.get("routing") or {}
+        weight = routing.get("weight", 0)
+        if not self.weights or self.weights[-1] != weight:
+            self.weights.append(weight)
+        return {
+            "epoch": routing.get("epoch", 0),
+            "weight": weight,
+            "serving": routing.get("serving"),
+            "candidate": routing.get("candidate"),
+        }
+
+    def _store(self, status: dict[str, Any]) -> dict[str, Any]:
+        plan = status.get("plan") or {}
+        entries = [one for one in plan.get("collections") or [] if one["desired"] != "Dropped"]
+        return {
+            "problem": None,
+            "pointer": plan.get("pointer"),
+            "documents": _DOCUMENTS,
+            "collections": [self._collection(one) for one in entries],
+            "evaluation": None,
+        }
+
+    def _collection(self, entry: dict[str, Any]) -> dict[str, Any]:
+        states = {"Present": "Filled", "Indexed": "Indexed", "Withdrawn": "Withdrawn"}
+        filled = bool(self.jobs)
+        return {
+            "name": entry["name"],
+            "fingerprint": entry["fingerprint"],
+            "dimensions": entry["dimensions"],
+            "state": states[entry["desired"]] if filled else "Filling",
+            "shards": entry["shards"],
+            "shardsDone": entry["shards"] if filled else 0,
+            "written": _DOCUMENTS if filled else 0,
+            "rejected": 0,
+            "total": _DOCUMENTS,
+            "documentsPerSecond": 50.0,
+            "bottleneck": "embed",
+            "problem": None,
+        }
+
+    async def _bring_up(self, deployment: dict[str, Any]) -> None:
+        meta, wanted = deployment["metadata"], deployment["spec"]["replicas"]
+        if deployment.get("status", {}).get("readyReplicas", 0) == wanted:
+            return
+        for number in range(wanted):
+            await self._pod(f"{meta['name']}-{number}"[-60:].strip("-"), meta["labels"])
+        status = {"replicas": wanted, "readyReplicas": wanted, "updatedReplicas": wanted, "availableReplicas": wanted}
+        body = {"metadata": {"namespace": meta["namespace"], "name": meta["name"]}, "status": status}
+        await self._cluster.apply(kinds.DEPLOYMENT, body, manager="kubelet", subresource="status")
+
+    async def _pod(self, name: str, labels: dict[str, str]) -> None:
+        meta = {"namespace": self._namespace, "name": name}
+        containers = [{"name": "main", "image": "none"}]
+        spec = {"metadata": {**meta, "labels": labels}, "spec": {"containers": containers}}
+        await self._cluster.apply(kinds.POD, spec, manager="kubelet")
+        ready = {"type": "Ready", "status": "True"}
+        status = {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [ready]}
+        await self._cluster.apply(
+            kinds.POD, {"metadata": meta, "status": status}, manager="kubelet", subresource="status"
+        )
+
+
+def _arm_samples(collection: str, outcome: str, answers: int) -> list[Sample]:
+    labels = {"collection": collection, "probe": "false"}
+    counts = [(f"{ARM_REQUESTS}_total", {**labels, "outcome": outcome}, float(answers))]
+    buckets = [(f"{ARM_SECONDS}_bucket", {**labels, "le": bound}, float(answers)) for bound in ("0.05", "+Inf")]
+    probes = [(f"{ARM_REQUESTS}_total", {**labels, "probe": "true", "outcome": "ok"}, float(answers))]
+    return [*counts, *buckets, *probes]
+
+
+def objects(namespace: str) -> dict[str, Any]:
+    """Return two pools, an index, a first fill and a migration, by kind and name."""
+    migration = {
+        "indexRef": {"name": "docs"},
+        "canary": {"steps": [{"weight": weight, "hold": "1s"} for weight in (10, 50, 100)]},
+        "rollback": {"triggers": {"errorRate": {"for": "2s"}}},
+        "retention": {"window": "1s"},
+    }
+    found = {
+        (kinds.POOL, "old"): _pool("a"),
+        (kinds.POOL, "new"): _pool("b"),
+        (kinds.INDEX, "docs"): {
+            "store": {
+                "ownerSecretRef": {"name": "store", "key": "owner"},
+                "gatewaySecretRef": {"name": "store", "key": "gateway"},
+            },
+            "source": {"table": "docs", "idColumn": "id", "textColumn": "body"},
+        },
+        (kinds.MIGRATION, "fill"): {**migration, "target": {"poolRef": {"name": "old"}}},
+        (kinds.MIGRATION, "move"): {
+            **migration,
+            "target": {"poolRef": {"name": "new"}},
+            "from": {"poolRef": {"name": "old"}},
+        },
+    }
+    return {key: {"metadata": {"namespace": namespace, "name": key[1]}, "spec": spec} for key, spec in found.items()}
+
+
+def _pool(digit: str) -> dict[str, Any]:
+    model = {
+        "uri": "http://models/m.gguf",
+        "sha256": digit * 64,
+        "pooling": "Mean",
+        "dimensions": 384,
+        "maxTokens": 256,
+    }
+    return {"model": model, "variants": [{"name": "cpu"}]}
+
+
+PART_OF = {names.LABEL_PART_OF: names.PART_OF}
