@@ -131,7 +131,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`spec.rollback.on`: defaults are the mission's."""
+    """`spec.rollback.triggers`: defaults are the mission's."""
 
     memory: Limit = Limit(hold=timedelta(minutes=5), share=0.90)
     error_rate: Limit = Limit(hold=timedelta(minutes=3), share=0.05)
