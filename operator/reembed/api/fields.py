@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, TypeVar
 
+from reembed.api.values import InvalidValue
 from reembed.core.model import Meta
 
 Raw = Mapping[str, Any]
@@ -32,8 +33,11 @@ class InvalidField(Exception):
 class Fields:
     """One mapping of a raw object, with the path that leads to it."""
 
-    def __init__(self, raw: Raw, path: str) -> None:
-        self._raw = raw
+    def __init__(self, raw: Any, path: str) -> None:
+        # Reports of pods come over the network: what claims to be an object may be anything.
+        if not isinstance(raw, Mapping):
+            raise InvalidField(path, raw, "an object")
+        self._raw: Raw = raw
         self._path = path
 
     def text(self, name: str, default: str = _MISSING) -> str:
@@ -64,24 +68,31 @@ class Fields:
 
     def each(self, name: str) -> list[Fields]:
         """Return the mappings of a list; none if it is not there."""
-        items: list[Raw] = self._typed(name, list, "a list", [])
+        items: list[Any] = self._typed(name, list, "a list", [])
         return [Fields(item, f"{self._path}.{name}[{number}]") for number, item in enumerate(items)]
 
     def mapping(self, name: str) -> dict[str, str]:
-        return dict(self._typed(name, Mapping, "an object", {}))
+        """Return a mapping of strings; an empty one if it is not there."""
+        values: Mapping[str, Any] = self._typed(name, Mapping, "an object", {})
+        return {key: self.into(name).text_or_number(key) for key in values}
+
+    def text_or_number(self, name: str) -> str:
+        """Return a string, or a whole number as it is written: `cpu: 2` is as good as `cpu: "2"`."""
+        return str(self._typed(name, (str, int), "a string or a whole number", _MISSING))
 
     def raws(self, name: str) -> tuple[dict[str, Any], ...]:
+        """Return the mappings of a list as they are, for what goes on to Kubernetes unread."""
         return tuple(dict(item) for item in self._typed(name, list, "a list", []))
 
     def parsed(self, name: str, parse: Callable[[str], T], default: T = _MISSING) -> T:
-        """Return a string turned into a value by `parse`, which raises ValueError if it cannot."""
+        """Return a string turned into a value by `parse`, which raises InvalidValue if it cannot."""
         if default is not _MISSING and self._raw.get(name) is None:
             return default
         text = self.text(name)
         try:
             return parse(text)
-        except ValueError as error:
-            raise InvalidField(f"{self._path}.{name}", text, str(error)) from error
+        except InvalidValue as error:
+            raise InvalidField(f"{self._path}.{name}", text, error.expected) from error
 
     def choice(self, name: str, kind: type[E], default: E = _MISSING) -> E:
         """Return the member of an enumeration."""
@@ -98,7 +109,8 @@ class Fields:
         value = self._raw.get(name)
         if value is None and default is not _MISSING:
             return default
-        if not isinstance(value, kind):
+        # A bool is an int to Python, not to JSON.
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise InvalidField(f"{self._path}.{name}", value, expected)
         return value
 

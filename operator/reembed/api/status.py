@@ -12,7 +12,7 @@ from typing import Any
 from reembed.api.fields import Fields, Raw
 from reembed.api.reports import parse_evaluation_report, render_evaluation_report
 from reembed.api.routing import parse_arm, render_arm
-from reembed.api.values import format_duration, parse_duration
+from reembed.api.values import format_duration, format_time, parse_duration, parse_time
 from reembed.core.migration import Backfill, Baseline, Status, Visit
 from reembed.core.model import MigrationSpec, TriggerState
 from reembed.core.transitions import FINISHED, State
@@ -36,7 +36,7 @@ def parse_migration_status(raw: Raw) -> Status:
         message=status.text("message", ""),
         attempt=status.number("attempt", 1),
         step=status.number("step", 0),
-        acknowledged_at=status.parsed("stepAcknowledgedAt", _maybe_time, None),
+        acknowledged_at=status.parsed("stepAcknowledgedAt", parse_time, None),
         serving=parse_arm(status.maybe("serving")),
         candidate=parse_arm(status.maybe("candidate")),
         backfill_image=status.into("images").maybe_text("backfill"),
@@ -105,7 +105,7 @@ def _parse_baseline(baseline: Fields | None) -> Baseline | None:
     return Baseline(
         p95=baseline.parsed("p95", parse_duration),
         requests=baseline.number("requests"),
-        at=baseline.parsed("at", datetime.fromisoformat),
+        at=baseline.parsed("at", parse_time),
     )
 
 
@@ -150,9 +150,9 @@ def _render_backfill(backfill: Backfill | None) -> dict[str, Any] | None:
 
 def _parse_trigger(trigger: Fields) -> TriggerState:
     return TriggerState(
-        since=trigger.parsed("since", datetime.fromisoformat),
+        since=trigger.parsed("since", parse_time),
         held=trigger.parsed("held", parse_duration),
-        last_seen=trigger.parsed("lastSeen", datetime.fromisoformat),
+        last_seen=trigger.parsed("lastSeen", parse_time),
     )
 
 
@@ -170,7 +170,7 @@ def _parse_visit(visit: Fields) -> Visit:
     step = visit.number("step", -1)
     return Visit(
         state=visit.choice("state", State),
-        entered_at=visit.parsed("enteredAt", datetime.fromisoformat),
+        entered_at=visit.parsed("enteredAt", parse_time),
         step=step if step >= 0 else None,
     )
 
@@ -180,9 +180,5 @@ def _render_visit(visit: Visit) -> dict[str, Any]:
     return {"state": visit.state.value, "enteredAt": _stamp(visit.entered_at), **step}
 
 
-def _maybe_time(text: str) -> datetime | None:
-    return datetime.fromisoformat(text)
-
-
 def _stamp(time: datetime | None) -> str | None:
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z") if time is not None else None
+    return format_time(time) if time is not None else None

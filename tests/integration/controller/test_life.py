@@ -45,15 +45,14 @@ async def world(cluster: Cluster, namespace: str) -> AsyncIterator[World]:
 async def operator(cluster: Cluster, world: World, namespace: str) -> AsyncIterator[Operator]:
     """Run an operator; leaving the block is its death: nothing is handed over."""
     running = Operator(cluster, world, Settings((namespace,), IMAGES), Metrics())
-    stop = asyncio.Event()
     await running.start()
-    watching = asyncio.create_task(watch(running, (namespace,), stop))
+    watching = asyncio.create_task(watch(running, (namespace,), asyncio.Event()))
     try:
         yield running
     finally:
         await running.stop()
-        stop.set()
-        await watching
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def until(

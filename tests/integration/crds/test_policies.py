@@ -1,0 +1,155 @@
+"""What the chart's policies and roles refuse on a real API server, after a real `helm install`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hack.cache import ROOT
+from tests.integration.crds.objects import Kubectl, changed, example
+
+USERS = ["EmbeddingIndex/functions", "EmbeddingMigration/functions-to-l6"]
+IN_USE = "EmbedderPool 'used' is in use by EmbeddingIndex/functions, EmbeddingMigration/functions-to-l6"
+WHAT_TO_DO = "Move the index to another pool with an EmbeddingMigration, or delete what uses the pool first"
+# The API server takes a new policy up within a second or two.
+PATIENCE_SECONDS = 30
+
+
+def helm(kubectl: Kubectl, *words: str) -> None:
+    command = [str(kubectl.binary), "helm", f"--kubeconfig={kubectl.kubeconfig}", f"--namespace={kubectl.namespace}"]
+    done = subprocess.run([*command, *words], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def pool(name: str, *users: str) -> dict[str, Any]:
+    return changed("pool-new", "metadata.name", name) | {"status": {"inUseBy": list(users)}}
+
+
+def create(kubectl: Kubectl, one: dict[str, Any]) -> None:
+    kubectl.ok("create", "-f", "-", stdin=one)
+    patch = json.dumps({"status": one["status"]})
+    kubectl.ok("patch", "epool", one["metadata"]["name"], "--subresource=status", "--type=merge", f"--patch={patch}")
+
+
+@pytest.fixture(scope="module")
+def installed(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """Install the chart; return kubectl once its policies are in force."""
+    # The CRDs are there already, for the other tests too.
+    helm(kubectl, "install", "reembed", str(ROOT / "charts" / "reembed"), "--set", "crds.enabled=false")
+    create(kubectl, pool("used", *USERS))
+    patient_until = time.monotonic() + PATIENCE_SECONDS
+    operator = replace(kubectl, user=account(kubectl, "reembed"))
+    while kubectl.run("delete", "epool", "used", "--dry-run=server").returncode == 0 or scale(operator) == 0:
+        assert time.monotonic() < patient_until, "the policies are not in force"
+    yield kubectl
+    helm(kubectl, "uninstall", "reembed")
+
+
+@pytest.fixture
+def operator(installed: Kubectl) -> Kubectl:
+    return replace(installed, user=account(installed, "reembed"))
+
+
+def account(kubectl: Kubectl, name: str) -> str:
+    return f"system:serviceaccount:{kubectl.namespace}:{name}"
+
+
+def scale(kubectl: Kubectl) -> int:
+    patch = '--patch=[{"op": "replace", "path": "/spec/variants/0/minReplicas", "value": 9}]'
+    return kubectl.run("patch", "epool", "used", "--type=json", patch, "--dry-run=server").returncode
+
+
+@pytest.mark.parametrize("words", [("used",), ("--all",)], ids=["one", "all"])
+def test_a_pool_in_use_cannot_be_deleted(installed: Kubectl, words: tuple[str, ...]) -> None:
+    refusal = installed.refused("delete", "epool", *words, "--dry-run=server")
+    assert (IN_USE in refusal, WHAT_TO_DO in refusal) == (True, True)
+
+
+def test_a_pool_that_nobody_uses_can_be_deleted(installed: Kubectl) -> None:
+    create(installed, pool("unused"))
+    installed.ok("delete", "epool", "unused", "--wait=false")
+
+
+def test_a_pool_that_no_operator_has_seen_can_be_deleted(installed: Kubectl) -> None:
+    installed.ok("create", "-f", "-", stdin=changed("pool-new", "metadata.name", "new"))
+    installed.ok("delete", "epool", "new", "--wait=false")
+
+
+@pytest.mark.parametrize("cleaner", ["generic-garbage-collector", "namespace-controller"])
+def test_kubernetes_own_clean_up_is_never_held_up(installed: Kubectl, cleaner: str) -> None:
+    user = f"system:serviceaccount:kube-system:{cleaner}"
+    replace(installed, user=user).ok("delete", "epool", "used", "--dry-run=server")
+
+
+def test_a_pool_goes_with_its_namespace(installed: Kubectl) -> None:
+    ending = replace(installed, namespace=f"{installed.namespace}-ending")
+    ending.ok("create", "namespace", ending.namespace)
+    helm(ending, "install", "reembed", str(ROOT / "charts" / "reembed"), "--set", "crds.enabled=false")
+    create(ending, pool("used", *USERS))
+    ending.ok("delete", "namespace", ending.namespace, "--wait=false")
+    patient_until = time.monotonic() + PATIENCE_SECONDS
+    while (done := ending.run("delete", "epool", "used", "--wait=false")).returncode != 0:
+        assert time.monotonic() < patient_until, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("epool", "pool-old", {"variants": [{"name": "cpu", "minReplicas": 9}]}),
+        ("eidx", "index", {"gateway": {"replicas": 1}}),
+        ("emig", "migration", {"backfill": {"parallelism": 1}}),
+    ],
+)
+def test_the_operator_cannot_change_what_a_user_wrote(
+    installed: Kubectl, operator: Kubectl, kind: str, name: str, change: dict[str, Any]
+) -> None:
+    written = example(name)
+    installed.ok("apply", "-f", "-", stdin=written)
+    patch = json.dumps({"spec": change})
+    refusal = operator.refused("patch", kind, written["metadata"]["name"], "--type=merge", f"--patch={patch}")
+    assert "The operator may not change `spec`" in refusal
+
+
+def test_others_may_change_what_they_wrote(installed: Kubectl) -> None:
+    assert scale(installed) == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--subresource=status",)], ids=["finalizers", "status"])
+def test_the_operator_can_do_its_work_on_our_kinds(operator: Kubectl, more: tuple[str, ...]) -> None:
+    change = {"status": {"phase": "Ready"}} if more else {"metadata": {"finalizers": ["reembed.dev/unwind"]}}
+    words = ("patch", "epool", "used", "--type=merge", f"--patch={json.dumps(change)}", "--dry-run=server", *more)
+    operator.ok(*words)
+
+
+@pytest.mark.parametrize(
+    ("who", "verb", "what", "allowed"),
+    [
+        ("reembed", "create", "deployments.apps", True),
+        ("reembed", "patch", "services", True),
+        ("reembed", "delete", "jobs.batch", True),
+        ("reembed", "create", "events", True),
+        ("reembed", "get", "secrets", False),
+        ("reembed", "create", "pods/exec", False),
+        ("reembed", "delete", "pods", False),
+        ("reembed", "delete", "embedderpools.reembed.dev", False),
+        ("reembed", "create", "embeddingmigrations.reembed.dev", False),
+        ("reembed", "create", "rolebindings.rbac.authorization.k8s.io", False),
+        ("reembed", "list", "namespaces", False),
+        ("reembed-gateway", "watch", "embeddingindexes.reembed.dev", True),
+        ("reembed-worker", "get", "embedderpools.reembed.dev", True),
+        ("reembed-gateway", "patch", "embeddingindexes.reembed.dev", False),
+        ("reembed-worker", "get", "embeddingmigrations.reembed.dev", False),
+        ("reembed-worker", "get", "secrets", False),
+    ],
+)
+def test_accounts_may_do_their_work_and_nothing_else(
+    installed: Kubectl, who: str, verb: str, what: str, allowed: bool
+) -> None:
+    done = replace(installed, user=account(installed, who)).run("auth", "can-i", verb, what)
+    assert done.stdout.strip() == ("yes" if allowed else "no")

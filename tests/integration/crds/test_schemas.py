@@ -1,0 +1,124 @@
+"""The API server takes the examples and refuses what could not work, saying why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from reembed.api import parse_index, parse_migration, parse_pool
+from tests.integration.crds.objects import ABSENT, EXAMPLES, Kubectl, changed, example
+
+SHARES = "should match '^([0-9]|[1-9][0-9]|100)"
+DURATIONS = "should match '^([0-9]{1,9}(ms|d|h|m|s))+$'"
+STEPS = "spec.canary.steps"
+TRIGGERS = "spec.rollback.triggers"
+
+# An example, the field that is changed, its bad value, and what the API server must say.
+BAD: list[tuple[str, str, Any, str]] = [
+    ("pool-new", "spec.modle", {}, 'unknown field "spec.modle"'),
+    ("pool-new", "spec.model.dimension", 384, 'unknown field "spec.model.dimension"'),
+    ("pool-new", "spec.model.dimensions", 4001, "should be less than or equal to 4000"),
+    ("pool-new", "spec.model.dimensions", 0, "should be greater than or equal to 1"),
+    ("pool-new", "spec.model.sha256", "f" * 63, "should match '^[0-9a-f]{64}$'"),
+    ("pool-new", "spec.model.sha256", "F" * 64, "should match '^[0-9a-f]{64}$'"),
+    ("pool-new", "spec.model.sha256", ABSENT, "spec.model.sha256: Required value"),
+    ("pool-new", "spec.model.pooling", "Max", 'supported values: "Mean", "Cls", "Last"'),
+    ("pool-new", "spec.model.uri", "s3://bucket/model.gguf", "should match '^(https?://"),
+    ("pool-new", "spec.model.uri", "file:///models/m.gguf", "a file:// model needs model.claimName"),
+    ("pool-new", "spec.model.claimName", "models", "with claimName the uri is file:///models/PATH"),
+    ("pool-new", "spec.variants", [], "should have at least 1 items"),
+    ("pool-new", "spec.variants", [{"name": "cpu"}, {"name": "cpu"}], 'Duplicate value: {"name":"cpu"}'),
+    ("pool-new", "spec.variants.0.device", "GPU", 'supported values: "CPU"'),
+    ("pool-new", "spec.variants.0.resources.limits.memory", "much", "should match '^[0-9]+"),
+    ("index", "spec.metric", "Hamming", 'supported values: "Cosine", "InnerProduct", "Euclidean"'),
+    ("index", "spec.source.table", "", "should be at least 1 chars long"),
+    ("index", "spec.store.ownerSecretRef.key", ABSENT, "spec.store.ownerSecretRef.key: Required value"),
+    ("index", "spec.gateway.replicas", 0, "should be greater than or equal to 1"),
+    ("migration", f"{STEPS}.1.weight", 5, "order the steps by weight"),
+    ("migration", f"{STEPS}.1.weight", 10, "two steps have the same weight"),
+    ("migration", f"{STEPS}.2.weight", 99, "the last step's weight must be 100"),
+    ("migration", f"{STEPS}.2.weight", 101, "should be less than or equal to 100"),
+    ("migration", STEPS, [], "should have at least 1 items"),
+    ("migration", f"{STEPS}.0.hold", "10 minutes", DURATIONS),
+    ("migration", "spec.retention.window", "soon", DURATIONS),
+    ("migration", "spec.progressDeadline", "-1h", DURATIONS),
+    ("migration", "spec.backfill.rejectedLimit", "0.01", SHARES),
+    ("migration", f"{TRIGGERS}.memory.threshold", "101%", SHARES),
+    ("migration", f"{TRIGGERS}.errorRate.threshold", "5", SHARES),
+    ("migration", f"{TRIGGERS}.latency.threshold", "x10", "should match '^([0-9]+"),
+    ("migration", f"{TRIGGERS}.latency.noData", "Ignore", 'supported values: "Hold", "RollBack"'),
+    ("migration", f"{TRIGGERS}.quality", {}, f'unknown field "{TRIGGERS}.quality"'),
+    ("migration", "spec.target.poolRef.name", "", "should be at least 1 chars long"),
+]
+
+# The same for an object that exists.
+IMMUTABLE: list[tuple[str, str, Any, str]] = [
+    ("pool-new", "spec.model.sha256", "1" * 64, "create another EmbedderPool and an EmbeddingMigration to it"),
+    ("pool-new", "spec.model.queryPrefix", "query: ", "a pool's model cannot be changed"),
+    ("index", "spec.source.table", "others", "the source cannot be changed"),
+    ("index", "spec.metric", "Euclidean", "the metric cannot be changed"),
+    ("migration", "spec.indexRef.name", "others", "what a migration is about cannot be changed"),
+    ("migration", "spec.target.poolRef.name", "minilm-l3", "what a migration is about cannot be changed"),
+    ("migration", "spec.from", ABSENT, "from cannot be changed"),
+    ("migration", f"{STEPS}.0.weight", 20, "canary cannot be changed"),
+    ("migration", "spec.canary", ABSENT, "canary cannot be changed"),
+    ("migration", "spec.evaluation", ABSENT, "evaluation cannot be changed"),
+    ("migration", "spec.backfill.shards", 9, "shards cannot be changed"),
+]
+
+MUTABLE: list[tuple[str, str, Any]] = [
+    ("pool-new", "spec.variants.0.minReplicas", 3),
+    ("index", "spec.gateway.replicas", 3),
+    ("migration", "spec.backfill.parallelism", 4),
+    ("migration", f"{TRIGGERS}.latency.threshold", "400ms"),
+    ("migration", "spec.retention.window", "72h"),
+]
+
+
+def says(case: tuple[Any, ...]) -> str:
+    return f"{case[0]} {case[1]} {'absent' if case[2] is ABSENT else str(case[2])[:20]}"
+
+
+@pytest.mark.parametrize(("name", "path", "value", "message"), BAD, ids=map(says, BAD))
+def test_a_bad_object_is_refused_with_its_reason(
+    kubectl: Kubectl, name: str, path: str, value: Any, message: str
+) -> None:
+    assert message in kubectl.refused("create", "--dry-run=server", "-f", "-", stdin=changed(name, path, value))
+
+
+@pytest.mark.parametrize(("name", "path", "value", "message"), IMMUTABLE, ids=map(says, IMMUTABLE))
+def test_what_vectors_or_gateways_rely_on_cannot_be_changed(
+    with_examples: Kubectl, name: str, path: str, value: Any, message: str
+) -> None:
+    refusal = with_examples.refused("replace", "--dry-run=server", "-f", "-", stdin=changed(name, path, value))
+    assert message in refusal
+
+
+@pytest.mark.parametrize(("name", "path", "value"), MUTABLE, ids=map(says, MUTABLE))
+def test_how_much_and_how_fast_can_be_changed(with_examples: Kubectl, name: str, path: str, value: Any) -> None:
+    with_examples.ok("replace", "--dry-run=server", "-f", "-", stdin=changed(name, path, value))
+
+
+def test_a_pool_may_take_its_model_from_a_claim(kubectl: Kubectl) -> None:
+    pool = changed("pool-new", "spec.model.uri", "file:///models/m.gguf")
+    pool["spec"]["model"]["claimName"] = "models"
+    pool["metadata"]["name"] = "from-a-claim"
+    kubectl.ok("create", "--dry-run=server", "-f", "-", stdin=pool)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_kubectl_reads_an_example_as_its_author_meant(with_examples: Kubectl, path: Any) -> None:
+    """kubectl reads YAML 1.1, where `on` and `no` are not words; the operator must get the very fields of the file."""
+    with_examples.ok("apply", "--dry-run=server", "-f", str(path))
+
+
+def test_every_default_is_the_one_of_the_types(with_examples: Kubectl) -> None:
+    """What the API server fills in must mean what the operator would have assumed."""
+    parsers = {"EmbedderPool": parse_pool, "EmbeddingIndex": parse_index, "EmbeddingMigration": parse_migration}
+    for name in ("pool-new", "index", "first-fill", "migration"):
+        written = example(name)
+        found = yaml.safe_load(with_examples.ok("get", written["kind"], written["metadata"]["name"], "--output=yaml"))
+        parse = parsers[written["kind"]]
+        assert parse(found)[1] == parse({**found, "spec": written["spec"]})[1], name

@@ -1,0 +1,103 @@
+"""The chart gives the operator no more than its work needs, and its pod no more than `restricted` allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.chart.rendering import of_kind, operator_pod, render
+
+OWN = ("embedderpools", "embeddingindexes", "embeddingmigrations")
+MAKES = frozenset({"get", "list", "watch", "create", "patch", "delete"})
+READS = frozenset({"get", "list", "watch"})
+
+OPERATOR = {
+    **{("reembed.dev", kind): READS | {"patch"} for kind in OWN},
+    **{("reembed.dev", f"{kind}/status"): frozenset({"get", "patch"}) for kind in OWN},
+    **{("reembed.dev", f"{kind}/finalizers"): frozenset({"update"}) for kind in OWN},
+    ("apps", "deployments"): MAKES,
+    ("batch", "jobs"): MAKES,
+    ("policy", "poddisruptionbudgets"): MAKES,
+    ("", "services"): MAKES,
+    ("", "pods"): READS,
+    ("", "events"): frozenset({"create", "patch"}),
+}
+WORKLOADS = {("reembed.dev", kind): READS for kind in ("embedderpools", "embeddingindexes")}
+
+
+def rights(role: dict[str, Any]) -> dict[tuple[str, str], frozenset[str]]:
+    return {
+        (group, resource): frozenset(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def test_roles_are_in_the_watched_namespaces_alone_and_allow_this(kube_binary: Path) -> None:
+    roles = of_kind(render(kube_binary, "watchNamespaces={a,b}"), "Role")
+    found = {(one["metadata"]["namespace"], one["metadata"]["name"]): rights(one) for one in roles}
+    assert found == {
+        (namespace, name): allowed
+        for namespace in ("a", "b")
+        for name, allowed in (("reembed-reembed-system", OPERATOR), ("reembed-workloads", WORKLOADS))
+    }
+
+
+def test_nothing_is_allowed_in_the_whole_cluster(kube_binary: Path) -> None:
+    kinds = {one["kind"] for one in render(kube_binary)}
+    assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
+
+
+def test_every_binding_names_its_role_and_an_account_that_exists(kube_binary: Path) -> None:
+    manifests = render(kube_binary, "watchNamespaces={a,b}")
+    accounts = {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in of_kind(manifests, "ServiceAccount")}
+    bindings = list(of_kind(manifests, "RoleBinding"))
+    subjects = {(subject["namespace"], subject["name"]) for one in bindings for subject in one["subjects"]}
+    assert (subjects, {one["metadata"]["name"] == one["roleRef"]["name"] for one in bindings}) == (accounts, {True})
+
+
+def test_the_operator_s_pod_is_restricted(kube_binary: Path) -> None:
+    pod = operator_pod(render(kube_binary))
+    (container,) = pod["containers"]
+    assert (pod["securityContext"], container["securityContext"]) == (
+        {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+    )
+
+
+def test_the_operator_writes_to_a_volume_of_its_own(kube_binary: Path) -> None:
+    pod = operator_pod(render(kube_binary))
+    assert (pod["volumes"], pod["containers"][0]["volumeMounts"]) == (
+        [{"name": "tmp", "emptyDir": {}}],
+        [{"name": "tmp", "mountPath": "/tmp"}],
+    )
+
+
+def test_the_operator_runs_alone_within_limits(kube_binary: Path) -> None:
+    (deployment,) = of_kind(render(kube_binary), "Deployment")
+    (container,) = operator_pod([deployment])["containers"]
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"], container["resources"]) == (
+        1,
+        {"type": "Recreate"},
+        {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}},
+    )
+
+
+@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe"])
+def test_the_operator_is_probed(kube_binary: Path, probe: str) -> None:
+    (container,) = operator_pod(render(kube_binary))["containers"]
+    assert container[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+
+
+def test_two_releases_share_no_cluster_scoped_name(kube_binary: Path) -> None:
+    policies = of_kind(render(kube_binary), "ValidatingAdmissionPolicy")
+    assert {one["metadata"]["name"].startswith("reembed-reembed-system-") for one in policies} == {True}

@@ -1,0 +1,79 @@
+"""What the operator makes is restricted, deterministic, and no owner's garbage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reembed.controller.manifests import backfill, embedder, index, pod
+from reembed.controller.settings import Images
+from reembed.core.desired import BackfillJob
+from reembed.core.model import SecretKey
+from tests import builders as b
+
+IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
+POOL = b.pool("new")
+INDEX = b.index()
+JOB = BackfillJob("move", 1, "docs", b.NEW.collection, b.NEW.fingerprint, "new", 8, 2, "backfill:1")
+
+
+def made() -> dict[str, pod.Manifest]:
+    return {
+        "embedder": embedder.deployment(POOL.meta, POOL.spec, POOL.spec.variants[0], 1, IMAGES),
+        "gateway": index.gateway(INDEX.meta, INDEX.spec, IMAGES),
+        "worker": index.worker(INDEX.meta, INDEX.spec, IMAGES),
+        "backfill": backfill.job(JOB, "rag", SecretKey("store", "owner"), "IfNotPresent"),
+    }
+
+
+@pytest.mark.parametrize("component", ["embedder", "gateway", "worker", "backfill"])
+def test_every_pod_passes_the_restricted_level(component: str) -> None:
+    spec = made()[component]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("component", "account"),
+    [("embedder", None), ("gateway", "reembed-gateway"), ("worker", "reembed-worker"), ("backfill", None)],
+)
+def test_only_who_reads_the_api_gets_a_token(component: str, account: str | None) -> None:
+    spec = made()[component]["spec"]["template"]["spec"]
+    assert (spec.get("serviceAccountName"), spec["automountServiceAccountToken"]) == (account, account is not None)
+
+
+@pytest.mark.parametrize("component", ["embedder", "gateway", "worker"])
+def test_what_serves_has_no_owner_that_could_take_it_along(component: str) -> None:
+    assert "ownerReferences" not in made()[component]["metadata"]
+
+
+def test_secrets_are_referred_to_and_never_held() -> None:
+    (container,) = made()["backfill"]["spec"]["template"]["spec"]["containers"]
+    dsn = next(one for one in container["env"] if one["name"] == "REEMBED_DSN")
+    assert dsn == {"name": "REEMBED_DSN", "valueFrom": {"secretKeyRef": {"name": "store", "key": "owner"}}}
+
+
+def test_a_jobs_parallelism_changes_in_place_and_its_template_never_does() -> None:
+    paused, other = (
+        backfill.job(one, "rag", SecretKey("store", "owner"), "IfNotPresent")
+        for one in (replace(JOB, parallelism=0), replace(JOB, image="backfill:2"))
+    )
+    name = made()["backfill"]["metadata"]["name"]
+    assert (paused["metadata"]["name"], paused["spec"]["parallelism"]) == (name, 0)
+    assert other["metadata"]["name"] != name
+
+
+def test_the_same_input_gives_the_same_manifest() -> None:
+    assert made() == made()
