@@ -92,6 +92,8 @@ class Loops:
                 del self._live[key]
                 return
             try:
-                await asyncio.wait_for(live.changed.wait(), again.total_seconds())
+                # Not wait_for: in Python 3.11 it can lose a cancellation that comes with the event.
+                async with asyncio.timeout(again.total_seconds()):
+                    await live.changed.wait()
             except TimeoutError:
                 continue

@@ -28,7 +28,7 @@ class World:
         self._index = index
         self._answers = 0
         self.failing: set[str] = set()  # pools whose queries fail
-        self.jobs: set[str] = set()
+        self.jobs: dict[str, str] = {}  # every Job ever made, and the collection it filled
         self.weights: list[int] = []  # every weight that gateways were told, in order
 
     async def run(self) -> None:
@@ -36,7 +36,8 @@ class World:
         while True:
             for deployment in await self._cluster.list(kinds.DEPLOYMENT, self._namespace):
                 await self._bring_up(deployment)
-            self.jobs |= {job["metadata"]["name"] for job in await self._cluster.list(kinds.JOB, self._namespace)}
+            for job in await self._cluster.list(kinds.JOB, self._namespace):
+                self.jobs[job["metadata"]["name"]] = _collection_of(job)
             await asyncio.sleep(0.1)
 
     async def json(self, addresses: Mapping[str, str], path: str) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class World:
 
     def _collection(self, entry: dict[str, Any]) -> dict[str, Any]:
         states = {"Present": "Filled", "Indexed": "Indexed", "Withdrawn": "Withdrawn"}
-        filled = bool(self.jobs)
+        filled = entry["name"] in self.jobs.values()
         return {
             "name": entry["name"],
             "fingerprint": entry["fingerprint"],
@@ -120,6 +121,11 @@ class World:
         await self._cluster.apply(
             kinds.POD, {"metadata": meta, "status": status}, manager="kubelet", subresource="status"
         )
+
+
+def _collection_of(job: dict[str, Any]) -> str:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return next(str(one["value"]) for one in container["env"] if one["name"] == "REEMBED_COLLECTION")
 
 
 def _arm_samples(collection: str, outcome: str, answers: int) -> list[Sample]:

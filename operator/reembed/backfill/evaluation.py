@@ -1,0 +1,121 @@
+"""Runs an offline comparison: labelled queries through both models and both collections, as a gateway would.
+
+Started by the worker as a task of its own once both collections answer; a restart runs it again from the start, since
+nothing is written before the outcome. Each query is embedded as a query by the side's own pool and searched by the
+store's own function, so the numbers are of what users would get: prefixes, truncation and the index's recall included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import numpy as np
+
+from reembed.backfill.embedding import PASSING, Embedder
+from reembed.backfill.retries import Retrying
+from reembed.client import TextRefused
+from reembed.core.gates import Gate, Outcome, Ranks, judge, reciprocal_rank
+from reembed.core.model import Arm, EvaluationPlan, EvaluationReport, IndexSpec, InputType
+from reembed.stores.protocol import Keeping, Labels, StoreUnavailable
+
+_BATCH = 16  # queries of one request
+_AT_ONCE = 4  # requests; live queries have precedence, and the worker has as many connections
+
+Embedders = Callable[[Arm], AbstractAsyncContextManager[Embedder]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """Compares two arms of one index."""
+
+    store: Keeping
+    embedders: Embedders
+    retrying: Retrying
+
+    async def run(self, plan: EvaluationPlan, index: IndexSpec) -> EvaluationReport:
+        """Compare, record the outcome and return what is recorded: another worker's, if that was faster."""
+        labels = await self.store.labels(plan.spec, index)
+        candidate = await self._ranks(plan.candidate, labels, plan.spec.k)
+        serving = None if plan.serving is None else await self._ranks(plan.serving, labels, plan.spec.k)
+        gate = Gate(plan.spec.k, plan.spec.margin, plan.spec.min_queries)
+        # Seconds of arithmetic: in a thread, so that /status answers meanwhile.
+        outcome = await asyncio.to_thread(judge, serving, candidate, gate, _rng(plan.id))
+        report = _report(plan.id, outcome, labels.vanished)
+        await self.store.record(report)
+        return await self.store.evaluation(plan.id) or report
+
+    async def _ranks(self, arm: Arm, labels: Labels, k: int) -> Ranks:
+        """Return the reciprocal rank of each query, in the order of `labels`."""
+        queries = list(labels.relevant)
+        ranks = np.zeros(len(queries))
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def batch(embedder: Embedder, start: int) -> None:
+            async with room:
+                texts = queries[start : start + _BATCH]
+                found = await self._search(arm, embedder, texts, k)
+                ranks[start : start + len(texts)] = _reciprocal(texts, found, labels.relevant, k)
+
+        async with self.embedders(arm) as embedder, asyncio.TaskGroup() as batches:
+            for start in range(0, len(queries), _BATCH):
+                batches.create_task(batch(embedder, start))
+        return ranks
+
+    async def _search(self, arm: Arm, embedder: Embedder, texts: Sequence[str], k: int) -> list[list[str]]:
+        """Return the ids that each text finds."""
+        found: list[list[str]] = []
+        for vector in await self._embed(embedder, texts):
+            if vector is None:
+                found.append([])
+                continue
+            hits = await self.retrying(
+                lambda vector=vector: self.store.search(arm.collection, arm.fingerprint, vector, k),  # type: ignore[misc]
+                (StoreUnavailable,),
+                "searching for a labelled query",
+            )
+            found.append([hit.id for hit in hits])
+        return found
+
+    async def _embed(self, embedder: Embedder, texts: Sequence[str]) -> Sequence[bytes | None]:
+        """Return the texts' vectors; a query that the model refuses has none, and would find nothing in production."""
+        try:
+            answer = await self.retrying(
+                lambda: embedder.embed(texts, InputType.QUERY, background=True), PASSING, "embedding labelled queries"
+            )
+        except TextRefused:
+            if len(texts) == 1:
+                return [None]
+            return [vector for text in texts for vector in await self._embed(embedder, [text])]
+        return answer.vectors
+
+
+def _reciprocal(
+    texts: Sequence[str], found: Sequence[Sequence[str]], relevant: Mapping[str, frozenset[str]], k: int
+) -> list[float]:
+    return [reciprocal_rank(ids, relevant[text], k) for text, ids in zip(texts, found, strict=True)]
+
+
+def _report(evaluation_id: str, outcome: Outcome, vanished: int) -> EvaluationReport:
+    message = outcome.message
+    if vanished:
+        message += f"; {vanished} labels name documents that are not in the source and were left out"
+    return EvaluationReport(
+        id=evaluation_id,
+        verdict=outcome.verdict.value,
+        queries=outcome.queries,
+        k=outcome.k,
+        mrr_serving=outcome.mrr_serving,
+        mrr_candidate=outcome.mrr_candidate,
+        low=outcome.low,
+        high=outcome.high,
+        message=message,
+    )
+
+
+def _rng(evaluation_id: str) -> np.random.Generator:
+    """Return the same chance for the same evaluation: a repetition comes to the same verdict."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(evaluation_id.encode()).digest()[:8], "big"))

@@ -1,0 +1,45 @@
+"""What a backfill pod and a store worker tell Prometheus; each process has a registry of its own."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+QUEUES = ("read", "embedded", "validated")
+
+
+class Metrics:
+    """A backfill pod's figures."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.documents = Counter(
+            "reembed_backfill_documents", "Documents stored with a vector.", registry=self.registry
+        )
+        self.rejected = Counter(
+            "reembed_backfill_rejected", "Documents that cannot have a vector.", ["reason"], registry=self.registry
+        )
+        self.stage_seconds = Counter(
+            "reembed_backfill_stage_seconds",
+            "Time that the stages of the pipeline worked; its embedding requests run concurrently and add up.",
+            ["stage"],
+            registry=self.registry,
+        )
+        self.queue_depth = Gauge(
+            "reembed_backfill_queue_documents", "Documents that wait behind a stage.", ["queue"], registry=self.registry
+        )
+
+
+class WorkerMetrics:
+    """A store worker's figures."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.passes = Counter(
+            "reembed_worker_passes",
+            "Passes over the index's plan, by how they ended.",
+            ["outcome"],  # done, problem or error
+            registry=self.registry,
+        )
+        self.documents = Gauge(
+            "reembed_worker_documents", "Documents in the source, when last counted.", registry=self.registry
+        )

@@ -1,0 +1,68 @@
+"""The worker's report from what the store holds: pure, apart from the rates that it remembers from pass to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from reembed.core.model import CollectionPlan, CollectionReport, Desired, Problem
+from reembed.core.pages import Pace, bottleneck
+from reembed.stores.protocol import Held
+
+# Long enough to be calm, short enough to show within a minute that an embedder was added.
+_WINDOW = timedelta(seconds=30)
+
+_MADE = frozenset({Desired.PRESENT, Desired.INDEXED})
+
+
+class Paces:
+    """Documents per second of each collection that is being filled."""
+
+    def __init__(self) -> None:
+        self._paces: dict[str, Pace] = {}
+
+    def read(self, held: Sequence[Held], now: float) -> Mapping[str, float]:
+        """Take a reading of all collections; those that are gone or full are forgotten."""
+        filling = {one.name: one.written + one.rejected for one in held if one.shards_done < one.shards}
+        self._paces = {name: self._paces.get(name) or Pace(_WINDOW) for name in filling}
+        return {name: round(self._paces[name].read(now, count), 1) for name, count in filling.items()}
+
+
+def collection_reports(
+    held: Sequence[Held],
+    plans: Sequence[CollectionPlan],
+    rates: Mapping[str, float],
+    problems: Mapping[str, Problem],
+) -> tuple[CollectionReport, ...]:
+    """Return a report of each collection there is, and of each that could not be made."""
+    there = {one.name for one in held}
+    missing = [plan for plan in plans if plan.name not in there and plan.name in problems and plan.desired in _MADE]
+    return (
+        *[_report(one, rates.get(one.name, 0.0), problems.get(one.name)) for one in held],
+        *[
+            CollectionReport(plan.name, plan.fingerprint, plan.dimensions, "Filling", plan.shards, 0, 0, 0, 0, 0.0,
+                             problem=problems[plan.name])
+            for plan in missing
+        ],
+    )  # fmt: skip
+
+
+def _report(one: Held, rate: float, problem: Problem | None) -> CollectionReport:
+    return CollectionReport(
+        name=one.name,
+        fingerprint=one.fingerprint,
+        dimensions=one.dimensions,
+        state=_state(one),
+        shards=one.shards,
+        shards_done=one.shards_done,
+        written=one.written,
+        rejected=one.rejected,
+        total=one.total,
+        documents_per_second=rate,
+        bottleneck=bottleneck(one.stages),
+        problem=problem,
+    )
+
+
+def _state(one: Held) -> str:
+    return "Filled" if one.state == "Filling" and one.shards_done == one.shards else one.state

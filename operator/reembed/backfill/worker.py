@@ -1,0 +1,202 @@
+"""Makes the store of one index as its status plans it, pass by pass, and reports what is there.
+
+The only writer of schema `reembed` besides the backfill pods. Level-triggered: a pass looks at the plan and at the
+store, does what is missing, and remembers nothing that matters, so a restart at any line is harmless. A pass is short:
+what takes long (scanning the source, building an index, an evaluation) runs as a job beside it, because a rollback has
+to come through in the middle of an index build. It never changes an API object and never touches the application's
+table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from reembed.backfill.evaluation import Evaluator
+from reembed.backfill.jobs import Jobs, problem_of
+from reembed.backfill.metrics import WorkerMetrics
+from reembed.backfill.reports import Paces, collection_reports
+from reembed.core.model import (
+    CollectionPlan,
+    Desired,
+    EvaluationPlan,
+    EvaluationReport,
+    IndexSpec,
+    Problem,
+    StorePlan,
+    StoreReport,
+)
+from reembed.stores.protocol import Held, Keeping, StoreError
+
+log = logging.getLogger(__name__)
+
+# How often what an administrator may have changed is looked at, and the source counted. A count reads an index of the
+# whole table: it may take so many times its own length of rest.
+_CHECK_SECONDS = 10.0
+_COUNT_SECONDS = 60.0
+_COUNT_REST = 20
+_BUSY_SECONDS = 1.0
+_IDLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the index says: where its documents are, and what its store should hold."""
+
+    spec: IndexSpec
+    plan: StorePlan
+    deleting: bool = False
+
+
+class Worker:
+    """One index's worker over an open store; `run` goes on until it is cancelled, `report` is what it last saw."""
+
+    def __init__(
+        self, store: Keeping, evaluator: Evaluator, clock: Callable[[], float], metrics: WorkerMetrics
+    ) -> None:
+        self._store = store
+        self._evaluator = evaluator
+        self._clock = clock
+        self._metrics = metrics
+        self._jobs = Jobs(clock)
+        self._paces = Paces()
+        self._wanted: Wanted | None = None
+        self._changed = asyncio.Event()
+        self._checked: tuple[Wanted, float] | None = None
+        self._documents: int | None = None
+        self._count_at = 0.0
+        self._evaluation: EvaluationReport | None = None
+        self.report: StoreReport | None = None
+
+    def want(self, wanted: Wanted) -> None:
+        """Take note of what the index says now; an unchanged plan wakes nobody."""
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Pass after pass: at once when the plan changes, each second while there is work, else every ten."""
+        try:
+            while True:
+                await self._changed.wait() if self._wanted is None else await self._rest()
+                self._changed.clear()
+                await self.look()
+        finally:
+            await self._jobs.stop()
+
+    async def look(self) -> None:
+        """Make one pass and renew the report; what fails is told there and tried again by the next."""
+        wanted = self._wanted
+        if wanted is None:
+            return
+        try:
+            problem = await self._check(wanted)
+            if problem is None:
+                await self._make(wanted)
+                self._metrics.passes.labels("done").inc()
+                return
+            self._metrics.passes.labels("problem").inc()
+        except StoreError as error:
+            log.warning("the pass ended early: %s", error)
+            self._metrics.passes.labels("error").inc()
+            problem = problem_of(error)
+        self._checked = None
+        self.report = replace(self.report or StoreReport(None, None, self._documents), problem=problem)
+
+    async def _rest(self) -> None:
+        seconds = _BUSY_SECONDS if self._busy() else _IDLE_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _busy(self) -> bool:
+        report = self.report
+        if report is None or report.problem is not None or self._jobs.running:
+            return True
+        return any(one.state in {"Filling", "Filled"} for one in report.collections)
+
+    async def _check(self, wanted: Wanted) -> Problem | None:
+        """Run the preflight checks and make the store's own tables, unless that was done a moment ago."""
+        now = self._clock()
+        if self._checked is not None and self._checked[0] == wanted and now - self._checked[1] < _CHECK_SECONDS:
+            return None
+        if (problem := await self._store.preflight(wanted.spec)) is not None:
+            return problem
+        await self._store.prepare(wanted.spec)
+        if not wanted.deleting:
+            await self._store.claim()
+        self._checked = (wanted, now)
+        return None
+
+    async def _make(self, wanted: Wanted) -> None:
+        held = {one.name: one for one in await self._store.held()}
+        await self._move_pointer(wanted.plan)
+        for plan in wanted.plan.collections:
+            self._make_collection(wanted.spec, plan, held.get(plan.name))
+        if wanted.plan.evaluation is not None:
+            self._evaluate(wanted.plan.evaluation, wanted.spec, held)
+        if wanted.deleting and not held:
+            await self._store.release()
+        if self._clock() >= self._count_at:
+            self._jobs.ask("documents", "count", lambda: self._count(wanted.spec))
+        await self._renew_report(wanted)
+
+    async def _move_pointer(self, plan: StorePlan) -> None:
+        # Before anything is withdrawn: for who follows the pointer, there is no moment without an answer.
+        if plan.pointer is not None and plan.pointer != await self._store.pointer():
+            await self._store.move_pointer(plan.pointer)
+
+    def _make_collection(self, spec: IndexSpec, plan: CollectionPlan, held: Held | None) -> None:
+        match plan.desired:
+            case Desired.PRESENT | Desired.INDEXED if held is None:
+                self._jobs.ask(plan.name, "create", lambda: self._store.create(spec, plan))
+            case Desired.INDEXED if held is not None and held.state != "Indexed" and held.shards_done == held.shards:
+                self._jobs.ask(plan.name, "index", lambda: self._store.build_index(plan.name))
+            case Desired.WITHDRAWN if held is not None and held.state != "Withdrawn":
+                self._jobs.ask(plan.name, "withdraw", lambda: self._store.withdraw(plan.name))
+            case Desired.DROPPED if held is not None:
+                self._jobs.ask(plan.name, "drop", lambda: self._store.drop(plan.name))
+
+    def _evaluate(self, plan: EvaluationPlan, spec: IndexSpec, held: dict[str, Held]) -> None:
+        if self._evaluation is not None and self._evaluation.id == plan.id:
+            return
+        arms = [arm for arm in (plan.serving, plan.candidate) if arm is not None]
+        answering = all(arm.collection in held and held[arm.collection].state == "Indexed" for arm in arms)
+        self._jobs.ask(_evaluation(plan), "evaluate", lambda: self._run_evaluation(plan, spec, answering=answering))
+
+    async def _run_evaluation(self, plan: EvaluationPlan, spec: IndexSpec, *, answering: bool) -> None:
+        # An outcome is read from the store even after one of its sides was withdrawn.
+        found = await self._store.evaluation(plan.id)
+        if found is None and answering:
+            found = await self._evaluator.run(plan, spec)
+        if found is not None:
+            self._evaluation = found
+
+    async def _count(self, spec: IndexSpec) -> None:
+        start = self._clock()
+        self._documents = await self._store.documents(spec)
+        self._metrics.documents.set(self._documents)
+        now = self._clock()
+        self._count_at = now + max(_COUNT_SECONDS, _COUNT_REST * (now - start))
+
+    async def _renew_report(self, wanted: Wanted) -> None:
+        held = await self._store.held()
+        plan, problems = wanted.plan.evaluation, self._jobs.problems
+        outcome = self._evaluation
+        self.report = StoreReport(
+            problem=problems.get(_evaluation(plan)) if plan is not None else None,
+            pointer=await self._store.pointer(),
+            documents=self._documents,
+            collections=collection_reports(
+                held, wanted.plan.collections, self._paces.read(held, self._clock()), problems
+            ),
+            evaluation=outcome if plan is not None and outcome is not None and outcome.id == plan.id else None,
+        )
+
+
+def _evaluation(plan: EvaluationPlan) -> str:
+    return f"evaluation {plan.id}"

@@ -1,0 +1,161 @@
+"""From what gateways count to what an arm did lately: errors and p95 of the last minute, over all pods.
+
+The controller scrapes each gateway pod, turns the samples of a scrape into `Counters` by collection with `counted`,
+and keeps one `Window` per arm. Counters only grow while a pod lives, so what happened is the difference of two
+scrapes; a counter that shrank belongs to a restarted process and started again at zero. A pod that is seen for the
+first time only sets the mark from which it is counted: its past may be hours long.
+
+Callers' queries and the gateways' own probes (one every few seconds and arm, at weight 0 too) are told apart: probes
+show that an arm lives before it gets traffic, but their text is always the same, so their latency is not the callers'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from reembed.core.model import ArmMeasure
+
+# Metric families of the gateway, as it names them; samples carry the suffixes of Prometheus' text format.
+ARM_REQUESTS = "reembed_gateway_arm_requests"
+ARM_SECONDS = "reembed_gateway_arm_seconds"
+
+# Below this a p95 is the accident of one slow answer.
+MIN_ANSWERS = 20
+_QUANTILE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Cumulative counts, or the difference of two such. `buckets` maps upper bounds in seconds to counts up to them."""
+
+    ok: int = 0
+    errors: int = 0
+    buckets: Mapping[float, int] = field(default_factory=dict)
+
+    def plus(self, other: Counts) -> Counts:
+        bounds = self.buckets.keys() | other.buckets.keys()
+        return Counts(
+            self.ok + other.ok,
+            self.errors + other.errors,
+            {bound: self.buckets.get(bound, 0) + other.buckets.get(bound, 0) for bound in bounds},
+        )
+
+    def minus(self, other: Counts) -> Counts:
+        bounds = self.buckets.keys() | other.buckets.keys()
+        return Counts(
+            self.ok - other.ok,
+            self.errors - other.errors,
+            {bound: self.buckets.get(bound, 0) - other.buckets.get(bound, 0) for bound in bounds},
+        )
+
+    @property
+    def smallest(self) -> int:
+        return min(self.ok, self.errors, *self.buckets.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What one pod counted of one arm since its process began."""
+
+    live: Counts = Counts()
+    probes: Counts = Counts()
+
+    def plus(self, other: Counters) -> Counters:
+        return Counters(self.live.plus(other.live), self.probes.plus(other.probes))
+
+    def since(self, before: Counters) -> Counters:
+        """Return what was counted after `before`; everything, if the process began anew in between."""
+        live, probes = self.live.minus(before.live), self.probes.minus(before.probes)
+        # One counter that shrank tells of all: the others may have grown past their old values by now.
+        return self if min(live.smallest, probes.smallest) < 0 else Counters(live, probes)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The latest scrapes of one arm by pod; immutable, so that a pass can keep the one it judged by."""
+
+    length: timedelta = timedelta(seconds=60)
+    pods: Mapping[str, tuple[tuple[datetime, Counters], ...]] = field(default_factory=dict)
+
+    def add(self, scraped: Mapping[str, Counters], now: datetime) -> Window:
+        """Return the window with one more scrape; pods that did not answer are left out of `scraped`."""
+        tracks: dict[str, tuple[tuple[datetime, Counters], ...]] = {}
+        for pod in self.pods.keys() | scraped.keys():
+            track = tuple(point for point in self.pods.get(pod, ()) if now - point[0] <= self.length)
+            if pod in scraped:
+                track = (*track, (now, scraped[pod]))
+            if track:
+                tracks[pod] = track
+        return Window(self.length, tracks)
+
+    def live(self) -> ArmMeasure | None:
+        """Return what callers saw of the arm within the window; None until some pod was scraped twice."""
+        return self._measure(lambda counters: counters.live)
+
+    def probes(self) -> ArmMeasure | None:
+        """Return what the gateways' own queries saw; None until some pod was scraped twice."""
+        return self._measure(lambda counters: counters.probes)
+
+    def judged(self) -> ArmMeasure | None:
+        """Return what an arm is judged by: its callers alone where they are enough, else they and the probes."""
+        live = self.live()
+        if live is not None and live.requests >= MIN_ANSWERS:
+            return live
+        return self._measure(lambda counters: counters.live.plus(counters.probes))
+
+    def _measure(self, pick: Callable[[Counters], Counts]) -> ArmMeasure | None:
+        steps = [pick(after[1].since(before[1])) for track in self.pods.values() for before, after in pairwise(track)]
+        if not steps:
+            return None
+        total = Counts()
+        for step in steps:
+            total = total.plus(step)
+        return ArmMeasure(total.ok + total.errors, total.errors, p95(total.buckets))
+
+
+def counted(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> dict[str, Counters]:
+    """Sort one pod's scraped (name, labels, value) samples into counters by collection; others are passed over."""
+    found: dict[str, Counters] = {}
+    for name, labels, value in samples:
+        one = _one(name, labels, round(value))
+        if one is not None:
+            collection = labels["collection"]
+            of_arm = Counters(probes=one) if labels.get("probe") == "true" else Counters(live=one)
+            found[collection] = found.get(collection, Counters()).plus(of_arm)
+    return found
+
+
+def p95(buckets: Mapping[float, int]) -> timedelta | None:
+    """Return the 95th percentile, linear inside its bucket; None below MIN_ANSWERS answers.
+
+    What lies above the last finite bound is told as that bound: at least so slow.
+    """
+    total = buckets.get(math.inf, 0)
+    if total < MIN_ANSWERS:
+        return None
+    rank = _QUANTILE * total
+    below, count_below = 0.0, 0
+    for bound, count in sorted(buckets.items()):
+        if count >= rank:
+            if bound == math.inf:
+                break
+            share = (rank - count_below) / (count - count_below)
+            return timedelta(seconds=below + (bound - below) * share)
+        below, count_below = bound, count
+    return timedelta(seconds=below)
+
+
+def _one(name: str, labels: Mapping[str, str], value: int) -> Counts | None:
+    if "collection" not in labels:
+        return None
+    if name == f"{ARM_REQUESTS}_total" and labels.get("outcome") == "ok":
+        return Counts(ok=value)
+    if name == f"{ARM_REQUESTS}_total" and labels.get("outcome") == "error":
+        return Counts(errors=value)
+    if name == f"{ARM_SECONDS}_bucket" and "le" in labels:
+        return Counts(buckets={float(labels["le"]): value})
+    return None

@@ -1,0 +1,1 @@
+"""Where vectors live: one protocol, and pgvector as its first implementation."""

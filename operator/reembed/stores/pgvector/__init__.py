@@ -1,0 +1,1 @@
+"""PostgreSQL with pgvector: schema `reembed` beside the application's tables."""

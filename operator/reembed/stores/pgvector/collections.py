@@ -1,0 +1,143 @@
+"""Collections: made empty with their shards, looked at, withdrawn, dropped; the store worker's verbs.
+
+A collection, its table and its shards appear in one transaction, so that whoever sees the row sees all of it. The scan
+of the source that cuts it into shards comes before that transaction and locks nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from reembed.core.model import CollectionPlan, IndexSpec
+from reembed.core.pages import Range, fractions, ranges
+from reembed.stores.pgvector import tables
+from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
+from reembed.stores.pgvector.schema import extension_schema
+from reembed.stores.protocol import Held, Source, StoreError
+
+_SCAN_SECONDS = 1800.0
+_SECONDS = 15.0
+# A shard that stored nothing for so long says nothing about the bottleneck of now.
+_STAGES_SECONDS = 15
+
+_INSERT = """
+INSERT INTO reembed.collection (name, index_key, uid, fingerprint, dimensions, type, metric, id_type, source, total)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_HELD = """
+SELECT c.name, c.fingerprint, c.dimensions, c.state, count(s.n), count(s.n) FILTER (WHERE s.done),
+       coalesce(sum(s.written), 0)::bigint, coalesce(sum(s.rejected), 0)::bigint, c.total,
+       coalesce(jsonb_agg(s.stats) FILTER (
+           WHERE NOT s.done AND s.stats <> '{}' AND s.updated_at > now() - make_interval(secs => %s)), '[]')
+FROM reembed.collection c LEFT JOIN reembed.shard s ON s.collection = c.name
+WHERE c.index_key = %s AND c.uid = %s
+GROUP BY c.name ORDER BY c.created_at, c.name"""
+
+
+async def create(connections: Pool, owner: tuple[str, str], spec: IndexSpec, plan: CollectionPlan) -> None:
+    """Make the collection with its shards; nothing happens if it is there. `owner` is the index's key and UID."""
+    kind = tables.vector_type(plan.dimensions)
+    source = tables.source_of(spec)
+    async with using(connections, _SECONDS) as connection:
+        if await _exists(connection, plan):
+            return
+    async with transaction(connections, _SCAN_SECONDS) as connection:
+        key = await tables.key_of(connection, source)
+        total, shards = await _cut(connection, source, plan.shards)
+    async with transaction(connections, _SECONDS) as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [plan.name])
+        if await _exists(connection, plan):
+            return
+        await connection.execute(
+            _INSERT,
+            [plan.name, *owner, plan.fingerprint, plan.dimensions, kind, spec.metric.value, key.type,
+             Jsonb(tables.source_row(source)), total],
+        )  # fmt: skip
+        await _create_table(connection, plan, kind, key)
+        await connection.execute(
+            "INSERT INTO reembed.shard (collection, n, lower, upper, done)"
+            " SELECT %s, * FROM unnest(%s::int[], %s::text[], %s::text[], %s::bool[])",
+            [plan.name, *map(list, zip(*((n, r.lower, r.upper, r.empty) for n, r in enumerate(shards)), strict=True))],
+        )
+
+
+async def held(connections: Pool, owner: tuple[str, str]) -> tuple[Held, ...]:
+    """Return all collections of the index, the oldest first."""
+    async with using(connections, _SECONDS) as connection:
+        cursor = await connection.execute(_HELD, [_STAGES_SECONDS, *owner])
+        return tuple([_held(row) for row in await cursor.fetchall()])
+
+
+async def documents(connections: Pool, spec: IndexSpec) -> int:
+    """Count the source's documents; a row without an id is none."""
+    source = tables.source_of(spec)
+    async with transaction(connections, _SCAN_SECONDS) as connection:
+        count = sql.SQL("SELECT count({}) FROM {}").format(tables.identifier(source.id_column), tables.table(source))
+        row = await (await connection.execute(count, [])).fetchone()
+        return int(row[0]) if row else 0
+
+
+async def withdraw(connections: Pool, name: str) -> None:
+    """Keep the collection and let it answer no more; a search that comes after the commit is refused."""
+    async with transaction(connections, _SECONDS) as connection:
+        await connection.execute(
+            "UPDATE reembed.collection SET state = 'Withdrawn' WHERE name = %s AND state <> 'Withdrawn'", [name]
+        )
+
+
+async def drop(connections: Pool, name: str) -> None:
+    """Remove the collection with all that belongs to it, unless the pointer names it."""
+    async with transaction(connections, _SECONDS) as connection:
+        cursor = await connection.execute("SELECT index_key FROM reembed.pointer WHERE collection = %s", [name])
+        if await cursor.fetchone() is not None:
+            raise StoreError(f"collection {name} was not dropped: the pointer names it; move the pointer first")
+        await connection.execute("DELETE FROM reembed.collection WHERE name = %s", [name])
+        await connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(tables.collection(name)), [])
+
+
+def _held(row: tuple[Any, ...]) -> Held:
+    return Held(*(*row[:9], tuple(row[9])))
+
+
+async def _exists(connection: Connection, plan: CollectionPlan) -> bool:
+    cursor = await connection.execute("SELECT fingerprint FROM reembed.collection WHERE name = %s", [plan.name])
+    row = await cursor.fetchone()
+    if row is None or row == (plan.fingerprint,):
+        return row is not None
+    raise StoreError(
+        f"collection {plan.name} holds vectors of {row[0]} where the plan says {plan.fingerprint}; it was left alone: "
+        "a collection is filled by one model only, so the migration needs a new attempt"
+    )
+
+
+async def _cut(connection: Connection, source: Source, shards: int) -> tuple[int, tuple[Range, ...]]:
+    """Return the number of documents and the shards, about equally large."""
+    column = tables.identifier(source.id_column)
+    query = sql.SQL(
+        "SELECT count({0}), (percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY {0}))::text[] FROM {1}"
+    ).format(column, tables.table(source))
+    row = await (await connection.execute(query, [list(fractions(shards))])).fetchone()
+    total, boundaries = row or (0, None)
+    return total, ranges([found for found in boundaries or [] if found is not None], shards)
+
+
+async def _create_table(connection: Connection, plan: CollectionPlan, kind: str, key: tables.Key) -> None:
+    collation = sql.SQL("COLLATE {}").format(tables.written(key.collation)) if key.collation else sql.SQL("")
+    await connection.execute(
+        sql.SQL(
+            # No embedding is a tombstone: the document was deleted, and a late page must not bring it back.
+            "CREATE TABLE {table} (id {type} {collation} NOT NULL, part integer NOT NULL DEFAULT 0,"
+            " rev bigint NOT NULL DEFAULT 0, text_hash bytea, embedding {extension}.{kind}({dimensions}),"
+            " PRIMARY KEY (id, part))"
+        ).format(
+            table=tables.collection(plan.name),
+            type=tables.written(key.type),
+            collation=collation,
+            extension=tables.identifier(await extension_schema(connection)),
+            kind=tables.identifier(kind),
+            dimensions=sql.Literal(plan.dimensions),
+        ),
+        [],
+    )

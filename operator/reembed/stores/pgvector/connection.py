@@ -1,0 +1,104 @@
+"""Connections to PostgreSQL that may pass through PgBouncer in transaction mode, and what their errors mean.
+
+Every user of the store opens its pool here, so that no session state is ever relied on: no prepared statements, no
+SET outside a transaction, no start-up options. All that reaches PostgreSQL runs inside `using`, which turns the
+driver's errors into the store's: none of them may carry the connection string, which holds a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from reembed.stores.protocol import CollectionMismatch, StoreBusy, StoreError, StoreUnavailable
+
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+
+MISMATCH = "RE001"  # raised by reembed.search
+_CONNECT_SECONDS = 5
+# Classes of SQLSTATE that looking again may heal: connection, transaction rollback, resources, operator's intervention,
+# system error. The reference is PostgreSQL's appendix A.
+_PASSING = ("08", "40", "53", "57", "58")
+_UNDEFINED_TABLE = "42P01"  # the collection was dropped between the look at its row and at its table
+
+
+def conninfo(dsn: str, application: str) -> str:
+    """Return `dsn` with a time limit for connecting and a name that shows in pg_stat_activity.
+
+    Raises:
+        StoreError: it cannot be read. The driver's own message quotes it and is dropped for that.
+
+    """
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        message = "the connection string cannot be read; write postgresql://user:password@host:5432/database"
+        raise StoreError(message) from None
+    defaults: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, "application_name": application}
+    return make_conninfo("", **(defaults | given))
+
+
+def pool(dsn: str, size: int, application: str, *, timeout: float) -> Pool:
+    """Return a closed pool of up to `size` connections; a connection is waited for `timeout` seconds at most."""
+    return AsyncConnectionPool(
+        conninfo(dsn, application),
+        min_size=1,
+        max_size=size,
+        open=False,
+        timeout=timeout,
+        max_idle=60,
+        # A connection that broke while it idled costs a round trip here instead of a failed query.
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"autocommit": True, "prepare_threshold": None},
+    )
+
+
+@asynccontextmanager
+async def using(connections: Pool, seconds: float | None) -> AsyncIterator[Connection]:
+    """Lend a connection for at most `seconds`, and raise the store's errors instead of the driver's."""
+    try:
+        async with asyncio.timeout(seconds), connections.connection() as connection:
+            yield connection
+    except (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, TimeoutError, OSError) as error:
+        raise translated(error, seconds) from error
+
+
+@asynccontextmanager
+async def transaction(connections: Pool, seconds: float, *, lock_seconds: float = 1.0) -> AsyncIterator[Connection]:
+    """Lend a connection inside a transaction that waits for no lock longer than `lock_seconds`.
+
+    A role's row_security is off in it: a policy that would hide rows is an error then, never a smaller answer.
+    """
+    async with using(connections, seconds + 5) as connection, connection.transaction():
+        await connection.execute(
+            "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
+            " set_config('idle_in_transaction_session_timeout', '60s', true), set_config('row_security', 'off', true)",
+            [f"{int(lock_seconds * 1000)}ms", f"{int(seconds * 1000)}ms"],
+        )
+        yield connection
+
+
+def translated(error: Exception, seconds: float | None) -> StoreError:
+    """Return what an error of the driver means for the caller."""
+    if isinstance(error, TimeoutError):
+        return StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s")
+    if not isinstance(error, psycopg.Error) or isinstance(error, PoolTimeout | PoolClosed | TooManyRequests):
+        return StoreUnavailable(f"no connection to PostgreSQL: {type(error).__name__}")
+    state = error.sqlstate
+    text = error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if state in {MISMATCH, _UNDEFINED_TABLE}:
+        return CollectionMismatch(text)
+    if state == "55P03":
+        return StoreBusy(f"PostgreSQL: {text}; it is tried again")
+    if state is None or state.startswith(_PASSING):
+        return StoreUnavailable(f"PostgreSQL: {text}")
+    return StoreError(f"PostgreSQL ({state}): {text}")

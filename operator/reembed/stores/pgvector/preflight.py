@@ -1,0 +1,235 @@
+"""What must hold before anything is made in a store: ordered checks, the first finding is reported.
+
+Run by the store worker at each pass until it finds nothing, so an administrator's change is seen within seconds. Each
+check reads catalogs only, touches no document and takes no lock that could stop the application. A message says what
+was found, what follows, and the SQL that an administrator would run; names are quoted there as SQL needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from reembed.core.model import IndexSpec, Problem
+from reembed.stores.pgvector.connection import Connection
+
+# Ordered by `id > last`, and held in the same type by the collection.
+KEY_TYPES = frozenset({"int8", "int4", "int2", "text", "varchar", "uuid"})
+MIN_EXTENSION = (0, 8, 0)  # iterative index scans, without which a filter loses answers
+
+_EXTENSION = """
+SELECT current_database(),
+       (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')"""
+_TABLE = """
+SELECT c.oid, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s"""
+_COLUMN = """
+SELECT t.typname, t.typtype FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = %s AND a.attname = %s AND a.attnum > 0 AND NOT a.attisdropped"""
+_UNIQUE = """
+SELECT EXISTS (
+    SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = %s AND a.attname = %s AND i.indisunique AND i.indisvalid AND i.indimmediate
+      AND i.indnkeyatts = 1 AND i.indpred IS NULL)"""
+_RIGHTS = """
+SELECT has_schema_privilege(current_user, %(namespace)s, 'USAGE'),
+       has_column_privilege(current_user, %(table)s, %(id)s, 'SELECT')
+         AND has_column_privilege(current_user, %(table)s, %(text)s, 'SELECT'),
+       CASE WHEN to_regnamespace('reembed') IS NULL
+            THEN has_database_privilege(current_user, current_database(), 'CREATE')
+            ELSE has_schema_privilege(current_user, 'reembed', 'CREATE')
+             AND has_schema_privilege(current_user, 'reembed', 'USAGE') END,
+       row_security_active(%(table)s),
+       %(gateway)s::text IS NULL OR EXISTS (SELECT FROM pg_roles WHERE rolname = %(gateway)s),
+       current_user, current_database()"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose index is looked at, and where its documents are said to be."""
+
+    spec: IndexSpec
+    index_key: str
+    uid: str
+
+    @property
+    def table(self) -> str:
+        return quoted(self.spec.schema, self.spec.table)
+
+
+Check = Callable[[Connection, Asked], Awaitable[Problem | None]]
+
+
+async def extension_missing(connection: Connection, _: Asked) -> Problem | None:
+    database, version, available = await _row(connection, _EXTENSION)
+    if version is not None:
+        return None
+    how = "run" if available else "install pgvector 0.8.0 or later on the server, then run"
+    return Problem(
+        "ExtensionMissing",
+        f"extension vector is not in database {quoted(database)}, so no vectors can be stored; "
+        f"{how} CREATE EXTENSION vector; as an administrator",
+    )
+
+
+async def extension_too_old(connection: Connection, _: Asked) -> Problem | None:
+    _, version, _ = await _row(connection, _EXTENSION)
+    found = tuple(int(part) for part in str(version).split(".") if part.isdigit())
+    if found >= MIN_EXTENSION:
+        return None
+    return Problem(
+        "ExtensionTooOld",
+        f"extension vector is {version}, below 0.8.0, whose index scans can stop short of the answer; install a newer "
+        "pgvector on the server and run ALTER EXTENSION vector UPDATE;",
+    )
+
+
+async def table_missing(connection: Connection, asked: Asked) -> Problem | None:
+    _, kind = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table], (None, None))
+    if kind in {"r", "p"}:
+        return None
+    found = "does not exist" if kind is None else "is no table"
+    return Problem(
+        "SourceTableMissing",
+        f"{asked.table} {found}, so there are no documents to read; create the table or correct spec.source",
+    )
+
+
+async def column_missing(connection: Connection, asked: Asked) -> Problem | None:
+    table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
+    for name in (asked.spec.id_column, asked.spec.text_column):
+        if await _row(connection, _COLUMN, [table, name], None) is None:
+            return Problem(
+                "SourceColumnMissing",
+                f"{asked.table} has no column {quoted(name)}, so its documents cannot be read; "
+                "add it or correct spec.source",
+            )
+    return None
+
+
+async def key_unsupported(connection: Connection, asked: Asked) -> Problem | None:
+    table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
+    name = asked.spec.id_column
+    type_name, _ = await _row(connection, _COLUMN, [table, name])
+    if type_name not in KEY_TYPES:
+        return Problem(
+            "SourceKeyUnsupported",
+            f"column {quoted(name)} of {asked.table} is of type {type_name}; documents are named by a column of type "
+            "bigint, integer, smallint, text, varchar or uuid: choose such a column or add one",
+        )
+    if await _row(connection, _UNIQUE, [table, name]) != (True,):
+        return Problem(
+            "SourceKeyUnsupported",
+            f"column {quoted(name)} of {asked.table} is not unique by itself, so it cannot name a document; choose the "
+            f"primary key or run CREATE UNIQUE INDEX CONCURRENTLY ON {asked.table} ({quoted(name)});",
+        )
+    return None
+
+
+async def privileges_missing(connection: Connection, asked: Asked) -> Problem | None:
+    table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
+    spec = asked.spec
+    given = {
+        "namespace": spec.schema,
+        "table": table,
+        "id": spec.id_column,
+        "text": spec.text_column,
+        "gateway": spec.gateway_role,
+    }
+    enter, read, create, filtered, gateway, user, database = await _row(connection, _RIGHTS, given)
+    role = quoted(user)
+    findings = (
+        (enter, f"role {role} may not use schema {quoted(spec.schema)}",
+         f"GRANT USAGE ON SCHEMA {quoted(spec.schema)} TO {role};"),
+        (read, f"role {role} may not read {asked.table}", f"GRANT SELECT ON {asked.table} TO {role};"),
+        (create, f"role {role} may not create tables in schema reembed of database {quoted(database)}",
+         f"CREATE SCHEMA IF NOT EXISTS reembed; ALTER SCHEMA reembed OWNER TO {role};"),
+        (not filtered, f"row-level security hides rows of {asked.table} from role {role}",
+         f"ALTER ROLE {role} BYPASSRLS;"),
+        (gateway, f"the gateways' role {quoted(spec.gateway_role or '')} does not exist",
+         f"CREATE ROLE {quoted(spec.gateway_role or '')} LOGIN;"),
+    )  # fmt: skip
+    for holds, found, remedy in findings:
+        if not holds:
+            return Problem("PrivilegesMissing", f"{found}, so nothing was made; run {remedy} as an administrator")
+    return None
+
+
+async def index_claimed(connection: Connection, asked: Asked) -> Problem | None:
+    if await _row(connection, "SELECT to_regclass('reembed.claim') IS NULL") == (True,):
+        return None
+    held = await _row(connection, "SELECT uid FROM reembed.claim WHERE index_key = %s", [asked.index_key], None)
+    if held is None or held == (asked.uid,):
+        return None
+    remedy = sql.SQL("DELETE FROM reembed.claim WHERE index_key = {};").format(asked.index_key).as_string()
+    return Problem(
+        "IndexClaimed",
+        f"this database already keeps index {asked.index_key} for another EmbeddingIndex (UID {held[0]}), of another "
+        f"cluster or deleted since; nothing was changed. If that one is gone, run {remedy}",
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    extension_missing,
+    extension_too_old,
+    table_missing,
+    column_missing,
+    key_unsupported,
+    privileges_missing,
+    index_claimed,
+)
+
+
+async def first_problem(connection: Connection, asked: Asked) -> Problem | None:
+    """Return the first finding, None if all checks pass."""
+    for check in CHECKS:
+        if (problem := await check(connection, asked)) is not None:
+            return problem
+    return None
+
+
+async def evaluation_table(connection: Connection, schema: str, table: str, columns: tuple[str, ...]) -> Problem | None:
+    """Return why labelled queries cannot be read from there, None if they can."""
+    name = quoted(schema, table)
+    oid, kind = await _row(connection, _TABLE, [schema, table], (None, None))
+    if kind not in {"r", "p", "v", "m", "f"}:
+        return Problem(
+            "EvaluationTableMissing",
+            f"{name} does not exist, so the models cannot be compared; create it or correct spec.evaluation",
+        )
+    for column in columns:
+        if await _row(connection, _COLUMN, [oid, column], None) is None:
+            return Problem(
+                "EvaluationColumnMissing",
+                f"{name} has no column {quoted(column)}, so the models cannot be compared; "
+                "add it or correct spec.evaluation",
+            )
+    if await _row(connection, "SELECT has_table_privilege(%s::oid, 'SELECT')", [oid]) != (True,):
+        return Problem(
+            "PrivilegesMissing",
+            f"the store worker's role may not read {name}, so the models cannot be compared; "
+            f"run GRANT SELECT ON {name} TO that role as an administrator",
+        )
+    return None
+
+
+def quoted(*parts: str) -> str:
+    """Return a name of one or more parts as SQL writes it."""
+    return sql.Identifier(*parts).as_string()
+
+
+_ABSENT: Any = object()
+
+
+async def _row(connection: Connection, query: str, given: Any = None, default: Any = _ABSENT) -> Any:
+    cursor = await connection.execute(query, given)
+    row = await cursor.fetchone()
+    if row is not None:
+        return row
+    if default is _ABSENT:
+        raise LookupError("a row that an earlier check saw is gone")
+    return default

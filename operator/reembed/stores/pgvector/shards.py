@@ -1,0 +1,214 @@
+"""A backfill pod's side of the store: `Filling` of the protocol. It claims a shard, reads it and stores pages.
+
+A page, its shard's position and the check of the shard's token are one statement, so one transaction and one round
+trip: there is no moment at which a vector is stored and the position does not know it. Vectors travel as one binary
+array, built from the embedder's bytes without a loop: at 384 dimensions and pages of 100 that measured 14,000 rows/s,
+against 9,500 by COPY into a temporary table, which fills the catalog with rubbish as well, and 4,200 as text. A
+document that has a row already keeps it: live writes and tombstones are newer than anything a backfill has read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from psycopg import sql
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from psycopg.types.json import Jsonb
+
+from reembed.stores.pgvector import tables
+from reembed.stores.pgvector.connection import Connection, pool, transaction, using
+from reembed.stores.protocol import Document, Fenced, Lease, Page, StoreError
+
+_SECONDS = 60.0
+# A page of larger texts is cut here, so that a shard's memory is bounded by bytes as well as by documents.
+PAGE_BYTES = 16 << 20
+
+_CLAIM = """
+UPDATE reembed.shard s SET token = s.token + 1, updated_at = now() FROM reembed.collection c
+WHERE c.name = s.collection AND s.collection = %s AND s.n = %s
+RETURNING s.token, c.source, c.id_type, s.lower, s.upper, s.position, s.done, c.fingerprint, c.dimensions"""
+_VECTOR = """
+SELECT n.nspname, t.oid::bigint FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+JOIN pg_type t ON t.typnamespace = n.oid AND t.typname = 'vector' WHERE e.extname = 'vector'"""
+_READ = """
+SELECT id, text FROM (
+    SELECT p.id::text AS id, p.text::text AS text, row_number() OVER (ORDER BY p.id) AS n,
+           sum(octet_length(p.text::text)) OVER (ORDER BY p.id ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
+    FROM (SELECT {id} AS id, {text} AS text FROM {table} WHERE {bounds} ORDER BY {id} LIMIT %(limit)s) p
+) page
+WHERE before IS NULL OR before < %(bytes)s ORDER BY n"""
+_COMMIT = """
+WITH moved AS (
+    UPDATE reembed.shard SET position = %(last)s, written = written + %(written)s, rejected = rejected + %(rejected)s,
+                             stats = %(stats)s, updated_at = now()
+    WHERE collection = %(collection)s AND n = %(shard)s AND token = %(token)s AND NOT done
+      AND position IS NOT DISTINCT FROM %(after)s
+    RETURNING 1
+), stored AS (
+    INSERT INTO {table} (id, part, rev, text_hash, embedding)
+    SELECT p.id::{type}, 0, 0, p.text_hash, p.embedding
+    FROM unnest(%(ids)s::text[], %(hashes)s::bytea[], %(vectors)b::{extension}.vector[]) AS p (id, text_hash, embedding)
+    WHERE EXISTS (SELECT FROM moved)
+    ORDER BY p.id::{type}
+    ON CONFLICT DO NOTHING
+), refused AS (
+    INSERT INTO reembed.rejected (collection, id, reason, message)
+    SELECT %(collection)s, p.* FROM unnest(%(refused)s::text[], %(reasons)s::text[], %(messages)s::text[]) AS p
+    WHERE EXISTS (SELECT FROM moved)
+    ON CONFLICT (collection, id) DO UPDATE SET reason = excluded.reason, message = excluded.message, at = now()
+)
+SELECT EXISTS (SELECT FROM moved)"""
+_HOLDER = "SELECT token, position FROM reembed.shard WHERE collection = %s AND n = %s"
+_FINISH = "UPDATE reembed.shard SET done = true, updated_at = now() WHERE collection = %s AND n = %s AND token = %s"
+
+
+class ShardStore:
+    """`async with ShardStore(dsn) as store:`; one pod's connections, one to read and one to write."""
+
+    def __init__(self, dsn: str) -> None:
+        self._pool = pool(dsn, 2, "reembed-backfill", timeout=10)
+        self._extension: tuple[str, int] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close()
+
+    async def claim(self, collection: str, shard: int) -> Lease:
+        async with using(self._pool, _SECONDS) as connection:
+            row = await (await connection.execute(_CLAIM, [collection, shard])).fetchone()
+        if row is None:
+            raise StoreError(
+                f"collection {collection} has no shard {shard}: it was dropped, or the Job has more completions than "
+                "it has shards; this pod has nothing to do"
+            )
+        token, source, id_type, lower, upper, position, done, fingerprint, dimensions = row
+        return Lease(
+            collection=collection,
+            shard=shard,
+            token=token,
+            source=tables.source_from(source),
+            id_type=id_type,
+            lower=lower,
+            upper=upper,
+            position=position,
+            done=done,
+            fingerprint=fingerprint,
+            dimensions=dimensions,
+        )
+
+    async def read(self, lease: Lease, after: str | None, limit: int) -> list[Document]:
+        lower = lease.lower if after is None else after
+        query = sql.SQL(_READ).format(
+            id=tables.identifier(lease.source.id_column),
+            text=tables.identifier(lease.source.text_column),
+            table=tables.table(lease.source),
+            bounds=_bounds(lease, lower),
+        )
+        given = {"lower": lower, "upper": lease.upper, "limit": limit, "bytes": PAGE_BYTES}
+        async with transaction(self._pool, _SECONDS) as connection:
+            cursor = await connection.execute(query, given)
+            return [Document(found, text) for found, text in await cursor.fetchall()]
+
+    async def commit(self, lease: Lease, page: Page, stages: Mapping[str, float]) -> None:
+        async with using(self._pool, _SECONDS) as connection:
+            extension, oid = await self._vector_type(connection)
+            query = sql.SQL(_COMMIT).format(
+                table=tables.collection(lease.collection),
+                type=tables.written(lease.id_type),
+                extension=tables.identifier(extension),
+            )
+            cursor = connection.cursor()
+            cursor.adapters.register_dumper(VectorArray, _VectorArrayDumper)
+            await cursor.execute(query, _values(lease, page, stages, oid))
+            if await cursor.fetchone() == (True,):
+                return
+            holder = await (await connection.execute(_HOLDER, [lease.collection, lease.shard])).fetchone()
+        # The answer to an earlier attempt may have been lost with its connection: then the page is there already.
+        if holder != (lease.token, page.last):
+            raise _fenced(lease)
+
+    async def _vector_type(self, connection: Connection) -> tuple[str, int]:
+        """Return schema and OID of the type `vector`, which do not change while its columns exist."""
+        if self._extension is None:
+            row = await (await connection.execute(_VECTOR)).fetchone()
+            if row is None:
+                raise StoreError("extension vector is missing; run CREATE EXTENSION vector; as an administrator")
+            self._extension = (row[0], row[1])
+        return self._extension
+
+    async def finish(self, lease: Lease) -> None:
+        async with using(self._pool, _SECONDS) as connection:
+            cursor = await connection.execute(_FINISH, [lease.collection, lease.shard, lease.token])
+            if cursor.rowcount == 0:
+                raise _fenced(lease)
+
+
+class VectorArray(bytes):
+    """An array of vectors as PostgreSQL receives it in binary."""
+
+
+class _VectorArrayDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Any) -> Buffer | None:
+        return bytes(obj)
+
+
+def vector_array(vectors: Sequence[bytes], dimensions: int, oid: int) -> VectorArray:
+    """Return float32 vectors as one binary array of pgvector's type, whose `oid` differs in every database."""
+    if not vectors:
+        return VectorArray(np.array([0, 0, oid], ">i4").tobytes())
+    header = np.array([1, 0, oid, len(vectors), 1], ">i4").tobytes()
+    length = 4 + 4 * dimensions  # a vector: its dimensions and a reserved zero, two bytes each, then its numbers
+    rows = np.empty(
+        len(vectors), dtype=[("length", ">i4"), ("of", ">i2"), ("zero", ">i2"), ("numbers", ">f4", dimensions)]
+    )
+    rows["length"], rows["of"], rows["zero"] = length, dimensions, 0
+    rows["numbers"] = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), dimensions)
+    return VectorArray(header + rows.tobytes())
+
+
+def _bounds(lease: Lease, lower: str | None) -> sql.Composable:
+    key, kind = tables.identifier(lease.source.id_column), tables.written(lease.id_type)
+    bounds: list[sql.Composable] = [sql.SQL("{} IS NOT NULL").format(key)]
+    if lower is not None:
+        bounds.append(sql.SQL("{} > %(lower)s::{}").format(key, kind))
+    if lease.upper is not None:
+        bounds.append(sql.SQL("{} <= %(upper)s::{}").format(key, kind))
+    return sql.SQL(" AND ").join(bounds)
+
+
+def _values(lease: Lease, page: Page, stages: Mapping[str, float], oid: int) -> dict[str, Any]:
+    return {
+        "collection": lease.collection,
+        "shard": lease.shard,
+        "token": lease.token,
+        "after": page.after,
+        "last": page.last,
+        "stats": Jsonb(dict(stages)),
+        "written": len(page.written),
+        "rejected": len(page.rejected),
+        "ids": [document.id for document in page.written],
+        "hashes": [document.text_hash for document in page.written],
+        "vectors": vector_array([document.vector for document in page.written], lease.dimensions, oid),
+        "refused": [document.id for document in page.rejected],
+        "reasons": [document.reason for document in page.rejected],
+        "messages": [document.message for document in page.rejected],
+    }
+
+
+def _fenced(lease: Lease) -> Fenced:
+    return Fenced(
+        f"shard {lease.shard} of {lease.collection} was taken over by another pod; this one stops, its unstored "
+        "documents are embedded by the other"
+    )

@@ -1,0 +1,224 @@
+"""What Reembed asks of a vector store, in a few verbs for each of its three users.
+
+`Searching` is the gateway's side, `Filling` a backfill pod's, `Keeping` the store worker's. Document ids are their text
+form everywhere: the store alone knows their type and their order. Vectors are little-endian float32 bytes.
+
+An implementation keeps three promises. A search whose fingerprint is not its collection's raises and never answers. A
+page is stored whole together with its shard's position, or not at all, and only for the pod that holds the shard. All
+verbs may be repeated: whoever died after any of them does the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from reembed.core.model import (
+    CollectionPlan,
+    EvaluationReport,
+    EvaluationSpec,
+    IndexSpec,
+    PointerPlan,
+    Problem,
+)
+
+
+class StoreError(Exception):
+    """The store did not do what was asked. Its text never holds a connection string."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, or not in time; asking again later may help."""
+
+
+class StoreBusy(StoreUnavailable):
+    """Somebody holds a lock that is needed; it is not waited for, so that nobody queues up behind the wait."""
+
+
+class CollectionMismatch(StoreError):
+    """The collection is not of this fingerprint, is not indexed, is withdrawn or gone: its answer would be wrong."""
+
+
+class Unfit(StoreError):
+    """What was asked for cannot be done until its owner changes something; `problem` says what."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+class Fenced(StoreError):
+    """Another pod took the shard over; this one must stop and must not count as having finished it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document found; a higher score is nearer, whatever the metric."""
+
+    id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A row of the source; `text` is None where the column is NULL."""
+
+    id: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A document that gets its vector."""
+
+    id: str
+    text_hash: bytes
+    vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A document that cannot have a vector, and why."""
+
+    id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Documents stored in one transaction: those behind `after` up to `last`, in the order of their ids."""
+
+    after: str | None  # None: the shard's first page
+    last: str
+    written: tuple[Written, ...]
+    rejected: tuple[Rejected, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The table and columns that hold the documents."""
+
+    schema: str
+    table: str
+    id_column: str
+    text_column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A shard in the hands of one pod, valid while nobody else took it; `token` proves it."""
+
+    collection: str
+    shard: int
+    token: int
+    source: Source
+    id_type: str  # as the store writes it
+    lower: str | None  # the shard holds lower < id <= upper; None is no bound
+    upper: str | None
+    position: str | None  # the last id stored; None: nothing yet
+    done: bool
+    fingerprint: str
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the store holds of one collection. `state` is Filling, Indexed or Withdrawn."""
+
+    name: str
+    fingerprint: str
+    dimensions: int
+    state: str
+    shards: int
+    shards_done: int
+    written: int
+    rejected: int
+    total: int
+    stages: tuple[Mapping[str, float], ...]  # busy shares by stage, one of each shard that moved lately
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labelled queries: the documents that answer each, without those that left the source."""
+
+    relevant: Mapping[str, frozenset[str]]
+    vanished: int
+
+
+class Searching(Protocol):
+    """What a gateway and the evaluation need."""
+
+    async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]: ...
+
+
+class Filling(Protocol):
+    """What a backfill pod needs."""
+
+    async def claim(self, collection: str, shard: int) -> Lease:
+        """Take the shard over from whoever held it."""
+        ...
+
+    async def read(self, lease: Lease, after: str | None, limit: int) -> list[Document]:
+        """Return the shard's next documents behind `after`, in the order of their ids; none if nothing is left.
+
+        They are fewer than `limit` where texts are large.
+        """
+        ...
+
+    async def commit(self, lease: Lease, page: Page, stages: Mapping[str, float]) -> None:
+        """Store the page and move the shard's position, or raise Fenced; a repetition changes nothing."""
+        ...
+
+    async def finish(self, lease: Lease) -> None:
+        """Mark the shard as done, or raise Fenced."""
+        ...
+
+
+class Keeping(Searching, Protocol):
+    """What the store worker of one index needs; the store is opened for that index and its UID."""
+
+    async def preflight(self, spec: IndexSpec) -> Problem | None:
+        """Return why the store cannot be used, None if it can."""
+        ...
+
+    async def prepare(self, spec: IndexSpec) -> None:
+        """Make the store's own tables and let the gateways search."""
+        ...
+
+    async def claim(self) -> None:
+        """Say that the store's rows of this index are this UID's; preflight finds out if they are not."""
+        ...
+
+    async def documents(self, spec: IndexSpec) -> int: ...
+
+    async def held(self) -> tuple[Held, ...]: ...
+
+    async def create(self, spec: IndexSpec, plan: CollectionPlan) -> None:
+        """Make an empty collection with its shards; nothing happens if it is there."""
+        ...
+
+    async def build_index(self, collection: str) -> None:
+        """Build the collection's vector index and let it answer, or raise StoreBusy while another does."""
+        ...
+
+    async def withdraw(self, collection: str) -> None: ...
+
+    async def drop(self, collection: str) -> None: ...
+
+    async def release(self) -> None:
+        """Give the index's claim back, once none of its collections is left."""
+        ...
+
+    async def pointer(self) -> PointerPlan | None: ...
+
+    async def move_pointer(self, plan: PointerPlan) -> None:
+        """Move the pointer unless it is of this generation or a later one, or the collection does not answer."""
+        ...
+
+    async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels: ...
+
+    async def evaluation(self, evaluation_id: str) -> EvaluationReport | None: ...
+
+    async def record(self, report: EvaluationReport) -> None: ...
