@@ -1,0 +1,95 @@
+"""`python -m reembed.gateway`: serves one index until SIGTERM, then drains and exits 0.
+
+Kubernetes takes a pod out of its Service only some time after it sent SIGTERM, and callers with kept-alive connections
+do not notice. So the process first stops being ready and goes on answering, closing each connection after its answer;
+only then does it stop to accept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from types import FrameType
+
+import uvicorn
+
+from reembed.client import EmbedderClient
+from reembed.cluster.client import Cluster
+from reembed.core import names
+from reembed.core.model import Arm
+from reembed.gateway.app import Gateway, Settings
+from reembed.gateway.logs import to_stdout
+from reembed.gateway.routing_source import IndexSource
+from reembed.stores.pgvector.search import Searcher
+
+# How long a process that was told to end still answers. Endpoints and proxies learn of it within about this time.
+_DRAIN_SECONDS = 5.0
+# Longer than callers keep an idle connection: else a query may be sent on one that is being closed.
+_KEEP_ALIVE_SECONDS = 75
+# What is under way after that may take as long as a request may.
+_FINISH_SECONDS = 12
+
+_log = logging.getLogger("reembed.gateway")
+
+
+class Server(uvicorn.Server):
+    """uvicorn that drains before it stops."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._draining = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal ends at once."""
+        if self.should_exit or self._draining:
+            self.should_exit = self.force_exit = True
+            return
+        self._draining = True
+        self._gateway.drain()
+        asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+async def serve(environment: Mapping[str, str]) -> None:
+    """Serve the index that the environment names."""
+    namespace, index = environment["REEMBED_NAMESPACE"], environment["REEMBED_INDEX"]
+    settings = Settings(namespace, index, environment.get("REEMBED_POD", ""))
+
+    def connect(arm: Arm) -> EmbedderClient:
+        url = names.embedder_url(arm.pool, namespace)
+        return EmbedderClient(url, fingerprint=arm.fingerprint, timeout=settings.deadlines.total)
+
+    async with Cluster.connect() as cluster, Searcher(environment["REEMBED_DSN"], settings.connections) as store:
+        gateway = Gateway(settings, IndexSource(cluster, namespace, index), connect, store)
+        config = uvicorn.Config(
+            gateway.app(),
+            host="0.0.0.0",
+            port=int(environment.get("REEMBED_PORT", names.PORT)),
+            access_log=False,
+            log_config=None,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_FINISH_SECONDS,
+        )
+        await Server(config, gateway).serve()
+    _log.info("drained; the process ends")
+
+
+def main() -> int:
+    """Run until told to end; return the exit code."""
+    to_stdout()
+    needed = ("REEMBED_NAMESPACE", "REEMBED_INDEX", "REEMBED_DSN")
+    if missing := [name for name in needed if not os.environ.get(name)]:
+        _log.error("%s not set: the operator sets them on the gateway's Deployment", ", ".join(missing))
+        return 2
+    asyncio.run(serve(os.environ))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What a gateway believes of the routing, and for how long: pure rules, with `now` as an argument.
+
+`follow` puts every reading of the index through `renewed` or `changed` and keeps the resulting `Lease`; each request
+takes one `effective` routing from it. The rules are one-sided on purpose. Going back to what serves is always obeyed,
+at once, from any reading and without one; giving traffic to a candidate needs a reading that is recent and that no
+later one has overtaken. So a gateway that lost the API server, an old copy of the index, or an operator that is gone
+can only ever leave more traffic on the model that answered before.
+
+Seconds are those of the caller's monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from reembed.core.model import Arm, Routing
+
+# The index is read this often, and a candidate's weight is given up after three readings that brought no answer.
+READ_EVERY = 10.0
+LEASE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look at the index said. `force_stable` is the annotation that takes all traffic back."""
+
+    uid: str
+    routing: Routing
+    force_stable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The routing in force. `answered` is when the last answered reading was asked for, None before the first."""
+
+    uid: str = ""
+    routing: Routing = field(default_factory=Routing)
+    force_stable: bool = False
+    answered: float | None = None
+
+
+def renewed(lease: Lease, reading: Reading | None, asked: float) -> Lease:
+    """Return the lease after the API server answered a reading that was asked for at `asked`; None: no such index."""
+    # From when it was asked and not from when it came: an answer may have been under way for long.
+    return replace(changed(lease, reading), answered=asked)
+
+
+def changed(lease: Lease, reading: Reading | None) -> Lease:
+    """Return the lease after a watch told of a change. It does not prolong the lease: a watch may lag behind."""
+    if reading is None:
+        # The index is deleted; what served it goes on until this pod ends.
+        return replace(lease, routing=replace(lease.routing, candidate=None, weight=0))
+    if reading.uid != lease.uid:
+        # Epochs are ordered within the life of one object.
+        return replace(lease, uid=reading.uid, routing=reading.routing, force_stable=reading.force_stable)
+    if reading.routing.epoch >= lease.routing.epoch:
+        return replace(lease, routing=reading.routing, force_stable=reading.force_stable)
+    # Overtaken: a copy that lags, or an index restored from a backup. It may only lower; the epoch seen stays, so
+    # that whoever reads this gateway's report learns from where to go on.
+    lowered = min(lease.routing.weight, _weight_for(lease.routing, reading.routing))
+    return replace(
+        lease,
+        routing=replace(lease.routing, weight=lowered),
+        force_stable=lease.force_stable or reading.force_stable,
+    )
+
+
+def effective(lease: Lease, now: float) -> Routing:
+    """Return what a request at `now` has to follow: the candidate has its weight only while the lease lasts."""
+    if lease.routing.weight and (lease.force_stable or expired(lease, now)):
+        return replace(lease.routing, weight=0)
+    return lease.routing
+
+
+def expired(lease: Lease, now: float) -> bool:
+    return lease.answered is None or now - lease.answered >= LEASE
+
+
+def _weight_for(ours: Routing, told: Routing) -> int:
+    """Return the weight that `told` gives to our candidate beside our serving arm; none, if it speaks of others."""
+    return told.weight if _arms(told) == _arms(ours) else 0
+
+
+def _arms(routing: Routing) -> tuple[Arm | None, Arm | None]:
+    return routing.serving, routing.candidate

@@ -1,0 +1,92 @@
+"""What a gateway counts: each arm before any fall-back, what callers got, and what it serves.
+
+The controller turns these counters into errors and p95 of an arm (`core.measures`), and Prometheus scrapes the same.
+An arm is counted where it failed, although the caller got an answer from the other one: else a dead candidate would
+show no errors and be promoted. Counters are kept per collection, so that they survive the moment at which a candidate
+becomes what serves.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS
+from reembed.core.model import Arm, Routing
+
+# Seconds, 1 ms to 30 s. Neighbours differ by a factor of two at most, mostly less, which bounds an interpolated p95.
+_BOUNDS = (
+    *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.007),
+    *(0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07),
+    *(0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7),
+    *(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0),
+)
+
+
+class Outcome(Enum):
+    """How one arm did with one request."""
+
+    OK = "ok"
+    ERROR = "error"
+    DROPPED = "dropped"  # the caller hung up first; neither the arm's success nor its failure
+
+
+class Result(Enum):
+    """What the caller got."""
+
+    ANSWERED = "answered"
+    FELL_BACK = "fell_back"
+    FAILED = "failed"
+
+
+class Meter:
+    """The metrics of one gateway process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            ARM_REQUESTS,
+            "Requests that an arm was asked to answer, before any fall-back.",
+            ("collection", "outcome", "probe"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            ARM_SECONDS,
+            "Time an arm took to embed and search one query; where it was given up, the time until then.",
+            ("collection", "probe"),
+            buckets=_BOUNDS,
+            registry=self._registry,
+        )
+        self._answers = Counter("reembed_gateway_answers", "What callers got.", ("result",), registry=self._registry)
+        self._refused = Counter(
+            "reembed_gateway_refused",
+            "Requests refused for what they ask, or for want of a place.",
+            ("code",),
+            registry=self._registry,
+        )
+        self._weight = Gauge(
+            "reembed_gateway_weight_percent",
+            "Share of callers that the candidate answers now.",
+            registry=self._registry,
+        )
+        self._epoch = Gauge("reembed_gateway_epoch", "Epoch of the routing in force.", registry=self._registry)
+
+    def arm(self, arm: Arm, outcome: Outcome, *, seconds: float | None, probe: bool) -> None:
+        """Count one attempt; `seconds` is None where the time says nothing of the arm's speed."""
+        of_probe = "true" if probe else "false"
+        self._requests.labels(arm.collection, outcome.value, of_probe).inc()
+        if seconds is not None:
+            self._seconds.labels(arm.collection, of_probe).observe(seconds)
+
+    def answer(self, result: Result) -> None:
+        self._answers.labels(result.value).inc()
+
+    def refused(self, code: int) -> None:
+        self._refused.labels(str(code)).inc()
+
+    def exposition(self, routing: Routing) -> bytes:
+        """Return all metrics in Prometheus' text format, with `routing` as what is served now."""
+        self._weight.set(routing.weight)
+        self._epoch.set(routing.epoch)
+        return generate_latest(self._registry)

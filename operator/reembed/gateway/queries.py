@@ -1,0 +1,47 @@
+"""The two pieces of work that an arm does: answer a query, or only embed.
+
+Both are functions of the arm alone, so that `answer` can hand the same work to the other arm. The fingerprint is
+checked twice: by the client on the embedder's answer, and by the store's function on the collection, in the statement
+that reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+from reembed.client import Embedded
+from reembed.core.model import Arm, InputType
+from reembed.gateway.answer import Work
+from reembed.gateway.embedders import Embedders
+from reembed.stores.protocol import Hit, Searching
+
+
+class Queries:
+    """What an index's arms can be asked."""
+
+    def __init__(self, embedders: Embedders, store: Searching, searches_per_arm: int) -> None:
+        self._embedders = embedders
+        self._store = store
+        # Less than the store's connections: searches of a slow collection must leave some to the other arm.
+        self._searches = defaultdict[Arm, asyncio.Semaphore](lambda: asyncio.Semaphore(searches_per_arm))
+
+    def search(self, query: str, k: int) -> Work[list[Hit]]:
+        """Return the work of finding the `k` documents nearest to `query`."""
+
+        async def work(arm: Arm) -> list[Hit]:
+            embedded = await self.embed([query], InputType.QUERY)(arm)
+            async with self._searches[arm]:
+                return await self._store.search(arm.collection, arm.fingerprint, embedded.vectors[0], k)
+
+        return work
+
+    def embed(self, texts: Sequence[str], input_type: InputType) -> Work[Embedded]:
+        """Return the work of embedding `texts`, for applications that search by themselves."""
+
+        async def work(arm: Arm) -> Embedded:
+            async with self._embedders.using(arm) as embedder:
+                return await embedder.embed(texts, input_type)
+
+        return work

@@ -1,0 +1,107 @@
+"""Going back to what serves is always obeyed; traffic for a candidate needs a recent and latest reading."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reembed.core.model import Routing
+from reembed.gateway.lease import Lease, Reading, changed, effective, renewed
+from tests.fixtures.arms import NEW, OLD
+
+CANARY = Routing(epoch=7, serving=OLD, candidate=NEW, weight=50)
+PROMOTED = Routing(epoch=9, serving=NEW)
+
+
+def reading(routing: Routing, *, force_stable: bool = False, uid: str = "uid-1") -> Reading:
+    return Reading(uid, routing, force_stable)
+
+
+def held(routing: Routing = CANARY, *, force_stable: bool = False) -> Lease:
+    return Lease("uid-1", routing, force_stable, answered=100.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param(replace(CANARY, epoch=8, weight=100), replace(CANARY, epoch=8, weight=100), id="a raise"),
+        pytest.param(replace(CANARY, epoch=8, weight=0), replace(CANARY, epoch=8, weight=0), id="a roll-back"),
+        pytest.param(PROMOTED, PROMOTED, id="the candidate becomes what serves"),
+        pytest.param(replace(CANARY, epoch=6, weight=100), CANARY, id="an overtaken raise is ignored"),
+        pytest.param(
+            replace(CANARY, epoch=6, weight=10), replace(CANARY, weight=10), id="an overtaken lowering is obeyed"
+        ),
+        pytest.param(
+            Routing(epoch=3, serving=OLD), replace(CANARY, weight=0), id="an overtaken routing without our candidate"
+        ),
+        pytest.param(
+            Routing(epoch=3, serving=NEW, candidate=OLD, weight=90),
+            replace(CANARY, weight=0),
+            id="an overtaken routing of other arms gives our candidate nothing",
+        ),
+    ],
+)
+def test_what_a_reading_makes_of_the_routing(told: Routing, expected: Routing) -> None:
+    assert changed(held(), reading(told)).routing == expected
+
+
+def test_a_lowering_by_an_old_copy_ends_when_the_latest_is_read_again() -> None:
+    lowered = changed(held(), reading(replace(CANARY, epoch=6, weight=10)))
+    assert changed(lowered, reading(CANARY)) == held()
+
+
+def test_an_old_copy_cannot_lift_the_annotation() -> None:
+    forced = held(force_stable=True)
+    assert changed(forced, reading(replace(CANARY, epoch=6))).force_stable
+
+
+def test_an_old_copy_can_set_the_annotation() -> None:
+    assert changed(held(), reading(replace(CANARY, epoch=6), force_stable=True)).force_stable
+
+
+def test_epochs_begin_anew_with_another_object_of_the_same_name() -> None:
+    fresh = Routing(epoch=1, serving=OLD)
+    assert changed(held(), reading(fresh, uid="uid-2")).routing == fresh
+
+
+def test_a_deleted_index_goes_on_with_what_serves() -> None:
+    assert changed(held(), None).routing == Routing(epoch=7, serving=OLD)
+
+
+def test_only_an_answered_reading_prolongs_the_lease() -> None:
+    assert renewed(held(), reading(CANARY), 110.0).answered == 110.0
+    assert changed(held(), reading(CANARY)).answered == 100.0
+
+
+@pytest.mark.parametrize(
+    ("lease", "now", "weight"),
+    [
+        pytest.param(held(), 129.9, 50, id="within the lease"),
+        pytest.param(held(), 130.0, 0, id="thirty seconds without an answer"),
+        pytest.param(held(force_stable=True), 101.0, 0, id="the annotation"),
+        pytest.param(replace(held(), answered=None), 101.0, 0, id="only the watch ever told of it"),
+    ],
+)
+def test_the_weight_in_force(lease: Lease, now: float, weight: int) -> None:
+    assert effective(lease, now) == replace(CANARY, weight=weight)
+
+
+ROUTINGS = st.builds(
+    Routing,
+    epoch=st.integers(0, 9),
+    serving=st.just(OLD),
+    candidate=st.sampled_from([None, NEW]),
+    weight=st.sampled_from([0, 10, 50, 100]),
+)
+
+
+@given(st.lists(ROUTINGS, min_size=1, max_size=20))
+def test_no_order_of_readings_gives_more_than_the_latest_epoch_seen_does(told: list[Routing]) -> None:
+    lease = Lease()
+    for routing in told:
+        lease = renewed(lease, reading(routing), 0.0)
+    assert lease.routing.epoch == max(routing.epoch for routing in told)
+    latest = [routing for routing in told if routing.epoch == lease.routing.epoch][-1]
+    assert lease.routing.weight <= latest.weight
+    assert lease.routing.candidate == latest.candidate
