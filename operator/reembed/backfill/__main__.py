@@ -12,7 +12,7 @@ import signal
 import sys
 
 from reembed.backfill import keep, shard
-from reembed.backfill.logs import to_stdout
+from reembed.logs import to_stdout
 
 log = logging.getLogger("reembed.backfill")
 

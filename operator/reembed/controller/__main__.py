@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -11,16 +10,7 @@ import sys
 
 from reembed.controller.operator import run
 from reembed.controller.settings import from_environment
-
-
-class _Json(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+from reembed.logs import to_stdout
 
 
 async def _main() -> None:
@@ -32,9 +22,7 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Json())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    to_stdout()
     logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         asyncio.run(_main())

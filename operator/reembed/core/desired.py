@@ -86,7 +86,7 @@ def index_status(migration: Migration, index: SeenIndex, seen: Seen) -> IndexSta
             return index.status
         return replace(index.status, plan=_plan(migration, index, seen))
     holder = None if migration.status.state in FINISHED else index.status.active_migration
-    return IndexStatus(holder, _routing(migration, index.status.routing), _plan(migration, index, seen))
+    return IndexStatus(holder, _routing(migration, index.status.routing, seen), _plan(migration, index, seen))
 
 
 def backfill_job(migration: Migration, *, suspended: bool) -> BackfillJob | None:
@@ -113,7 +113,7 @@ def candidate_arm(migration: Migration, target: SeenPool) -> Arm:
     return Arm(target.meta.name, collection, target.report.fingerprint)
 
 
-def _routing(migration: Migration, now: Routing) -> Routing:
+def _routing(migration: Migration, now: Routing, seen: Seen) -> Routing:
     state, status = migration.status.state, migration.status
     if state in {State.PROMOTING, State.SUCCEEDED} and status.candidate is not None:
         wanted = replace(now, serving=status.candidate, candidate=None, weight=0)
@@ -123,7 +123,9 @@ def _routing(migration: Migration, now: Routing) -> Routing:
         wanted = replace(now, candidate=None, weight=0)
     else:
         wanted = now
-    return wanted if wanted == now else replace(wanted, epoch=now.epoch + 1)
+    # Gateways may know a higher epoch than a restored index: they would take nothing below it for an order.
+    newest = max((now.epoch, *(report.epoch for report in seen.gateways)))
+    return wanted if wanted == now and newest == now.epoch else replace(wanted, epoch=newest + 1)
 
 
 def _plan(migration: Migration, index: SeenIndex, seen: Seen) -> StorePlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import sys
@@ -17,18 +16,9 @@ from reembed.embedder.metrics import Metrics
 from reembed.embedder.process import Engine
 from reembed.embedder.refusals import ArchitectureUnsupported, Refusal
 from reembed.embedder.settings import Settings, from_environment
+from reembed.logs import to_stdout
 
 _LOGGER = logging.getLogger("reembed.embedder")
-
-
-class _Json(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
 
 
 async def _serve(settings: Settings) -> None:
@@ -54,9 +44,7 @@ async def _serve(settings: Settings) -> None:
 
 
 def main() -> int:
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Json())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    to_stdout()
     settings = from_environment(os.environ)
     try:
         asyncio.run(_serve(settings))

@@ -21,8 +21,8 @@ from reembed.cluster.client import Cluster
 from reembed.core import names
 from reembed.core.model import Arm
 from reembed.gateway.app import Gateway, Settings
-from reembed.gateway.logs import to_stdout
 from reembed.gateway.routing_source import IndexSource
+from reembed.logs import to_stdout
 from reembed.stores.pgvector.search import Searcher
 
 # How long a process that was told to end still answers. Endpoints and proxies learn of it within about this time.

@@ -182,6 +182,13 @@ def test_the_first_step_gives_the_candidate_its_weight_after_the_status_is_writt
     assert (verdict.before, routing.weight, routing.epoch) == ((), 10, 4)
 
 
+def test_an_index_restored_from_a_backup_goes_past_the_epoch_that_gateways_know() -> None:
+    world = b.seen(b.index(10))
+    ahead = tuple(replace(report, epoch=9) for report in world.gateways)
+    verdict = decide(b.migration(State.CANARY), replace(world, gateways=ahead), b.NOON)
+    assert index_effect(verdict).status.routing.epoch == 10
+
+
 def test_a_step_starts_to_hold_when_every_gateway_serves_it() -> None:
     world = b.seen(b.index(10))
     one_behind = replace(world, gateways=(world.gateways[0], replace(world.gateways[1], epoch=2)))

@@ -1,4 +1,4 @@
-"""Log records as JSON lines on stdout, set up once by `__main__`."""
+"""Log records as JSON lines on stdout, as log collectors read them; set up once by each `__main__`."""
 
 from __future__ import annotations
 
