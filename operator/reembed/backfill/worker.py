@@ -139,7 +139,7 @@ class Worker:
             self._make_collection(wanted.spec, plan, held.get(plan.name))
         if wanted.plan.evaluation is not None:
             self._evaluate(wanted.plan.evaluation, wanted.spec, held)
-        if wanted.deleting and not held:
+        if wanted.deleting:
             await self._store.release()
         if self._clock() >= self._count_at:
             self._jobs.ask("documents", "count", lambda: self._count(wanted.spec))

@@ -6,7 +6,7 @@ them. Deleting an index waits for that migration.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from reembed.cluster import kinds
@@ -23,6 +23,9 @@ from reembed.core.migration import SeenIndex
 from reembed.core.model import Problem, StoreReport
 
 _MANAGER = "reembed-indexes"
+# The store worker sees a deletion at once and gives the index's name in the store free; a store that cannot be reached
+# for this long keeps the name, and says how to free it when somebody wants it.
+_RELEASE_TIME = timedelta(seconds=10)
 
 
 class Indexes:
@@ -47,6 +50,9 @@ class Indexes:
             await self._writer.finalizers(kinds.INDEX, index.meta, wanted, _MANAGER)
             return timedelta(0)
         if index.meta.deleting and not self._held(index):
+            left = _RELEASE_TIME - (self._clock() - _deleted_at(raw))
+            if left > timedelta(0):
+                return left
             await self._remove(index)
             return Ended.ENDED
         await self._run(index)
@@ -94,6 +100,10 @@ class Indexes:
         self._observer.forget(namespace, name)
         kept = [one for one in index.meta.finalizers if one != names.FINALIZER]
         await self._writer.finalizers(kinds.INDEX, index.meta, kept, _MANAGER)
+
+
+def _deleted_at(raw: Object) -> datetime:
+    return datetime.fromisoformat(raw["metadata"]["deletionTimestamp"])
 
 
 def _problem(index: SeenIndex, store: StoreReport | None) -> Problem | None:

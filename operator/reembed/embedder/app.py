@@ -1,18 +1,16 @@
 """The embedder's HTTP API: OpenAI's /v1/embeddings with an input type and a priority, and what Kubernetes asks for.
 
 Statuses are used apart: 413 a text is too long, 422 the request is malformed, 429 too much waits, 503 the model is not
-there (yet, or again); the last two say when to come back.
+there (yet, or again); the last two say when to come back. The API answers from the first second, while the model is
+still being fetched: a liveness probe must not end a long download.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import math
 import struct
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -21,108 +19,123 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from reembed.embedder.child import Done
-from reembed.embedder.metrics import Metrics
-from reembed.embedder.process import Engine, EngineBusy, EngineFailed, EngineUnavailable, TextTooLong
-from reembed.embedder.requests import Asked, Malformed, parse, parse_texts
+from reembed.embedder.messages import Done
+from reembed.embedder.metrics import CONTENT_TYPE, Metrics
+from reembed.embedder.process import Engine, EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
+from reembed.embedder.requests import Asked, Malformed, decode, parse, parse_texts
 from reembed.embedder.settings import Settings
 
 PRIORITY = "x-reembed-priority"
 _MOST_BYTES = 16 << 20
-_RETRY = {"Retry-After": "1"}
-_PROBE = "the quick brown fox jumps over the lazy dog"
-_STATUSES: dict[type[Exception], tuple[int, str]] = {
+# nginx's status for a caller who left; nobody receives it, but it is counted.
+_CALLER_LEFT = 499
+_STATUSES: Mapping[type[Exception], tuple[int, str]] = {
     Malformed: (422, "invalid_request"),
+    TextRefused: (422, "invalid_text"),
     TextTooLong: (413, "text_too_long"),
     EngineBusy: (429, "busy"),
     EngineUnavailable: (503, "unavailable"),
-    EngineFailed: (503, "unavailable"),
+    EngineFailed: (503, "engine_failed"),
 }
+
+Handler = Callable[[Request, Mapping[str, Any]], Coroutine[Any, Any, Response]]
 
 
 class Embedder:
-    """The routes of one model."""
+    """The routes of one model. `engine` is there once the model's file is."""
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._engine = engine
-        self._metrics = metrics
-        self._proved = False
+        self._metrics = Metrics(self)
+        self._draining = False
+        self.engine: Engine | None = None
+        self.mapped_bytes = 0
+
+    @property
+    def queue_tokens(self) -> int:
+        return self.engine.tokens if self.engine is not None else 0
+
+    @property
+    def restarts(self) -> int:
+        return self.engine.restarts if self.engine is not None else 0
+
+    @property
+    def serves(self) -> bool:
+        return self.engine is not None and self.engine.ready
+
+    def drain(self) -> None:
+        """Be ready no more, but go on answering."""
+        self._draining = True
 
     def application(self) -> Starlette:
-        """Return the ASGI application; its life is the engine's."""
-
-        @asynccontextmanager
-        async def life(_: Starlette) -> AsyncIterator[None]:
-            self._engine.start()
-            yield
-            await self._engine.close()
-
         routes = [
-            Route("/v1/embeddings", self.embeddings, methods=["POST"]),
-            Route("/tokenize", self.tokenize, methods=["POST"]),
-            Route("/health", self.health),
-            Route("/ready", self.ready),
-            Route("/metrics", self.metrics),
+            Route("/v1/embeddings", self._embeddings, methods=["POST"]),
+            Route("/tokenize", self._tokenization, methods=["POST"]),
+            Route("/health", self._health),
+            Route("/ready", self._ready),
+            Route("/metrics", self._exposition),
         ]
-        return Starlette(routes=routes, lifespan=life)
+        return Starlette(routes=routes)
 
-    async def embeddings(self, request: Request) -> Response:
+    async def _embeddings(self, request: Request) -> Response:
         began = perf_counter()
         response = await self._answered(request, self._embed)
         self._metrics.requests.labels(str(response.status_code)).inc()
         self._metrics.seconds.observe(perf_counter() - began)
         return response
 
-    async def tokenize(self, request: Request) -> Response:
+    async def _tokenization(self, request: Request) -> Response:
         return await self._answered(request, self._tokenize)
 
-    async def health(self, _: Request) -> Response:
-        """Say that the process lives; a model that cannot start ends it instead (see `embedder.__main__`)."""
+    async def _health(self, _: Request) -> Response:
+        """Say that the process lives; a model that cannot be served ends it instead (see `embedder.serving`)."""
         return JSONResponse({"status": "ok"})
 
-    async def ready(self, _: Request) -> Response:
-        """Say whether texts are embedded: a probe must have been, to a vector of the right length."""
-        if not self._engine.ready:
-            self._proved = False
-            return _error(503, "not_ready", "the model is being loaded", _RETRY)
-        if not self._proved:
-            try:
-                done = await self._engine.embed([_PROBE], background=False)
-            except (EngineBusy, EngineUnavailable, EngineFailed) as error:
-                return _error(503, "not_ready", str(error), _RETRY)
-            self._proved = len(_floats(done.vectors[0])) == self._settings.model.dimensions
+    async def _ready(self, _: Request) -> Response:
+        """Say whether texts are embedded: the engine is ready only after each context embedded a probe."""
+        if self._draining:
+            return _error(503, "not_ready", "the process is about to end")
+        if not self.serves:
+            return _error(503, "not_ready", "the model is being loaded")
         return JSONResponse({"status": "ok", "fingerprint": self._settings.fingerprint})
 
-    async def metrics(self, _: Request) -> Response:
-        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+    async def _exposition(self, _: Request) -> Response:
+        return Response(self._metrics.render(), media_type=CONTENT_TYPE)
 
-    async def _answered(self, request: Request, answer: Any) -> Response:
+    async def _answered(self, request: Request, handler: Handler) -> Response:
         """Run a handler and turn what it raises into the status that fits."""
         try:
-            body = json.loads(await _body(request))
-            response: Response = await _until_gone(request, answer(request, body))
+            body = decode(await _body(request))
+            response = await _unless_caller_leaves(request, handler(request, body))
         except ClientDisconnect:
-            return Response(status_code=499)
-        except (ValueError, Malformed, TextTooLong, EngineBusy, EngineUnavailable, EngineFailed) as error:
-            return _refused(error)
+            return Response(status_code=_CALLER_LEFT)
+        except tuple(_STATUSES) as error:
+            status, kind = _STATUSES[type(error)]
+            response = _error(status, kind, str(error), getattr(error, "index", None))
+        if self._draining:
+            # A kept-alive connection would outlive this pod's place in its Service.
+            response.headers["Connection"] = "close"
         return response
 
-    async def _embed(self, request: Request, body: Any) -> Response:
+    async def _embed(self, request: Request, body: Mapping[str, Any]) -> Response:
         model = self._settings.model
         asked = parse(body, model, self._settings.default_input_type)
         background = request.headers.get(PRIORITY, "").lower() == "background"
-        done = await self._engine.embed(asked.prefixed(model), background=background)
+        done = await self._running().embed(asked.prefixed(model), background=background)
         priority = "background" if background else "live"
         self._metrics.texts.labels(asked.input_type.value.lower(), priority).inc(len(asked.texts))
         self._metrics.tokens.inc(sum(done.tokens))
         self._metrics.truncated.inc(len(done.cut))
         return JSONResponse(self._rendered(asked, done))
 
-    async def _tokenize(self, _: Request, body: Any) -> Response:
-        texts = parse_texts(body.get("input") if isinstance(body, dict) else None)
-        done = await self._engine.embed(texts, background=False, tokens_only=True)
+    async def _tokenize(self, _: Request, body: Mapping[str, Any]) -> Response:
+        done = await self._running().embed(parse_texts(body), background=False, tokens_only=True)
         return JSONResponse({"tokens": list(done.tokens)})
+
+    def _running(self) -> Engine:
+        if self.engine is None:
+            raise EngineUnavailable("the model is being fetched; try again soon")
+        return self.engine
 
     def _rendered(self, asked: Asked, done: Done) -> dict[str, Any]:
         tokens = sum(done.tokens)
@@ -148,10 +161,10 @@ async def _body(request: Request) -> bytes:
     return bytes(data)
 
 
-async def _until_gone(request: Request, answer: Any) -> Any:
+async def _unless_caller_leaves(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
     """Await `answer`, but cancel it when the caller goes away: what nobody waits for is not computed."""
-    work = asyncio.ensure_future(answer)
-    watch = asyncio.ensure_future(_gone(request))
+    work = asyncio.create_task(answer)
+    watch = asyncio.create_task(_left(request.receive))
     try:
         await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
@@ -162,28 +175,16 @@ async def _until_gone(request: Request, answer: Any) -> Any:
         watch.cancel()
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _left(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _floats(vector: bytes) -> list[float]:
-    values = list(struct.unpack(f"<{len(vector) // 4}f", vector))
-    return values if all(math.isfinite(value) for value in values) else []
+def _floats(vector: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"<{len(vector) // 4}f", vector)
 
 
-def _refused(error: Exception) -> Response:
-    status, kind = _STATUSES.get(type(error), (422, "invalid_request"))
-    message = str(error) if type(error) in _STATUSES else f"the body is not JSON ({error})"
-    index = error.index if isinstance(error, TextTooLong) else None
-    return _error(status, kind, message, _RETRY if status in {429, 503} else None, index)
-
-
-def _error(
-    status: int, kind: str, message: str, headers: dict[str, str] | None = None, index: int | None = None
-) -> Response:
+def _error(status: int, kind: str, message: str, index: int | None = None) -> Response:
     where = {} if index is None else {"index": index}
+    headers = {"Retry-After": "1"} if status in {429, 503} else None
     return JSONResponse({"error": {"type": kind, "message": message, **where}, **where}, status, headers)
-
-
-__all__: Sequence[str] = ["Embedder"]

@@ -1,75 +1,29 @@
-"""The child process: takes requests from a pipe, computes them in packs, answers over the pipe.
+"""The engine process: takes requests from a pipe, computes them in packs, answers over the pipe.
 
-One thread reads and tokenizes, each context has a thread of its own that takes the next pack when it is free. The child
-knows no HTTP and keeps nothing: if it dies, `embedder.process` answers for it and starts another.
+`embedder.process` starts it as `python -m reembed.embedder.child FD`, with the pipe's end as an inherited descriptor.
+One thread reads and tokenizes; each context has a thread of its own that takes the next pack when it is free. The
+process knows no HTTP and keeps nothing: if it dies, the server answers for it and starts another; if the server dies,
+the pipe closes and this process ends.
 """
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-from reembed.core.model import Model, Truncate
-from reembed.embedder.llama import Context, EngineError, Weights
+from reembed.core.model import Truncate
+from reembed.embedder.llama import Context, EngineError, ModelUnusable, Weights
+from reembed.embedder.messages import Answer, Broken, Cancel, Done, Failed, Ready, Request, Start, TooLong, Unreadable
 from reembed.embedder.packing import Item, Lanes
 
-# A second live-only context would be idle nearly always.
-_LIVE_ONLY = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Texts with their prefixes, to be embedded together or not at all."""
-
-    id: int
-    texts: tuple[str, ...]
-    background: bool
-    tokens_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Nobody waits for a request any more."""
-
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The model is loaded; requests are taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A request's vectors (or none for tokens_only), its tokens by text, and which texts were cut."""
-
-    id: int
-    vectors: tuple[bytes, ...]
-    tokens: tuple[int, ...]
-    cut: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TooLong:
-    """A text is longer than the model reads, and the pool refuses such."""
-
-    id: int
-    index: int
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The engine could not do a request (id), or start at all (id None)."""
-
-    id: int | None
-    message: str
-
-
-Answer = Ready | Done | TooLong | Broken
+# A context's buffers grow with its capacity times the vocabulary (60 MiB at 512 tokens and 30,000 words). Where a model
+# reads more than this, one context alone does so.
+_SHORT_TOKENS = 512
+_PROBE = "the quick brown fox jumps over the lazy dog"
 
 
 @dataclass
@@ -81,7 +35,6 @@ class _Job:
     cut: tuple[int, ...]
     vectors: list[bytes | None]
     left: int = field(init=False)
-    cancelled: bool = False
 
     def __post_init__(self) -> None:
         self.left = len(self.vectors)
@@ -96,23 +49,39 @@ class _Text:
     ids: tuple[int, ...]
 
 
-def run(pipe: Connection, path: Path, model: Model, contexts: int) -> None:
+def run(pipe: Connection) -> None:
     """Load the model and serve the pipe until its other end closes."""
+    start: Start = pipe.recv()
     try:
-        weights = Weights(path, model)
-        made = [Context(weights) for _ in range(contexts + _LIVE_ONLY)]
+        weights = Weights(start.path, start.model)
+        # With one context more than there is CPU time for, a live query never waits for a whole background pack.
+        contexts = [Context(weights, capacity) for capacity in _capacities(start.contexts + 1, start.model.max_tokens)]
+        for context in contexts:
+            _prove(weights, context)
     except EngineError as error:
-        pipe.send(Broken(None, str(error)))
+        pipe.send(Failed(str(error), isinstance(error, ModelUnusable)))
         return
-    child = _Child(pipe, weights)
-    for number, context in enumerate(made):
-        thread = threading.Thread(target=child.compute, args=(context, number < _LIVE_ONLY), daemon=True)
-        thread.start()
+    work = _Work(pipe, weights)
+    for number, context in enumerate(contexts):
+        threading.Thread(target=work.compute, args=(context,), kwargs={"live_only": number == 0}, daemon=True).start()
     pipe.send(Ready())
-    child.read()
+    work.read()
 
 
-class _Child:
+def _capacities(contexts: int, max_tokens: int) -> list[int]:
+    """Return how many tokens each context reads at once; the last one can read the longest text."""
+    return [*[min(max_tokens, _SHORT_TOKENS)] * (contexts - 1), max_tokens]
+
+
+def _prove(weights: Weights, context: Context) -> None:
+    """Embed a probe; a file may load without fault and still hold no usable model."""
+    if context.embed([weights.tokenize(_PROBE).ids]) == [None]:
+        raise ModelUnusable("the model's vector of a short text is not finite, or zero: the file is damaged")
+
+
+class _Work:
+    """What waits and is computed, shared by the reader's and the contexts' threads."""
+
     def __init__(self, pipe: Connection, weights: Weights) -> None:
         self._pipe = pipe
         self._weights = weights
@@ -122,26 +91,24 @@ class _Child:
         self._sending = threading.Lock()
 
     def read(self) -> None:
-        """Take requests until the parent is gone."""
+        """Take requests until the server is gone."""
         while True:
             try:
                 message = self._pipe.recv()
-            except EOFError:
+            except (EOFError, ConnectionError):
                 return
             if isinstance(message, Cancel):
-                self._cancel(message.id)
+                self._forget(message.id)
             else:
                 self._accept(message)
 
-    def compute(self, context: Context, live_only: bool) -> None:  # noqa: FBT001 - a thread's target
+    def compute(self, context: Context, *, live_only: bool) -> None:
         """Take packs for one context until the process ends."""
         while True:
             with self._changed:
-                while not (pack := self._lanes.next_pack(live_only=live_only)):
+                while not (pack := self._lanes.next_pack(context.capacity, live_only=live_only)):
                     self._changed.wait()
-            texts = [item.work for item in pack if not item.work.job.cancelled]
-            if texts:
-                self._compute_pack(context, texts)
+            self._compute_pack(context, [item.work for item in pack])
 
     def _accept(self, request: Request) -> None:
         try:
@@ -150,45 +117,55 @@ class _Child:
             self._send(Broken(request.id, str(error)))
             return
         cut = tuple(index for index, text in enumerate(read) if text.cut)
-        tokens = tuple(len(text.ids) for text in read)
-        if cut and self._weights.model.truncate is Truncate.REFUSE and not request.tokens_only:
-            self._send(TooLong(request.id, cut[0], self._weights.model.max_tokens))
-            return
         if request.tokens_only:
-            self._send(Done(request.id, (), tokens, cut))
-            return
-        job = _Job(request, tokens, cut, [None] * len(read))
+            self._send(Done(request.id, (), tuple(text.full for text in read), cut))
+        elif cut and self._weights.model.truncate is Truncate.REFUSE:
+            self._send(TooLong(request.id, cut[0], read[cut[0]].full))
+        elif (empty := next((index for index, text in enumerate(read) if not text.ids), None)) is not None:
+            self._send(Unreadable(request.id, empty, "has nothing that the model's vocabulary knows; leave it out"))
+        else:
+            job = _Job(request, tuple(len(text.ids) for text in read), cut, [None] * len(read))
+            self._queue(job, [_Text(job, index, text.ids) for index, text in enumerate(read)])
+
+    def _queue(self, job: _Job, texts: Sequence[_Text]) -> None:
         with self._changed:
-            self._jobs[request.id] = job
-            for index, text in enumerate(read):
-                self._lanes.add(Item(len(text.ids), request.background, _Text(job, index, text.ids)))
+            self._jobs[job.request.id] = job
+            for text in texts:
+                self._lanes.add(Item(len(text.ids), job.request.background, text))
             self._changed.notify_all()
 
-    def _cancel(self, request: int) -> None:
+    def _forget(self, request: int) -> bool:
+        """Drop a request and what waits of it; return whether it was still there."""
         with self._changed:
             job = self._jobs.pop(request, None)
             if job is not None:
-                job.cancelled = True
+                self._lanes.discard(lambda text: text.job is job)
+        return job is not None
 
     def _compute_pack(self, context: Context, texts: Sequence[_Text]) -> None:
         try:
             vectors = context.embed([text.ids for text in texts])
         except EngineError as error:
-            for job in {id(text.job): text.job for text in texts}.values():
-                self._cancel(job.request.id)
-                self._send(Broken(job.request.id, str(error)))
+            for request in {text.job.request.id for text in texts}:
+                self._fail(Broken(request, str(error)))
             return
         for text, vector in zip(texts, vectors, strict=True):
-            self._store(text, vector)
+            if vector is None:
+                message = "gets a vector from this model that is not finite, or zero; leave it out"
+                self._fail(Unreadable(text.job.request.id, text.index, message))
+            else:
+                self._store(text, vector)
+
+    def _fail(self, answer: Broken | Unreadable) -> None:
+        if self._forget(answer.id):
+            self._send(answer)
 
     def _store(self, text: _Text, vector: bytes) -> None:
         job = text.job
         with self._changed:
             job.vectors[text.index] = vector
             job.left -= 1
-            whole = job.left == 0 and not job.cancelled
-            if whole:
-                self._jobs.pop(job.request.id, None)
+            whole = job.left == 0 and self._jobs.pop(job.request.id, None) is not None
         if whole:
             vectors = tuple(one for one in job.vectors if one is not None)
             self._send(Done(job.request.id, vectors, job.tokens, job.cut))
@@ -196,3 +173,9 @@ class _Child:
     def _send(self, answer: Answer) -> None:
         with self._sending:
             self._pipe.send(answer)
+
+
+if __name__ == "__main__":
+    # The server decides when this process ends; a terminal's Ctrl-C goes to both.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run(Connection(int(sys.argv[1])))

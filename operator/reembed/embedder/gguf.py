@@ -8,22 +8,42 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from reembed.core.model import Model
 from reembed.embedder.refusals import ArchitectureUnsupported, DimensionsMismatch, NotGGUF
 
 MAGIC = b"GGUF"
-# Encoders run by one call over all tokens; the others are decoders with a cache.
-ENCODERS = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "modern-bert"})
-DECODERS = frozenset({"qwen2", "qwen3", "llama", "gemma-embedding"})
+# llama.cpp runs many more, but for these it gives one vector a text.
+ARCHITECTURES = frozenset(
+    {
+        "bert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "llama",
+        "modern-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "qwen2",
+        "qwen3",
+    }
+)
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-# A header that claims more pairs than this is not one.
+# A header that claims more than this is not one, and must not be believed when memory is taken for it.
 _MOST_PAIRS = 10_000
+_LONGEST_VALUE = 64 << 20
 
 Value = int | float | bool | str
+
+
+class HeaderIncomplete(NotGGUF):
+    """The file ends within its header; while it is still being written, more may come."""
+
+
+class _Damaged(Exception):
+    """What can't be in a GGUF header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +53,6 @@ class Header:
     architecture: str
     dimensions: int
     context: int
-
-    @property
-    def encoder(self) -> bool:
-        return self.architecture in ENCODERS
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -57,8 +73,10 @@ def read_header(file: BinaryIO) -> Header:
             dimensions=int(values[f"{architecture}.embedding_length"]),
             context=int(values[f"{architecture}.context_length"]),
         )
-    except (struct.error, KeyError, UnicodeDecodeError) as error:
-        raise NotGGUF(f"the file's GGUF header is damaged ({error!r}); convert the model again") from error
+    except KeyError as error:
+        raise NotGGUF(f"the file's GGUF header has no {error.args[0]}; convert the model again") from error
+    except (_Damaged, UnicodeDecodeError, ValueError) as error:
+        raise NotGGUF(f"the file's GGUF header is damaged ({error}); convert the model again") from error
 
 
 def check_header(header: Header, model: Model) -> None:
@@ -69,8 +87,8 @@ def check_header(header: Header, model: Model) -> None:
         DimensionsMismatch: its vectors have another length.
 
     """
-    if header.architecture not in ENCODERS | DECODERS:
-        known = ", ".join(sorted(ENCODERS | DECODERS))
+    if header.architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
         raise ArchitectureUnsupported(f"the file holds architecture {header.architecture!r}; supported are {known}")
     if header.dimensions != model.dimensions:
         raise DimensionsMismatch(
@@ -87,10 +105,10 @@ def check_header(header: Header, model: Model) -> None:
 def _pairs(file: BinaryIO) -> dict[str, Value]:
     _version, _tensors, pairs = _unpack(file, "IQQ")
     if pairs > _MOST_PAIRS:
-        raise KeyError(f"{pairs} key-value pairs")
+        raise _Damaged(f"it announces {pairs} key-value pairs, at most {_MOST_PAIRS} are plausible")
     values: dict[str, Value] = {}
     for _ in range(pairs):
-        key = _string(file)
+        key = _string(file).decode()
         value = _value(file, _unpack(file, "I")[0])
         if value is not None:
             values[key] = value
@@ -99,32 +117,40 @@ def _pairs(file: BinaryIO) -> dict[str, Value]:
 
 def _value(file: BinaryIO, kind: int) -> Value | None:
     if kind == _STRING:
-        return _string(file)
+        return _string(file).decode()
     if kind == _ARRAY:
-        inner, length = _unpack(file, "IQ")
-        if inner in _SCALARS:
-            _exactly(file, length * struct.calcsize(_SCALARS[inner]))
-        else:
-            for _ in range(length):
-                _value(file, inner)
+        _skip_array(file)
         return None
     if kind not in _SCALARS:
-        raise KeyError(f"value type {kind}")
+        raise _Damaged(f"it has a value of type {kind}, which the format does not know")
     value: Value = _unpack(file, _SCALARS[kind])[0]
     return value
 
 
-def _string(file: BinaryIO) -> str:
+def _skip_array(file: BinaryIO) -> None:
+    kind, length = _unpack(file, "IQ")
+    if kind in _SCALARS:
+        _exactly(file, length * struct.calcsize(_SCALARS[kind]))
+    elif kind == _STRING:
+        for _ in range(length):
+            _string(file)
+    else:
+        raise _Damaged(f"it has an array of type {kind}, which the format does not know")
+
+
+def _string(file: BinaryIO) -> bytes:
     (length,) = _unpack(file, "Q")
-    return _exactly(file, length).decode()
+    return _exactly(file, length)
 
 
-def _unpack(file: BinaryIO, form: str) -> tuple[int, ...]:
-    return struct.unpack("<" + form, _exactly(file, struct.calcsize("<" + form)))
+def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:
+    return struct.unpack(f"<{form}", _exactly(file, struct.calcsize(f"<{form}")))
 
 
-def _exactly(file: BinaryIO, count: int) -> bytes:
-    data = file.read(count)
-    if len(data) < count:
-        raise struct.error(f"{count} bytes wanted, {len(data)} left")
+def _exactly(file: BinaryIO, length: int) -> bytes:
+    if length > _LONGEST_VALUE:
+        raise _Damaged(f"it announces a value of {length} bytes, at most {_LONGEST_VALUE} are plausible")
+    data = file.read(length)
+    if len(data) < length:
+        raise HeaderIncomplete("the file ends within its GGUF header; it was not copied whole")
     return data

@@ -1,6 +1,6 @@
-"""llama.cpp through its low-level API: one model, contexts of one thread each, texts to vectors.
+"""llama.cpp by its low-level API: one shared model, contexts of one thread each, packs of tokens to vectors.
 
-Only the child process imports this module: a wrong call aborts the process, not the call. Contexts have one compute
+Only the engine process imports this module: a wrong call aborts the process, not the call. Contexts have one compute
 thread, because two of them spin on each other where the cores are shared; several contexts over one model do the same
 work side by side, since ctypes releases the interpreter's lock during a call.
 """
@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
@@ -23,19 +24,26 @@ _POOLING = {
     Pooling.CLS: lib.LLAMA_POOLING_TYPE_CLS,
     Pooling.LAST: lib.LLAMA_POOLING_TYPE_LAST,
 }
-_FLASH_ATTENTION = 1
 
 
 class EngineError(Exception):
     """llama.cpp refused what it was asked for."""
 
 
+class ModelUnusable(EngineError):
+    """The file holds no model that can be served; another attempt would end the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A text as the model reads it; `cut` if its end was left out."""
+    """A text as the model reads it; `full` counts the tokens before its end was left out."""
 
     ids: tuple[int, ...]
-    cut: bool
+    full: int
+
+    @property
+    def cut(self) -> bool:
+        return self.full > len(self.ids)
 
 
 class Weights:
@@ -50,9 +58,11 @@ class Weights:
         parameters.use_extra_bufts = False
         self.handle = lib.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.handle:
-            raise EngineError(f"llama.cpp cannot load {path.name}; the file may be damaged or of a newer format")
+            raise ModelUnusable(f"llama.cpp can't load {path.name}: the file is damaged or newer than this engine")
+        found = lib.llama_model_n_embd(self.handle)
+        if found != model.dimensions:
+            raise ModelUnusable(f"the loaded model has {found} dimensions, the pool says {model.dimensions}")
         self.model = model
-        self.encoder = bool(lib.llama_model_has_encoder(self.handle)) or _is_bert(self.handle)
         self._vocabulary = lib.llama_model_get_vocab(self.handle)
         ends = (lib.llama_vocab_sep(self._vocabulary), lib.llama_vocab_eos(self._vocabulary))
         self._ends = frozenset(token for token in ends if token >= 0)
@@ -64,95 +74,106 @@ class Weights:
         buffer = (lib.llama_token * room)()
         count = lib.llama_tokenize(self._vocabulary, data, len(data), buffer, room, True, False)
         if count < 0:
-            raise EngineError(f"a text of {len(data)} bytes has no tokens in this vocabulary")
-        ids, limit = buffer[:count], self.model.max_tokens
-        if count <= limit:
-            return Tokens(tuple(ids), cut=False)
+            raise EngineError(f"llama.cpp finds more than {room} tokens in a text of {len(data)} bytes")
+        limit = self.model.max_tokens
+        ids = buffer[: min(count, limit)]
         # The token that closes a text stays: the model was trained with it.
-        kept = [*ids[: limit - 1], ids[-1]] if ids[-1] in self._ends else ids[:limit]
-        return Tokens(tuple(kept), cut=True)
+        if count > limit and (last := buffer[count - 1]) in self._ends:
+            ids[-1] = last
+        return Tokens(tuple(ids), count)
 
 
 class Context:
     """One context of one thread. Not for two threads at a time."""
 
-    def __init__(self, weights: Weights) -> None:
-        self._weights = weights
-        self.capacity = max(PACK_TOKENS, weights.model.max_tokens)
+    def __init__(self, weights: Weights, capacity: int) -> None:
+        self.capacity = max(PACK_TOKENS, capacity)
+        self._dimensions = weights.model.dimensions
         parameters = lib.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.capacity
         parameters.n_seq_max = PACK_TEXTS
         parameters.n_threads = parameters.n_threads_batch = 1
         parameters.pooling_type = _POOLING[weights.model.pooling]
-        parameters.flash_attn_type = _FLASH_ATTENTION
+        parameters.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         parameters.embeddings = True
         parameters.kv_unified = True
         parameters.no_perf = True
         self._handle = lib.llama_init_from_model(weights.handle, parameters)
         if not self._handle:
-            raise EngineError(f"llama.cpp cannot make a context of {self.capacity} tokens; the memory may be too small")
-        self._batch = lib.llama_batch_init(self.capacity, 0, 1)
+            raise EngineError(
+                f"llama.cpp can't make a context of {self.capacity} tokens, most likely for want of memory: raise the "
+                "memory limit of the pool's variant"
+            )
+        # Only decoders keep a memory of what they read.
+        self._memory = lib.llama_get_memory(self._handle)
+        self._batch = _Batch(self.capacity)
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> list[bytes]:
-        """Return a vector of length one for each tokenized text, as float32 little-endian bytes.
+    def embed(self, texts: Sequence[Sequence[int]]) -> list[bytes | None]:
+        """Return a vector of length one for each tokenized text, as little-endian float32; None if it is not finite.
 
         Raises:
-            EngineError: the texts do not fit one call, or the engine gave no finite vector.
+            EngineError: the texts do not fit one call, or llama.cpp gave up.
 
         """
         total = sum(len(text) for text in texts)
         if not 0 < total <= self.capacity or len(texts) > PACK_TEXTS or not all(texts):
             # llama.cpp would abort the process.
             raise EngineError(f"{len(texts)} texts of {total} tokens do not fit a call of {self.capacity}")
-        self._fill(texts, total)
-        if self._weights.encoder:
-            status = lib.llama_encode(self._handle, self._batch)
+        self._batch.fill(texts)
+        if self._memory:
+            lib.llama_memory_clear(self._memory, True)
+            status = lib.llama_decode(self._handle, self._batch.handle)
         else:
-            lib.llama_memory_clear(lib.llama_get_memory(self._handle), True)
-            status = lib.llama_decode(self._handle, self._batch)
+            status = lib.llama_encode(self._handle, self._batch.handle)
         if status != 0:
             raise EngineError(f"llama.cpp ended a call of {total} tokens with status {status}")
         return [self._vector(number) for number in range(len(texts))]
 
-    def _fill(self, texts: Sequence[Sequence[int]], total: int) -> None:
-        batch = self._batch
-        batch.n_tokens = total
-        place = 0
-        for number, text in enumerate(texts):
-            for position, token in enumerate(text):
-                batch.token[place] = token
-                batch.pos[place] = position
-                batch.n_seq_id[place] = 1
-                batch.seq_id[place][0] = number
-                batch.logits[place] = 1
-                place += 1
-
-    def _vector(self, sequence: int) -> bytes:
-        dimensions = self._weights.model.dimensions
+    def _vector(self, sequence: int) -> bytes | None:
         pointer = lib.llama_get_embeddings_seq(self._handle, sequence)
         if not pointer:
             raise EngineError("llama.cpp gave no vector for a text; the pooling may not fit the model")
-        vector = np.ctypeslib.as_array(pointer, shape=(dimensions,)).astype(np.float64)
+        vector = np.ctypeslib.as_array(pointer, shape=(self._dimensions,)).astype(np.float64)
         norm = float(np.linalg.norm(vector))
         if not np.isfinite(norm) or norm == 0:
-            raise EngineError("the model gave a vector that is not finite, or zero; the file may be damaged")
+            return None
         return (vector / norm).astype("<f4").tobytes()
 
 
-def _drop(level: int, text: bytes, data: ctypes.c_void_p) -> None:
+class _Batch:
+    """llama.cpp's batch with numpy views over its arrays, which are filled at once instead of token by token."""
+
+    def __init__(self, capacity: int) -> None:
+        self.handle = lib.llama_batch_init(capacity, 0, 1)
+        self._token = _view(self.handle.token, capacity)
+        self._position = _view(self.handle.pos, capacity)
+        # Each token has a pointer to its sequences; let them all point into one array.
+        self._sequence = np.zeros(capacity, dtype=np.int32)
+        for place in range(capacity):
+            address = self._sequence.ctypes.data + place * self._sequence.itemsize
+            self.handle.seq_id[place] = ctypes.cast(address, ctypes.POINTER(lib.llama_seq_id))
+        _view(self.handle.n_seq_id, capacity)[:] = 1
+        _view(self.handle.logits, capacity)[:] = 1
+
+    def fill(self, texts: Sequence[Sequence[int]]) -> None:
+        place = 0
+        for number, text in enumerate(texts):
+            end = place + len(text)
+            self._token[place:end] = text
+            self._position[place:end] = np.arange(len(text))
+            self._sequence[place:end] = number
+            place = end
+        self.handle.n_tokens = place
+
+
+def _view(pointer: Any, length: int) -> Any:
+    return np.ctypeslib.as_array(pointer, shape=(length,))
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
+def _no_log(level: int, text: bytes, data: ctypes.c_void_p) -> None:
     """Drop llama.cpp's own lines; what matters is told by errors."""
-
-
-# Kept for the life of the process: llama.cpp calls it through a bare pointer.
-_no_log = lib.llama_log_callback(_drop)
 
 
 def _be_quiet() -> None:
     lib.llama_log_set(_no_log, ctypes.c_void_p(0))
-
-
-def _is_bert(model: object) -> bool:
-    """Return whether the model reads its whole input at once although llama.cpp calls it no encoder."""
-    buffer = ctypes.create_string_buffer(64)
-    lib.llama_model_meta_val_str(model, b"general.architecture", buffer, 64)
-    return b"bert" in buffer.value

@@ -1,42 +1,70 @@
-"""What Prometheus and the operator read of an embedder."""
+"""What Prometheus and the operator read of an embedder.
+
+Memory is what cannot be reclaimed, so that the mapped model file, which the kernel may drop at any time, raises no
+alarm; the operator compares it with the limit less the mapped file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from reembed import cgroup
-from reembed.embedder.process import Engine
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-class Metrics:
-    """One registry; gauges are read when it is scraped."""
+class State(Protocol):
+    """What is read anew at each scrape."""
 
-    def __init__(self, engine: Engine, mapped_bytes: int) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self.requests = self._counter("reembed_embedder_requests", "Answered requests", ["code"])
-        self.texts = self._counter("reembed_embedder_texts", "Embedded texts", ["input_type", "priority"])
-        self.tokens = self._counter("reembed_embedder_tokens", "Tokens of embedded texts", [])
-        self.truncated = self._counter("reembed_embedder_truncated_texts", "Texts whose end was cut off", [])
+    @property
+    def queue_tokens(self) -> int: ...
+
+    @property
+    def restarts(self) -> int: ...
+
+    @property
+    def mapped_bytes(self) -> int: ...
+
+
+class Metrics:
+    """One registry; the state's figures are read when it is scraped."""
+
+    def __init__(self, state: State) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        registry.register(_Figures(state))
+        self.requests = Counter("reembed_embedder_requests", "Answered requests.", ["code"], registry=registry)
+        self.texts = Counter("reembed_embedder_texts", "Texts embedded.", ["input_type", "priority"], registry=registry)
+        self.tokens = Counter("reembed_embedder_tokens", "Tokens of the texts embedded.", registry=registry)
+        self.truncated = Counter("reembed_embedder_truncated_texts", "Texts whose end was cut off.", registry=registry)
         self.seconds = Histogram(
-            "reembed_embedder_request_seconds", "Time to answer", buckets=_SECONDS, registry=self.registry
+            "reembed_embedder_request_seconds", "Time to an answer.", buckets=_SECONDS, registry=registry
         )
-        self._gauge("reembed_embedder_queue_tokens", "Tokens that wait, estimated", lambda: engine.tokens)
-        self._gauge("reembed_embedder_child_restarts", "Times the engine's process died", lambda: engine.restarts)
-        self._gauge("reembed_memory_used_bytes", "Memory that cannot be reclaimed", lambda: cgroup.memory().used)
-        self._gauge("reembed_memory_limit_bytes", "Memory limit of the container", lambda: cgroup.memory().limit)
-        self._gauge("reembed_memory_mapped_bytes", "Mapped model file", lambda: mapped_bytes)
 
     def render(self) -> bytes:
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
-    def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, read: Callable[[], int]) -> None:
-        Gauge(name, text, registry=self.registry).set_function(read)
+class _Figures(Collector):
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        memory, state = cgroup.memory(), self._state
+        restarts = CounterMetricFamily("reembed_embedder_child_restarts", "Times the engine's process died.")
+        restarts.add_metric([], state.restarts)
+        yield restarts
+        for name, text, value in (
+            ("reembed_embedder_queue_tokens", "Tokens that wait or are computed, estimated.", state.queue_tokens),
+            ("reembed_memory_used_bytes", "Memory that cannot be reclaimed.", memory.used),
+            ("reembed_memory_limit_bytes", "Memory limit of the container.", memory.limit),
+            ("reembed_memory_mapped_bytes", "Size of the mapped model file.", state.mapped_bytes),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)

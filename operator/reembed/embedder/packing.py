@@ -2,20 +2,23 @@
 
 A pack is bounded by tokens, not by texts: on a CPU attention over one call grows with the square of its tokens, and
 packs of about 256 tokens were the fastest measured for short and long texts alike. A text longer than that goes alone.
-Background texts wait until no live one is there; with two contexts or more, one of them never takes them at all, so
-that a live query never waits for a whole background pack.
+Background texts wait until no live one is there that the asking context can take. A context whose capacity is too small
+for a text leaves it to one that has more, and takes the next.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-# Tokens of one call; see facts in the module's docstring.
+# Tokens of one call, unless a single text has more.
 PACK_TOKENS = 256
 # Texts of one call: the engine's sequences.
 PACK_TEXTS = 64
+# How far behind the first text others are looked for that fill the pack.
+_LOOK_AHEAD = 128
 
 T = TypeVar("T")
 
@@ -39,23 +42,29 @@ class Lanes(Generic[T]):
     def add(self, item: Item[T]) -> None:
         (self.background if item.background else self.live).append(item)
 
-    def next_pack(self, *, live_only: bool) -> list[Item[T]]:
-        """Take the next pack out of the queues; empty if nothing waits that may be taken."""
-        if self.live:
-            return _take(self.live)
-        return [] if live_only else _take(self.background)
+    def next_pack(self, capacity: int, *, live_only: bool) -> list[Item[T]]:
+        """Take the next pack of at most `capacity` tokens out of the lanes; empty if nothing may be taken."""
+        pack = _take(self.live, capacity)
+        return pack if pack or live_only else _take(self.background, capacity)
 
-    @property
-    def tokens(self) -> int:
-        return sum(item.tokens for lane in (self.live, self.background) for item in lane)
+    def discard(self, unwanted: Callable[[T], bool]) -> None:
+        """Forget what nobody waits for any more."""
+        self.live = deque(item for item in self.live if not unwanted(item.work))
+        self.background = deque(item for item in self.background if not unwanted(item.work))
 
 
-def _take(lane: deque[Item[T]]) -> list[Item[T]]:
-    """Take items from the front while they fit; the first always does."""
+def _take(lane: deque[Item[T]], capacity: int) -> list[Item[T]]:
+    """Take the first item within capacity, and later ones that fit beside it."""
     pack: list[Item[T]] = []
-    tokens = 0
-    while lane and len(pack) < PACK_TEXTS and (not pack or tokens + lane[0].tokens <= PACK_TOKENS):
+    passed: list[Item[T]] = []
+    room = capacity
+    while lane and len(pack) < PACK_TEXTS and len(passed) < _LOOK_AHEAD and room > 0:
         item = lane.popleft()
-        tokens += item.tokens
+        if item.tokens > room:
+            passed.append(item)
+            continue
+        # The first may be longer than a pack; it then goes alone.
+        room = (room if pack else min(capacity, max(PACK_TOKENS, item.tokens))) - item.tokens
         pack.append(item)
+    lane.extendleft(reversed(passed))
     return pack

@@ -1,6 +1,6 @@
-"""The parent's side of the child process: requests as awaitables, and a child that may die.
+"""The server's side of the engine process: requests as awaitables, and a process that may die.
 
-A crash of llama.cpp ends the child, not the server: who waits is told to try again, a new child is started, and a
+A crash of llama.cpp ends the engine, not the server: who waits is told to try again, another engine is started, and a
 counter says how often. What waits is bounded by (estimated) tokens; background texts are turned away at half of the
 bound, so that there is always room for a live query. A caller who goes away takes its texts out of the queue.
 """
@@ -10,188 +10,261 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import multiprocessing
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from pathlib import Path
+from typing import Any
 
-from reembed.core.model import Model
-from reembed.embedder import child
+from reembed.embedder.messages import (
+    Answer,
+    Broken,
+    Cancel,
+    Done,
+    Failed,
+    Ready,
+    Request,
+    Start,
+    TooLong,
+    Unreadable,
+)
+from reembed.embedder.refusals import ArchitectureUnsupported, Refusal, Unavailable
 
-_LOGGER = logging.getLogger("reembed.embedder")
+_log = logging.getLogger("reembed.embedder")
 
-# Half a minute's work of one core for a small model: who would wait longer had better try elsewhere.
+# Some seconds' work for a small model; who would wait longer had better try another pod.
 _MOST_TOKENS = 65_536
 # Rather too many than too few: English has about four bytes a token, code three.
 _BYTES_PER_TOKEN = 3
 _RESTART_PAUSE = 0.5
+# An engine that dies so often before it was ever ready will not be ready the next time.
+_EARLY_DEATHS = 3
 
 
 class EngineUnavailable(Exception):
-    """The child died or is not ready; trying again soon helps."""
+    """The engine died or is not ready; trying again soon helps."""
 
 
 class EngineBusy(Exception):
     """More waits than will be done soon."""
-
-    def __init__(self, waiting: int, limit: int) -> None:
-        super().__init__(f"about {waiting} tokens wait, of {limit} that may; try again later")
 
 
 class EngineFailed(Exception):
     """The engine could not do this request; another may work."""
 
 
-class TextTooLong(Exception):
-    """A text is longer than the model reads, and the pool refuses such."""
+class TextRefused(Exception):
+    """A text has no vector; `index` says which."""
 
-    def __init__(self, index: int, limit: int) -> None:
-        super().__init__(f"text {index} has more than {limit} tokens; shorten it, or use a pool with truncate: End")
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(f"text {index} {message}")
         self.index = index
+
+
+class TextTooLong(TextRefused):
+    """A text is longer than the model reads, and the pool refuses such."""
 
 
 @dataclass
 class _Waiting:
-    answer: asyncio.Future[child.Done]
+    answer: asyncio.Future[Done]
     tokens: int
 
 
 class Engine:
-    """A child that computes, and those who wait for it. All methods belong to one event loop."""
+    """A process that computes, and those who wait for it. All methods belong to one event loop."""
 
-    def __init__(self, path: Path, model: Model, contexts: int) -> None:
-        self._arguments = (path, model, contexts)
+    def __init__(self, start: Start) -> None:
+        self._start = start
         self._ids = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
-        self._process: SpawnProcess | None = None
-        self._pipe: Connection | None = None
-        self._ready = asyncio.Event()
-        self._closing = False
-        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why it could not even start
-        self.restarts = 0
+        self._link: _Link | None = None
         self._keeper: asyncio.Task[None] | None = None
-
-    @property
-    def ready(self) -> bool:
-        return self._ready.is_set()
+        self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()  # why it can't even start
+        self.ready = False
+        self.restarts = 0
 
     @property
     def tokens(self) -> int:
         """Return about how many tokens wait or are computed."""
         return sum(one.tokens for one in self._waiting.values())
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
-
     def start(self) -> None:
-        """Start a child and keep one alive from now on."""
+        """Start a process and keep one alive from now on."""
         self._keeper = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
-        """End the child; who still waits is told."""
-        self._closing = True
-        if self._pipe is not None:
-            self._pipe.close()
+        """End the process."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        if self._process is not None:
-            self._process.kill()
-            await asyncio.to_thread(self._process.join)
+        if self._link is not None:
+            await self._link.close()
+        self._lose_waiting()
 
-    async def embed(self, texts: Sequence[str], *, background: bool, tokens_only: bool = False) -> child.Done:
+    async def embed(self, texts: Sequence[str], *, background: bool, tokens_only: bool = False) -> Done:
         """Return vectors (or token counts alone) for texts that carry their prefix already.
 
         Raises:
             EngineBusy: too much waits.
-            EngineUnavailable: there is no child now, or it died meanwhile.
+            EngineUnavailable: there is no engine now, or it died meanwhile.
             EngineFailed: the engine could not do it.
-            TextTooLong: a text is refused for its length.
+            TextRefused: a text is at fault.
 
         """
-        tokens = sum(len(text.encode()) // _BYTES_PER_TOKEN + 2 for text in texts)
-        limit = _MOST_TOKENS // 2 if background else _MOST_TOKENS
-        # A request larger than the whole bound must pass when nothing waits.
-        if self.tokens and self.tokens + tokens > limit:
-            raise EngineBusy(self.tokens, limit)
-        if self._pipe is None or not self.ready:
-            raise EngineUnavailable("the model is being loaded")
-        request = child.Request(next(self._ids), tuple(texts), background, tokens_only)
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), tokens)
+        if self._link is None or not self.ready:
+            raise EngineUnavailable("the model is being loaded; try again soon")
+        request = Request(next(self._ids), tuple(texts), background, tokens_only)
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), self._admit(texts, background=background))
         self._waiting[request.id] = waiting
         try:
-            self._send(request)
+            self._link.send(request)
             return await waiting.answer
         except asyncio.CancelledError:
-            self._send(child.Cancel(request.id))
+            self._link.send(Cancel(request.id))
             raise
         finally:
             self._waiting.pop(request.id, None)
 
-    def _send(self, message: child.Request | child.Cancel) -> None:
-        try:
-            if self._pipe is not None:
-                self._pipe.send(message)
-        except OSError as error:
-            raise EngineUnavailable("the engine stopped; it is started again") from error
+    def _admit(self, texts: Sequence[str], *, background: bool) -> int:
+        """Return about how many tokens the texts have, if there is room for them."""
+        longest = self._start.model.max_tokens
+        tokens = sum(min(len(text.encode()) // _BYTES_PER_TOKEN + 2, longest) for text in texts)
+        limit = _MOST_TOKENS // 2 if background else _MOST_TOKENS
+        # A request larger than the whole bound must pass when nothing waits.
+        if (waiting := self.tokens) and waiting + tokens > limit:
+            raise EngineBusy(f"about {waiting} tokens wait, {tokens} more pass the limit of {limit}; try again later")
+        return tokens
 
     async def _keep(self) -> None:
-        """Run children one after the other."""
-        while not self._closing:
-            ended = self._spawn()
-            await ended.wait()
-            self._ready.clear()
-            for waiting in self._waiting.values():
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(EngineUnavailable("the engine stopped; it is started again"))
-            if self._closing or self.failed.done():
+        """Run processes one after the other."""
+        early = 0
+        while True:
+            self._link = _Link(self._start, self._take)
+            status = await self._link.ended
+            early = 0 if self.ready else early + 1
+            self.ready = False
+            self._lose_waiting()
+            if self.failed.done():
                 return
-            _LOGGER.error("the engine's process died; another is started")
+            if early == _EARLY_DEATHS:
+                self.failed.set_result(_refusal(status, early))
+                return
+            _log.error("the engine ended (%s); another is started", _ending(status))
             self.restarts += 1
             await asyncio.sleep(_RESTART_PAUSE)
 
-    def _spawn(self) -> asyncio.Event:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        path, model, contexts = self._arguments
-        self._process = context.Process(target=child.run, args=(theirs, path, model, contexts), daemon=True)
-        self._process.start()
-        theirs.close()
-        ended = asyncio.Event()
-        reader = threading.Thread(target=self._read, args=(self._pipe, asyncio.get_running_loop(), ended), daemon=True)
-        reader.start()
-        return ended
+    def _lose_waiting(self) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.answer.done():
+                waiting.answer.set_exception(EngineUnavailable("the engine stopped; another is started, try again"))
 
-    def _read(self, pipe: Connection, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
-        """Hand the child's answers to the event loop, in a thread, until the child is gone."""
-        try:
-            while True:
-                loop.call_soon_threadsafe(self._take, pipe.recv())
-        except (EOFError, OSError, RuntimeError):  # RuntimeError: the loop is closed, and so is the server
-            pass
-        try:
-            loop.call_soon_threadsafe(ended.set)
-        except RuntimeError:
-            return
+    def _take(self, message: Answer | Ready | Failed) -> None:
+        match message:
+            case Ready():
+                self.ready = True
+            case Failed(text, permanent):
+                self.failed.set_result(ArchitectureUnsupported(text) if permanent else Unavailable(text))
+            case _:
+                self._answer(message)
 
-    def _take(self, answer: child.Answer) -> None:
-        if isinstance(answer, child.Ready):
-            self._ready.set()
-            return
-        if isinstance(answer, child.Broken) and answer.id is None:
-            self.failed.set_result(answer.message)
-            return
-        waiting = self._waiting.get(answer.id) if answer.id is not None else None
+    def _answer(self, answer: Answer) -> None:
+        waiting = self._waiting.get(answer.id)
         if waiting is None or waiting.answer.done():
             return
+        limit = self._start.model.max_tokens
         match answer:
-            case child.Done():
+            case Done():
                 waiting.answer.set_result(answer)
-            case child.TooLong():
-                waiting.answer.set_exception(TextTooLong(answer.index, answer.limit))
-            case child.Broken():
-                waiting.answer.set_exception(EngineFailed(answer.message))
+            case TooLong(_, index, tokens):
+                message = f"has {tokens} tokens, the model reads {limit} and the pool says truncate: Refuse; shorten it"
+                waiting.answer.set_exception(TextTooLong(index, message))
+            case Unreadable(_, index, message):
+                waiting.answer.set_exception(TextRefused(index, message))
+            case Broken(_, message):
+                waiting.answer.set_exception(EngineFailed(message))
+
+
+class _Link:
+    """One engine process and the pipe to it. Threads do what would block: a large request fills the pipe's buffer."""
+
+    def __init__(self, start: Start, take: Callable[[Answer | Ready | Failed], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._take = take
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "reembed.embedder.child", str(theirs.fileno())]
+            # A crash would otherwise call a debugger, if there is one, and print pages.
+            environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603 - our own
+        self._pipe = Connection(ours.detach())
+        self._outbox: queue.SimpleQueue[Start | Request | Cancel | None] = queue.SimpleQueue()
+        self.ended: asyncio.Future[int] = self._loop.create_future()  # the exit status
+        self.send(start)
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
+        for thread in self._threads:
+            thread.start()
+
+    def send(self, message: Start | Request | Cancel) -> None:
+        """Send in order; a message to a process that died is lost, and `ended` says so."""
+        self._outbox.put(message)
+
+    async def close(self) -> None:
+        self._process.kill()
+        await asyncio.to_thread(self._join)
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _write(self) -> None:
+        while (message := self._outbox.get()) is not None:
+            try:
+                self._pipe.send(message)
+            except OSError:
+                return
+
+    def _read(self) -> None:
+        """Hand the process's messages to the event loop until the process is gone."""
+        try:
+            while True:
+                self._call(self._take, self._pipe.recv())
+        except (EOFError, OSError):
+            status = self._process.wait()
+        self._outbox.put(None)
+        self._threads[0].join()
+        self._pipe.close()
+        self._call(self._end, status)
+
+    def _end(self, status: int) -> None:
+        if not self.ended.done():
+            self.ended.set_result(status)
+
+    def _call(self, function: Callable[[Any], None], argument: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, argument)
+        except RuntimeError:  # the loop is closed, and nobody waits any more
+            return
+
+
+def _refusal(status: int, times: int) -> Refusal:
+    """Say why an engine never became ready."""
+    if status == -signal.SIGKILL:
+        return Unavailable(
+            f"the engine was killed {times} times while it loaded the model, most likely for want of memory: raise the "
+            "memory limit of the pool's variant"
+        )
+    return ArchitectureUnsupported(
+        f"the engine ended {times} times while it loaded the model ({_ending(status)}); the file's tensors are not "
+        "what llama.cpp expects: convert the model again"
+    )
+
+
+def _ending(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"status {status}"

@@ -1,4 +1,8 @@
-"""Why an embedder cannot serve its model: told to Kubernetes by the termination message and the exit status."""
+"""Why an embedder cannot serve its model: told to Kubernetes by the termination message and the exit status.
+
+The reasons are part of the pool's API: the operator shows them in the pool's status and, where waiting cannot heal
+them, fails a migration at once instead of at its deadline.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +11,47 @@ from pathlib import Path
 
 
 class Refusal(Exception):
-    """The model cannot be served. `permanent` means that waiting and trying again cannot heal it."""
+    """The model cannot be served; the text says what was found and what to do."""
 
-    permanent = True
-    reason = "ModelRefused"
-
-    @property
-    def exit_status(self) -> int:
-        return 2 if self.permanent else 3
+    reason: str
+    exit_status: int
 
     def leave(self, log: Path) -> None:
         """Write the last words where Kubernetes looks for them."""
-        log.write_text(json.dumps({"reason": self.reason, "message": str(self)}))
+        log.write_text(json.dumps({"reason": self.reason, "message": str(self)}, ensure_ascii=False))
 
 
-class ChecksumMismatch(Refusal):
+class PermanentRefusal(Refusal):
+    """Waiting and trying again cannot heal it."""
+
+    exit_status = 2
+
+
+class PassingRefusal(Refusal):
+    """Another attempt may succeed."""
+
+    exit_status = 3
+
+
+class ChecksumMismatch(PermanentRefusal):
     reason = "ModelChecksumMismatch"
 
 
-class NotGGUF(Refusal):
+class NotGGUF(PermanentRefusal):
     reason = "ModelNotGGUF"
 
 
-class DimensionsMismatch(Refusal):
+class DimensionsMismatch(PermanentRefusal):
     reason = "ModelDimensionsMismatch"
 
 
-class ArchitectureUnsupported(Refusal):
+class ArchitectureUnsupported(PermanentRefusal):
     reason = "ModelArchitectureUnsupported"
 
 
-class Unavailable(Refusal):
+class Unavailable(PassingRefusal):
     reason = "ModelUnavailable"
-    permanent = False
 
 
-class Truncated(Refusal):
+class Truncated(PassingRefusal):
     reason = "ModelDownloadTruncated"
-    permanent = False

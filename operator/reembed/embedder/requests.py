@@ -1,7 +1,8 @@
-"""What a caller of /v1/embeddings asks for, checked; pure."""
+"""What a caller of the HTTP API asks for, checked; pure."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,11 @@ _FORMATS = ("float", "base64")
 
 
 class Malformed(Exception):
-    """The request cannot be answered as it is; the message says what to change."""
+    """The request cannot be answered as it is; the message says what to change, `index` which text is at fault."""
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,41 +38,68 @@ class Asked:
         return tuple(prefix + text for text in self.texts)
 
 
-def parse(body: Any, model: Model, default: InputType | None) -> Asked:
-    """Return what a decoded JSON body asks for.
+def decode(data: bytes) -> Mapping[str, Any]:
+    """Return a request's body.
+
+    Raises:
+        Malformed: it is no JSON object.
+
+    """
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f'the body is not JSON ({error}); send {{"input": ...}}') from error
+    if not isinstance(body, dict):
+        raise Malformed('the body is not a JSON object; send {"input": ...}')
+    return body
+
+
+def parse(body: Mapping[str, Any], model: Model, default: InputType | None) -> Asked:
+    """Return what a decoded body asks for.
 
     Raises:
         Malformed: it asks for what this model cannot do, or not in the form of the API.
 
     """
-    if not isinstance(body, Mapping):
-        raise Malformed('the body is not a JSON object; send {"input": ...}')
     dimensions = body.get("dimensions")
     if dimensions is not None and dimensions != model.dimensions:
         raise Malformed(f"dimensions is {dimensions!r}, this model gives {model.dimensions}; leave it out")
-    encoding = body.get("encoding_format", "float")
+    encoding = body.get("encoding_format") or "float"
     if encoding not in _FORMATS:
         raise Malformed(f"encoding_format is {encoding!r}, expected one of {', '.join(_FORMATS)}")
-    texts = parse_texts(body.get("input"))
+    texts = parse_texts(body)
     return Asked(texts, _input_type(body.get("input_type"), model, default), encoding == "base64")
 
 
-def parse_texts(value: Any) -> tuple[str, ...]:
+def parse_texts(body: Mapping[str, Any]) -> tuple[str, ...]:
     """Return `input` as texts.
 
     Raises:
         Malformed: it is neither a text nor a list of texts, or one of them is empty.
 
     """
-    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
-    if not texts or not all(isinstance(text, str) for text in texts):
+    value = body.get("input")
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts:
         raise Malformed("input is missing, empty or not text; send a string or a list of strings")
     if len(texts) > MOST_TEXTS:
         raise Malformed(f"input has {len(texts)} texts, at most {MOST_TEXTS} are taken; send several requests")
     for index, text in enumerate(texts):
-        if not text.strip():
-            raise Malformed(f"text {index} is empty; leave it out")
-    return texts
+        if (fault := _fault(text)) is not None:
+            raise Malformed(f"text {index} {fault}", index)
+    return tuple(texts)
+
+
+def _fault(text: Any) -> str | None:
+    if not isinstance(text, str):
+        return f"is not a string but {type(text).__name__}; token ids are not taken"
+    if not text.strip():
+        return "is empty; leave it out"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "has half of a surrogate pair, which is no character; leave it out"
+    return None
 
 
 def _input_type(value: Any, model: Model, default: InputType | None) -> InputType:
@@ -78,6 +110,6 @@ def _input_type(value: Any, model: Model, default: InputType | None) -> InputTyp
                 "document, or set defaultInputType of the pool"
             )
         return default or InputType.DOCUMENT
-    if value not in _INPUT_TYPES:
+    if not isinstance(value, str) or value not in _INPUT_TYPES:
         raise Malformed(f"input_type is {value!r}, expected query or document")
     return _INPUT_TYPES[value]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from reembed.core import names
 from reembed.core.model import InputType, Model, Pooling, Truncate
 
 
@@ -29,24 +30,27 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
 
     """
     try:
-        model = Model(
-            uri=environment["REEMBED_MODEL_URI"],
-            sha256=environment["REEMBED_MODEL_SHA256"],
-            pooling=Pooling(environment["REEMBED_POOLING"]),
-            dimensions=int(environment["REEMBED_DIMENSIONS"]),
-            max_tokens=int(environment["REEMBED_MAX_TOKENS"]),
-            truncate=Truncate(environment.get("REEMBED_TRUNCATE", Truncate.END.value)),
-            query_prefix=environment.get("REEMBED_QUERY_PREFIX", ""),
-            document_prefix=environment.get("REEMBED_DOCUMENT_PREFIX", ""),
-        )
         default = environment.get("REEMBED_DEFAULT_INPUT_TYPE")
         return Settings(
-            model=model,
+            model=_model(environment),
             fingerprint=environment["REEMBED_FINGERPRINT"],
             default_input_type=InputType(default) if default else None,
             cache=Path(environment.get("REEMBED_CACHE_DIR", "/cache")),
             termination_log=Path(environment.get("REEMBED_TERMINATION_LOG", "/dev/termination-log")),
-            port=int(environment.get("REEMBED_PORT", "8080")),
+            port=int(environment.get("REEMBED_PORT", names.PORT)),
         )
     except KeyError as error:
-        raise ValueError(f"{error.args[0]} is not set; the pool's Deployment sets it") from error
+        raise ValueError(f"{error.args[0]} is not set") from error
+
+
+def _model(environment: Mapping[str, str]) -> Model:
+    return Model(
+        uri=environment["REEMBED_MODEL_URI"],
+        sha256=environment["REEMBED_MODEL_SHA256"],
+        pooling=Pooling(environment["REEMBED_POOLING"]),
+        dimensions=int(environment["REEMBED_DIMENSIONS"]),
+        max_tokens=int(environment["REEMBED_MAX_TOKENS"]),
+        truncate=Truncate(environment.get("REEMBED_TRUNCATE", Truncate.END.value)),
+        query_prefix=environment.get("REEMBED_QUERY_PREFIX", ""),
+        document_prefix=environment.get("REEMBED_DOCUMENT_PREFIX", ""),
+    )

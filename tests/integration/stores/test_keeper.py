@@ -158,12 +158,10 @@ async def test_pages_of_large_texts_are_cut_by_their_size(database: Database) ->
     assert ([one.id for one in first], [one.id for one in second]) == (["1", "2"], ["3", "4"])
 
 
-async def test_a_claim_is_given_back_only_without_collections(database: Database) -> None:
+async def test_a_deleted_index_leaves_its_collections_withdrawn_and_its_name_free(database: Database) -> None:
     documents = Documents(database).create(1)
     async with keeping(database) as keeper:
         await keeper.create(SPEC, PLAN)
         await keeper.release()
-        assert documents.rows("SELECT uid FROM reembed.claim") == [(UID,)]
-        await keeper.drop("c_new")
-        await keeper.release()
+    assert documents.rows("SELECT state FROM reembed.collection") == [("Withdrawn",)]
     assert documents.rows("SELECT uid FROM reembed.claim") == []

@@ -18,6 +18,7 @@ ON CONFLICT (index_key) DO UPDATE
 SET collection = excluded.collection, fingerprint = excluded.fingerprint, generation = excluded.generation
 WHERE pointer.generation < excluded.generation"""
 _RELEASE = (
+    "UPDATE reembed.collection SET state = 'Withdrawn' WHERE index_key = %(key)s",
     "DELETE FROM reembed.pointer WHERE index_key = %(key)s",
     "DELETE FROM reembed.dirty WHERE index_key = %(key)s",
     "DELETE FROM reembed.epoch WHERE index_key = %(key)s",
@@ -50,13 +51,11 @@ async def claim(connections: Pool, owner: tuple[str, str]) -> None:
 
 
 async def release(connections: Pool, owner: tuple[str, str]) -> None:
-    """Forget the index if it is this UID's and has no collection left."""
+    """Forget the index if it is this UID's; its collections stay for who wants to look at them, and answer no more."""
     key, uid = owner
     async with transaction(connections, _SECONDS) as connection:
         cursor = await connection.execute(
-            "SELECT EXISTS (SELECT FROM reembed.claim WHERE index_key = %s AND uid = %s)"
-            " AND NOT EXISTS (SELECT FROM reembed.collection WHERE index_key = %s)",
-            [key, uid, key],
+            "SELECT EXISTS (SELECT FROM reembed.claim WHERE index_key = %s AND uid = %s)", [key, uid]
         )
         if await cursor.fetchone() == (True,):
             for statement in _RELEASE:

@@ -1,0 +1,89 @@
+"""What the server and its engine process say to each other: plain values over a pipe, nothing of either side's state.
+
+Apart from both, so that the server can speak to the engine without loading llama.cpp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reembed.core.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first message: what to load, and how many contexts compute side by side."""
+
+    path: Path
+    model: Model
+    contexts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Texts with their prefixes, to be embedded together or not at all."""
+
+    id: int
+    texts: tuple[str, ...]
+    background: bool
+    tokens_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody waits for a request any more."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and each context has embedded a probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The engine cannot start. `permanent` if the file is at fault, which waiting cannot heal."""
+
+    message: str
+    permanent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A request's vectors (none for tokens_only), its tokens by text, and which texts were cut."""
+
+    id: int
+    vectors: tuple[bytes, ...]
+    tokens: tuple[int, ...]
+    cut: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """A text is longer than the model reads, and the pool refuses such."""
+
+    id: int
+    index: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The model has no usable vector for a text."""
+
+    id: int
+    index: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The engine could not do a request; the texts need not be at fault."""
+
+    id: int
+    message: str
+
+
+Answer = Done | TooLong | Unreadable | Broken

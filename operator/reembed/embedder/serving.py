@@ -1,0 +1,93 @@
+"""The life of an embedder: answer at once, fetch the model, run the engine, and drain when told to end.
+
+Kubernetes takes a pod out of its Service only some time after it sent SIGTERM, and callers with kept-alive connections
+do not notice. So the process first stops being ready and goes on answering, closing each connection after its answer;
+only then does it stop to accept. A model that cannot be served ends the process with a refusal, which `__main__` tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import FrameType
+
+import uvicorn
+
+from reembed import cgroup
+from reembed.embedder.app import Embedder
+from reembed.embedder.fetch import fetch
+from reembed.embedder.messages import Start
+from reembed.embedder.process import Engine
+from reembed.embedder.settings import Settings
+
+_log = logging.getLogger("reembed.embedder")
+
+# How long a process that was told to end still answers. Endpoints and proxies learn of it within about this time.
+_DRAIN_SECONDS = 5.0
+# What is under way after that: a large request of documents on a slow CPU.
+_FINISH_SECONDS = 40
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that drains before it stops."""
+
+    def __init__(self, config: uvicorn.Config, embedder: Embedder) -> None:
+        super().__init__(config)
+        self._embedder = embedder
+        self._draining = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal ends at once."""
+        if self._draining or self.should_exit:
+            self.should_exit = self.force_exit = True
+            return
+        self._draining = True
+        self._embedder.drain()
+        wait = _DRAIN_SECONDS if self._embedder.serves else 0.0
+        asyncio.get_running_loop().call_later(wait, self.stop)
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+
+async def serve(settings: Settings) -> None:
+    """Serve one model until told to end.
+
+    Raises:
+        Refusal: the model cannot be served.
+
+    """
+    embedder = Embedder(settings)
+    config = uvicorn.Config(
+        embedder.application(),
+        host="0.0.0.0",
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+    )
+    server = _Server(config, embedder)
+    model = asyncio.create_task(_run_model(settings, embedder))
+    serving = asyncio.create_task(server.serve())
+    await asyncio.wait({model, serving}, return_when=asyncio.FIRST_COMPLETED)
+    server.stop()
+    await serving
+    model.cancel()
+    try:
+        await model
+    except asyncio.CancelledError:
+        _log.info("drained; the process ends")
+
+
+async def _run_model(settings: Settings, embedder: Embedder) -> None:
+    """Fetch the model and keep an engine running until cancelled; raises the refusal if it can't be served."""
+    path = await fetch(settings.model, settings.cache)
+    contexts = max(1, int(cgroup.cpus()))
+    engine = Engine(Start(path, settings.model, contexts))
+    embedder.engine, embedder.mapped_bytes = engine, path.stat().st_size
+    _log.info("the model of %s is here; the engine starts for %d CPUs", settings.fingerprint, contexts)
+    engine.start()
+    try:
+        raise await engine.failed
+    finally:
+        await engine.close()
