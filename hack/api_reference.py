@@ -56,12 +56,23 @@ def fields(schema: Schema, path: str) -> Iterator[Field]:
         yield from fields(inner.get("items", {}), f"{below}[]")
 
 
-def rules(schema: Schema) -> Iterator[str]:
-    """Yield what CEL rules of a schema say when they refuse, each once."""
-    yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", []))
-    for inner in (*schema.get("properties", {}).values(), schema.get("items", {})):
+def rules(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
+    """Yield where a CEL rule applies and what it says when it refuses."""
+    yield from ((path, rule["message"]) for rule in schema.get("x-kubernetes-validations", []))
+    for name, inner in schema.get("properties", {}).items():
+        yield from rules(inner, f"{path}.{name}")
+    for inner, mark in ((schema.get("items"), "[]"), (schema.get("additionalProperties"), ".*")):
         if inner:
-            yield from rules(inner)
+            yield from rules(inner, f"{path}{mark}")
+
+
+def _refusals(kind: Schema, spec: Schema) -> Iterator[str]:
+    """Yield a line for each thing that rules say, with the fields of the spec that it is said of."""
+    places: dict[str, list[str]] = {rule["message"]: [] for rule in kind.get("x-kubernetes-validations", [])}
+    for path, message in rules(spec, "spec"):
+        places.setdefault(message, []).append(f"`{path.removeprefix('spec.')}`")
+    for message, found in places.items():
+        yield f"* {', '.join(found)}: {message}" if found and found != ["`spec`"] else f"* {message}"
 
 
 def _kind(crd: Schema) -> Iterator[str]:
@@ -78,9 +89,8 @@ def _kind(crd: Schema) -> Iterator[str]:
             cells = (f"`{field.path.removeprefix(f'{top}.')}`", field.type, field.default, field.description)
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
         yield ""
-        refusals = list(dict.fromkeys(rules(schema)))
-        if refusals:
-            yield from ("Also refused:", "", *(f"* {one}" for one in refusals), "")
+        if top == "spec":
+            yield from ("What is refused besides, and why:", "", *_refusals(root, schema), "")
 
 
 def _type(schema: Schema) -> str:

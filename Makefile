@@ -1,0 +1,123 @@
+# Everything the project does, from a machine that has only Python 3.11 and make. `make help` lists it.
+#
+# What takes long is made once and kept under ~/.cache/reembed: the Kubernetes binary (ten minutes), llama.cpp (five to
+# nine), the base of the images (two). Tools come from package registries through their usual clients.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# The Python that everything starts from: 3.11 or newer.
+PYTHON ?= python3
+# What pytest is given besides: make test-unit ARGS='-k rollback'.
+ARGS ?=
+# Where pods run: local (root on Linux), kind (Docker) or existing (your kubeconfig; images go to REGISTRY).
+# Unset, it is local where that can be, else kind.
+export CLUSTER REGISTRY
+
+VENV := .venv
+BIN := $(VENV)/bin
+# What programs need that talk to the cluster: its kubeconfig, kubectl and helm, and the tag of the images.
+IN_CLUSTER = KUBECONFIG=$(CURDIR)/build/cluster/kubeconfig PATH=$(CURDIR)/build/bin:$$PATH env $$(cat build/images.env)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Tools
+
+.PHONY: venv
+venv: $(VENV)/.ready $(VENV)/.llama ## Make the virtual environment .venv from requirements.lock
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@uv=$$($(PYTHON) -m hack.tools uv) && rm -f $(VENV)/.llama \
+	  && "$$uv" venv --quiet --allow-existing --python $(PYTHON) $(VENV) \
+	  && "$$uv" pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock \
+	  && "$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.llama: $(VENV)/.ready
+	@wheel=$$($(PYTHON) -m hack.wheels) \
+	  && "$$($(PYTHON) -m hack.tools uv)" pip install --quiet --python $(BIN)/python --no-deps "$$wheel"
+	@touch $@
+
+.PHONY: lock
+lock: ## Choose the newest versions that pyproject.toml allows and write requirements.lock
+	@"$$($(PYTHON) -m hack.tools uv)" pip compile pyproject.toml --quiet --upgrade --all-extras --group dev --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-package llama-cpp-python \
+	  --custom-compile-command 'make lock' --output-file requirements.lock
+
+.PHONY: prepare
+prepare: ## Build what takes long: Kubernetes, llama.cpp, the base of the images (cached)
+	@$(PYTHON) -m hack.prepare
+
+## Checks without a cluster
+
+.PHONY: lint
+lint: $(VENV)/.ready ## Check style and formatting
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+
+.PHONY: types
+types: $(VENV)/.ready ## Check types
+	@$(BIN)/mypy
+	@$(BIN)/mypy --package hack --package tests.cluster --package tests.fixtures --package demo
+
+.PHONY: layers
+layers: $(VENV)/.ready ## Check which module may import which
+	@$(BIN)/lint-imports
+
+.PHONY: generate
+generate: $(VENV)/.ready ## Write the files that follow from others: the chart's CRDs, reference pages
+	@$(BIN)/python -m hack.generate
+
+.PHONY: verify
+verify: lint types layers ## Check style, types, layers, and that generated files are up to date
+	@$(BIN)/python -m hack.generate --check
+
+## Tests
+
+.PHONY: test-unit
+test-unit: venv ## Test without anything else running
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+.PHONY: test-integration
+test-integration: prepare venv ## Test against a real API server, PostgreSQL and model
+	@$(BIN)/pytest tests/integration $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: cluster images ## Test on real pods
+	@$(IN_CLUSTER) $(BIN)/pytest tests/e2e -m e2e $(ARGS)
+
+.PHONY: test
+test: prepare test-unit test-integration ## Run all tests that this machine can run
+	@if obstacle=$$($(PYTHON) -m tests.cluster obstacle 2>&1); then $(MAKE) test-e2e; else \
+	  printf '\nThe end-to-end tests did NOT run: %s.\nAll other tests passed.\n' "$$obstacle"; fi
+
+## Cluster and demo
+
+.PHONY: cluster
+cluster: ## Start a real Kubernetes and leave build/cluster/kubeconfig
+	@$(PYTHON) -m tests.cluster up
+
+.PHONY: cluster-down
+cluster-down: ## Stop it and leave the machine as it was
+	@$(PYTHON) -m tests.cluster down
+
+.PHONY: images
+images: cluster venv ## Build the images and bring them to the cluster
+	@$(PYTHON) -m hack.images
+
+.PHONY: demo
+demo: images ## Migrate a live index to another model under load, and print what happened
+	@$(IN_CLUSTER) $(BIN)/python -m demo.run
+
+.PHONY: demo-rollback
+demo-rollback: images ## The same, but the new model's pods are lost half-way
+	@$(IN_CLUSTER) $(BIN)/python -m demo.run --rollback
+
+.PHONY: clean
+clean: ## Remove what was built here; the caches under ~/.cache/reembed stay
+	@rm -rf build dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,119 @@
+"""llama-cpp-python's wheel: PyPI has only its sources, so it is built once and kept.
+
+`python3 -m hack.wheels` makes the one for the virtual environment, for exactly this processor, and prints its path; the
+cluster on this machine uses it as well if its C library is old enough for the images. `for_images` makes any other
+inside a container. Five to nine minutes on two cores, nothing when cached.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hack import cache, packages
+from hack.cache import ROOT
+from hack.console import Stop, run, say
+
+NAME = "llama-cpp-python"
+# OpenMP would add a library for threads that llama.cpp also makes itself; images and their tools are not asked for.
+_FLAGS = "-DGGML_OPENMP=OFF -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF"
+_COMPILER = {"g++": "g++", "make": "make"}
+_BUILD_TOOLS = ("scikit-build-core[pyproject]", "cmake", "ninja")
+# Debian 12's, on which the images stand; a program needs at least the version that it was linked with.
+_IMAGES_GLIBC = (2, 36)
+
+
+def llama() -> Path:
+    """Return the wheel for this machine and its processor."""
+    version, flags = _pinned(), _flags(native=True)
+    return _wheel(cache.entry("llama", key(version, flags, native=True), lambda place: _build(place, version, flags)))
+
+
+def for_images(build: Callable[[Path, str, Path], object], *, native: bool) -> Path:
+    """Return a wheel for the images; `build` takes sources, flags for CMake and where the wheel is to go."""
+    version, flags = _pinned(), _flags(native=native)
+
+    def make(place: Path) -> None:
+        say(f"building {NAME} {version} in a container; five to nine minutes on two cores")
+        _download(place / "sources", version)
+        build(place / "sources", flags, place)
+        run(["rm", "-rf", place / "sources"])
+
+    return _wheel(cache.entry("llama-images", key(version, flags, native=native), make))
+
+
+def fits_images() -> bool:
+    """Say whether what is built on this machine loads in the images."""
+    library, version = platform.libc_ver()
+    found = tuple(int(number) for number in version.split(".")[:2] if number)
+    return platform.system() == "Linux" and library == "glibc" and found <= _IMAGES_GLIBC
+
+
+def pinned(pyproject: str) -> str:
+    """Return the version of llama-cpp-python that a pyproject.toml asks for."""
+    found = re.search(r'"llama-cpp-python==([\w.]+)"', pyproject)
+    if found is None:
+        raise ValueError(f"pyproject.toml pins no {NAME}, so there is nothing to build")
+    return found[1]
+
+
+def key(version: str, flags: str, *, native: bool) -> str:
+    """Return the cache key: a wheel for this very processor has the processor in it."""
+    return cache.digest([version, flags, platform.machine(), _processor() if native else ""])
+
+
+def _pinned() -> str:
+    return pinned((ROOT / "pyproject.toml").read_text())
+
+
+def _flags(*, native: bool) -> str:
+    return f"-DGGML_NATIVE={'ON' if native else 'OFF'} {_FLAGS}"
+
+
+def _wheel(place: Path) -> Path:
+    return next(place.glob("*.whl"))
+
+
+def _processor() -> str:
+    """Return the processor's model and abilities as the kernel tells them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor()
+    lines = cpuinfo.read_text().splitlines()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def _build(place: Path, version: str, flags: str) -> None:
+    packages.ensure(_COMPILER, f"building {NAME}")
+    say(f"building {NAME} {version}; five to nine minutes on two cores")
+    source = ["--no-binary", NAME, f"{NAME}=={version}"]
+    options: list[str | Path] = ["--no-cache-dir", "--no-deps", "--wheel-dir", place]
+    run([*_pip(place / "environment"), "wheel", *options, *source], env={"CMAKE_ARGS": flags})
+    run(["rm", "-rf", place / "environment"])
+
+
+def _download(place: Path, version: str) -> None:
+    """Fetch what a build without a network needs: the sources, and the tools for the images' own Python."""
+    place.mkdir()
+    pip = _pip(place / "environment")
+    run([*pip, "download", "--no-deps", "--no-binary", NAME, "--dest", place, f"{NAME}=={version}"])
+    machine = "aarch64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
+    system = ["--python-version", "3.11", "--only-binary", ":all:", "--platform", f"manylinux_2_28_{machine}"]
+    more = [f"--platform=manylinux_2_17_{machine}", f"--platform=manylinux2014_{machine}"]
+    run([*pip, "download", "--dest", place, *system, *more, *_BUILD_TOOLS])
+    run(["rm", "-rf", place / "environment"])
+
+
+def _pip(environment: Path) -> list[str | Path]:
+    run([sys.executable, "-m", "venv", environment])
+    return [environment / "bin" / "python", "-m", "pip"]
+
+
+if __name__ == "__main__":
+    try:
+        print(llama())
+    except Stop as stop:
+        sys.exit(str(stop))
