@@ -7,7 +7,7 @@ read from the object. An effect that fails ends the pass; the next one decides a
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from reembed.api import parse_migration, render_index_status
 from reembed.api.status import parse_migration_status, render_migration_status
@@ -42,7 +42,7 @@ class Migrations:
         self._settings = settings
         self._clock = clock
         self._decided: dict[str, Status] = {}  # by UID
-        self._written: dict[str, Status] = {}
+        self._written: dict[str, tuple[Status, datetime]] = {}
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
         raw = self._cache.get(kinds.MIGRATION, key.namespace, key.name)
@@ -65,17 +65,19 @@ class Migrations:
     def _read(self, raw: Object) -> Migration:
         meta, spec = parse_migration(raw)
         if meta.uid not in self._decided:
-            self._decided[meta.uid] = self._written[meta.uid] = parse_migration_status(raw)
+            self._decided[meta.uid] = parse_migration_status(raw)
+            self._written[meta.uid] = (self._decided[meta.uid], self._clock())
         return Migration(meta, spec, self._decided[meta.uid])
 
     async def _write(self, raw: Object, migration: Migration, verdict: Verdict) -> None:
-        uid = migration.meta.uid
-        if worth_writing(self._written[uid], verdict.status, migration):
+        uid, now = migration.meta.uid, self._clock()
+        written, at = self._written[uid]
+        if worth_writing(written, verdict.status, migration, now - at):
             status = render_migration_status(verdict.status, migration.spec) | {
-                "conditions": conditions(of_migration(verdict.status), raw, migration.meta, self._clock())
+                "conditions": conditions(of_migration(verdict.status), raw, migration.meta, now)
             }
             await self._writer.status(kinds.MIGRATION, migration.meta, status, _MANAGER)
-            self._written[uid] = verdict.status
+            self._written[uid] = (verdict.status, now)
         self._decided[uid] = verdict.status
 
     async def _apply(self, effect: Effect, migration: Migration, seen: Seen) -> None:

@@ -24,6 +24,7 @@ from reembed.core.states import STATES, Outcome
 from reembed.core.transitions import FINISHED, TRANSITIONS, WITH_TRAFFIC, Event, State, move
 
 _MAX_VISITS = 64
+_PROGRESS_EVERY = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,25 @@ def decide(migration: Migration, seen: Seen, now: datetime) -> Verdict:
     )
 
 
-def worth_writing(before: Status, after: Status, migration: Migration) -> bool:
-    """Return whether a status says more than the one written last.
+def worth_writing(before: Status, after: Status, migration: Migration, since: timedelta) -> bool:
+    """Return whether a status says more than the one written last, `since` ago.
 
-    A trigger's held time is written at each tenth of its hold: a restart then loses at most that.
+    The backfill's progress is written every few seconds, a trigger's held time at each tenth of its hold: a restart
+    then loses at most that. What a pass writes wakes the next one, so that progress would else be written without end.
     """
-    if replace(before, triggers={}) != replace(after, triggers={}) or before.triggers.keys() != after.triggers.keys():
+    if _settled(before) != _settled(after) or before.triggers.keys() != after.triggers.keys():
+        return True
+    if before.backfill != after.backfill and since >= _PROGRESS_EVERY:
         return True
     holds = {trigger.reason: trigger.limit(migration.spec.limits).hold for trigger in triggers.TRIGGERS}
     return any(
         state.held - before.triggers[reason].held >= holds[reason] / 10 for reason, state in after.triggers.items()
     )
+
+
+def _settled(status: Status) -> Status:
+    """Return a status without what moves all the time."""
+    return replace(status, triggers={}, backfill=None)
 
 
 def _look(migration: Migration, seen: Seen, now: datetime) -> Status:

@@ -9,7 +9,7 @@ import pytest
 
 from reembed.core.decide import Verdict, decide, worth_writing
 from reembed.core.effects import ApplyJob, DeleteJob, SetFinalizer, SetIndexStatus
-from reembed.core.migration import Migration, Seen
+from reembed.core.migration import Backfill, Migration, Seen
 from reembed.core.model import ArmMeasure, Desired, EvaluationReport, Holder, JobReport, Problem, TriggerState
 from reembed.core.transitions import TRANSITIONS, Event, IllegalMove, State, move
 from tests import builders as b
@@ -316,7 +316,7 @@ def test_the_same_pass_twice_decides_the_same_and_then_nothing_new(state: State)
     assert first == decide(migration, world, b.NOON)
     if first.status.state is state and first.status.step == migration.status.step:
         again = decide(replace(migration, status=first.status), world, b.NOON)
-        assert not worth_writing(first.status, again.status, migration)
+        assert not worth_writing(first.status, again.status, migration, timedelta(hours=1))
 
 
 def test_a_triggers_time_is_written_each_tenth_of_its_hold() -> None:
@@ -324,4 +324,11 @@ def test_a_triggers_time_is_written_each_tenth_of_its_hold() -> None:
     status = before.status
     little = replace(status, triggers={"ErrorRate": TriggerState(b.NOON, timedelta(seconds=10), b.NOON)})
     much = replace(status, triggers={"ErrorRate": TriggerState(b.NOON, timedelta(seconds=18), b.NOON)})
-    assert [worth_writing(status, one, before) for one in (little, much)] == [False, True]
+    assert [worth_writing(status, one, before, timedelta(0)) for one in (little, much)] == [False, True]
+
+
+def test_progress_is_written_every_few_seconds() -> None:
+    migration = b.migration(State.BACKFILLING)
+    embedded = replace(migration.status, backfill=Backfill(10, 100, 0, 5.0, None, "embed", "job"))
+    written = [worth_writing(migration.status, embedded, migration, timedelta(seconds=since)) for since in (1, 3)]
+    assert written == [False, True]
