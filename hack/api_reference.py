@@ -66,7 +66,7 @@ def rules(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
             yield from rules(inner, f"{path}{mark}")
 
 
-def _refusals(kind: Schema, spec: Schema) -> Iterator[str]:
+def refusals(kind: Schema, spec: Schema) -> Iterator[str]:
     """Yield a line for each thing that rules say, with the fields of the spec that it is said of."""
     places: dict[str, list[str]] = {rule["message"]: [] for rule in kind.get("x-kubernetes-validations", [])}
     for path, message in rules(spec, "spec"):
@@ -90,7 +90,7 @@ def _kind(crd: Schema) -> Iterator[str]:
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
         yield ""
         if top == "spec":
-            yield from ("What is refused besides, and why:", "", *_refusals(root, schema), "")
+            yield from ("What is refused besides, and why:", "", *refusals(root, schema), "")
 
 
 def _type(schema: Schema) -> str:

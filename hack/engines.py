@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -79,6 +79,12 @@ def chosen(cluster: str) -> Engine:
     raise Stop(f"CLUSTER={cluster} is none of local, kind, existing")
 
 
+def older(stored: Iterable[str], images: Collection[str]) -> list[str]:
+    """Return what is stored under the names of these images with other tags."""
+    names = {image.rpartition(":")[0] for image in images}
+    return sorted(image for image in stored if image.rpartition(":")[0] in names and image not in images)
+
+
 class Buildah:
     """buildah with a storage of its own in the cache, and the containerd of the cluster on this machine."""
 
@@ -92,7 +98,7 @@ class Buildah:
     def present(self) -> set[str]:
         if not layout.socket().exists():
             raise Stop("images go into the cluster on this machine, and none runs: make cluster")
-        return set(run([*_ctr(), "images", "list", "-q"]).split())
+        return set(run([*layout.ctr(), "images", "list", "-q"]).split())
 
     def llama(self) -> Path:
         # These images run on this very processor.
@@ -127,17 +133,19 @@ class Buildah:
             copy = ["skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers"]
             run([*copy, source, f"oci:{self._LAYOUT}:{image}"])
         oci.forget_all_but(self._LAYOUT, images)
-        known = set(run([*_ctr(), "content", "list", "-q"]).split())
-        feed([*_ctr(), "images", "import", "-"], lambda archive: oci.pack(self._LAYOUT, archive, leave_out=known))
+        known = set(run([*layout.ctr(), "content", "list", "-q"]).split())
+        feed([*layout.ctr(), "images", "import", "-"], lambda archive: oci.pack(self._LAYOUT, archive, leave_out=known))
         self._forget_old(images)
 
     def _forget_old(self, images: Sequence[str]) -> None:
-        """Remove older versions of these images from buildah's storage; each has layers that nothing else uses."""
-        repositories = {image.rpartition(":")[0] for image in images}
-        stored = run([*_buildah(), "images", "--format={{.Name}}:{{.Tag}}"]).split()
-        old = [name for name in stored if name.rpartition(":")[0] in repositories and name not in images]
+        """Remove older versions of these images from both storages, except those that containers were made from."""
+        old = older(run([*_buildah(), "images", "--format={{.Name}}:{{.Tag}}"]).split(), images)
         if old:
             run([*_buildah(), "rmi", *old])
+        used = run([*layout.ctr(), "containers", "list"]).split()
+        old = [image for image in older(self.present(), images) if image not in used]
+        if old:
+            run([*layout.ctr(), "images", "delete", *old])
 
 
 class Docker:
@@ -184,7 +192,3 @@ def _build_llama(build: Command, base_image: str, sources: Path, flags: str, tar
 
 def _buildah() -> list[str | Path]:
     return ["buildah", "--root", _STORAGE, "--runroot", _RUN, "--storage-driver", "overlay"]
-
-
-def _ctr() -> list[str | Path]:
-    return ["ctr", "--address", layout.socket(), "--namespace", "k8s.io"]

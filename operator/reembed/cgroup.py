@@ -1,7 +1,7 @@
 """What a container may use and what it uses: CPU quota and memory, from cgroup v1 or v2.
 
 Memory used is what cannot be reclaimed: anonymous, shared and kernel memory. Pages of a mapped model file are left out;
-the kernel takes them back when it needs room. Where no cgroup limits this container (on a developer's machine, say, whose
+the kernel takes them back when it needs room. Where no cgroup limits this container (on a developer's machine, whose
 root cgroup counts everybody's memory), this process and those it started are counted instead, and the limit is what the
 machine has. Read by whoever exposes metrics or works by pressure; nothing here fails, since a figure is no duty.
 """

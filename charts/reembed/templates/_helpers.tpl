@@ -30,9 +30,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Reference of an image: include "reembed.image" (list $ "gateway"). */}}
+{{/* Reference of an image: include "reembed.image" (list $ "gateway"). A digest says more than any tag. */}}
 {{- define "reembed.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index $root.Values.images (index . 1) -}}
-{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
+{{- $tagged := printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
+{{- empty $image.digest | ternary $tagged (printf "%s@%s" $image.repository $image.digest) -}}
 {{- end -}}

@@ -18,6 +18,10 @@ from reembed.core.model import MigrationSpec, TriggerState
 from reembed.core.transitions import FINISHED, State
 
 
+# The CRD's limit: the API server would refuse the whole status for one character more.
+_LONGEST_MESSAGE = 32768
+
+
 def parse_migration_status(raw: Raw) -> Status:
     """Return the status of a raw EmbeddingMigration; that of a new one if it has none.
 
@@ -58,7 +62,7 @@ def render_migration_status(status: Status, spec: MigrationSpec) -> dict[str, An
         "state": status.state.value,
         "phase": _phase(status),
         "reason": status.reason,
-        "message": status.message,
+        "message": status.message[:_LONGEST_MESSAGE],
         "attempt": status.attempt,
         "step": status.step,
         "stepText": _step_text(status, spec),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -105,7 +106,7 @@ class _Download:
                 return await self._stream(session)
             except (aiohttp.ClientError, TimeoutError) as error:
                 fruitless = 0 if self._size > furthest else fruitless + 1
-                _log.warning("%s was cut at %d bytes (%s)", self._shown, self._size, _why(error))
+                _log.warning("reading %s stopped at %d bytes: %s", self._shown, self._size, _why(error))
                 if fruitless == retries.fruitless:
                     raise self._given_up(error, fruitless) from None  # the cause's text would show the whole URI
             except OSError as error:
@@ -224,5 +225,12 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientResponseError):
         return f"status {error.status}"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or type(error.os_error).__name__
+        return _why_not_connected(error.os_error)
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _why_not_connected(error: OSError) -> str:
+    # asyncio puts its own words with the address into strerror; a resolver's errors have negative numbers.
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__

@@ -10,46 +10,81 @@ import yaml
 from reembed.api import parse_index, parse_migration, parse_pool
 from tests.integration.crds.objects import ABSENT, EXAMPLES, Kubectl, changed, example
 
-SHARES = "should match '^([0-9]|[1-9][0-9]|100)"
-DURATIONS = "should match '^([0-9]{1,9}(ms|d|h|m|s))+$'"
+SHARE = "must be a share from 0% to 100%"
+DURATION = "must be a duration in descending units, such as 500ms, 90s, 5m, 1h30m or 7d"
+LATENCY = "must be a multiple of the serving model's p95 from 1x on"
+QUANTITY = "must be a quantity such as 500m, 2, 512Mi or 1.5Gi"
+URI = "must be http://HOST/PATH, https://HOST/PATH or file:///models/PATH"
 STEPS = "spec.canary.steps"
 TRIGGERS = "spec.rollback.triggers"
+RESOURCES = "spec.variants.0.resources"
+EVERY_KEY = {"operator": "Equal", "value": "x"}
+EXISTS_AS = {"key": "gpu", "operator": "Exists", "value": "x"}
+SECONDS = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 5}
 
 # An example, the field that is changed, its bad value, and what the API server must say.
 BAD: list[tuple[str, str, Any, str]] = [
+    ("pool-new", "metadata.name", "mini.lm", "the name must not contain dots"),
     ("pool-new", "spec.modle", {}, 'unknown field "spec.modle"'),
     ("pool-new", "spec.model.dimension", 384, 'unknown field "spec.model.dimension"'),
     ("pool-new", "spec.model.dimensions", 4001, "should be less than or equal to 4000"),
     ("pool-new", "spec.model.dimensions", 0, "should be greater than or equal to 1"),
-    ("pool-new", "spec.model.sha256", "f" * 63, "should match '^[0-9a-f]{64}$'"),
-    ("pool-new", "spec.model.sha256", "F" * 64, "should match '^[0-9a-f]{64}$'"),
+    ("pool-new", "spec.model.sha256", "f" * 63, "must be 64 hexadecimal digits in lower case"),
+    ("pool-new", "spec.model.sha256", "F" * 64, "must be 64 hexadecimal digits in lower case"),
     ("pool-new", "spec.model.sha256", ABSENT, "spec.model.sha256: Required value"),
     ("pool-new", "spec.model.pooling", "Max", 'supported values: "Mean", "Cls", "Last"'),
-    ("pool-new", "spec.model.uri", "s3://bucket/model.gguf", "should match '^(https?://"),
+    ("pool-new", "spec.model.uri", "s3://bucket/model.gguf", URI),
+    ("pool-new", "spec.model.uri", "http://models", URI),
+    ("pool-new", "spec.model.uri", "https://me:word@models/m.gguf", "uri must not hold a user or password"),
     ("pool-new", "spec.model.uri", "file:///models/m.gguf", "a file:// model needs model.claimName"),
     ("pool-new", "spec.model.claimName", "models", "with claimName the uri is file:///models/PATH"),
+    ("pool-new", "spec.model.queryPrefix", "q" * 1025, "may not be more than 1024"),
     ("pool-new", "spec.variants", [], "should have at least 1 items"),
     ("pool-new", "spec.variants", [{"name": "cpu"}, {"name": "cpu"}], 'Duplicate value: {"name":"cpu"}'),
     ("pool-new", "spec.variants.0.device", "GPU", 'supported values: "CPU"'),
-    ("pool-new", "spec.variants.0.resources.limits.memory", "much", "should match '^[0-9]+"),
+    ("pool-new", "spec.variants.0.tolerations", [EVERY_KEY], "a toleration of every key needs the operator Exists"),
+    ("pool-new", "spec.variants.0.tolerations", [EXISTS_AS], "the operator Exists has no value"),
+    ("pool-new", "spec.variants.0.tolerations", [SECONDS], "tolerationSeconds is for the effect NoExecute alone"),
+    ("pool-new", "spec.variants.0.nodeSelector", {"zone": "a b"}, "should match '^(([A-Za-z0-9]"),
+    ("pool-new", f"{RESOURCES}.limits.memory", "much", QUANTITY),
+    ("pool-new", f"{RESOURCES}.limits.memory", "1GB", QUANTITY),
+    ("pool-new", f"{RESOURCES}.limits.cpu", -1, QUANTITY),
+    ("pool-new", f"{RESOURCES}.limits.memroy", "1Gi", "known resources are cpu, memory, ephemeral-storage"),
+    ("pool-new", f"{RESOURCES}.requests.memory", "1Gi", "a request must not be above its limit"),
+    ("index", "metadata.name", "docs.v2", "the name must not contain dots"),
     ("index", "spec.metric", "Hamming", 'supported values: "Cosine", "InnerProduct", "Euclidean"'),
     ("index", "spec.source.table", "", "should be at least 1 chars long"),
     ("index", "spec.store.ownerSecretRef.key", ABSENT, "spec.store.ownerSecretRef.key: Required value"),
     ("index", "spec.gateway.replicas", 0, "should be greater than or equal to 1"),
+    ("index", "spec.gateway.resources.requests.memory", "1Gi", "a request must not be above its limit"),
+    ("migration", "metadata.name", "to.l6", "the name must not contain dots"),
+    ("migration", "spec.from.poolRef.name", "minilm-l6", "from and target name the same pool"),
     ("migration", f"{STEPS}.1.weight", 5, "order the steps by weight"),
     ("migration", f"{STEPS}.1.weight", 10, "two steps have the same weight"),
     ("migration", f"{STEPS}.2.weight", 99, "the last step's weight must be 100"),
     ("migration", f"{STEPS}.2.weight", 101, "should be less than or equal to 100"),
+    ("migration", f"{STEPS}.0.weight", 0, "should be greater than or equal to 1"),
     ("migration", STEPS, [], "should have at least 1 items"),
-    ("migration", f"{STEPS}.0.hold", "10 minutes", DURATIONS),
-    ("migration", "spec.retention.window", "soon", DURATIONS),
-    ("migration", "spec.progressDeadline", "-1h", DURATIONS),
-    ("migration", "spec.backfill.rejectedLimit", "0.01", SHARES),
-    ("migration", f"{TRIGGERS}.memory.threshold", "101%", SHARES),
-    ("migration", f"{TRIGGERS}.errorRate.threshold", "5", SHARES),
-    ("migration", f"{TRIGGERS}.latency.threshold", "x10", "should match '^([0-9]+"),
+    ("migration", STEPS, [{"weight": 90 + one, "hold": "1s"} for one in range(11)], "must have at most 10 items"),
+    ("migration", f"{STEPS}.0.hold", "10 minutes", DURATION),
+    ("migration", f"{STEPS}.0.hold", "30m1h", DURATION),
+    ("migration", f"{STEPS}.0.hold", "", DURATION),
+    ("migration", "spec.retention.window", "soon", DURATION),
+    ("migration", "spec.retention.window", "99999d", DURATION),
+    ("migration", "spec.progressDeadline", "-1h", "must be a duration above 0s"),
+    ("migration", "spec.progressDeadline", "0s", "must be a duration above 0s"),
+    ("migration", "spec.backfill.shards", 1001, "should be less than or equal to 1000"),
+    ("migration", "spec.backfill.rejectedLimit", "0.01", SHARE),
+    ("migration", f"{TRIGGERS}.memory.threshold", "101%", SHARE),
+    ("migration", f"{TRIGGERS}.memory.threshold", "100.5%", SHARE),
+    ("migration", f"{TRIGGERS}.errorRate.threshold", "5", SHARE),
+    ("migration", f"{TRIGGERS}.latency.threshold", "x10", LATENCY),
+    ("migration", f"{TRIGGERS}.latency.threshold", "0.5x", LATENCY),
+    ("migration", f"{TRIGGERS}.latency.threshold", "0ms", LATENCY),
+    ("migration", f"{TRIGGERS}.latency.for", "2 m", DURATION),
     ("migration", f"{TRIGGERS}.latency.noData", "Ignore", 'supported values: "Hold", "RollBack"'),
     ("migration", f"{TRIGGERS}.quality", {}, f'unknown field "{TRIGGERS}.quality"'),
+    ("migration", "spec.evaluation.margin", 1.5, "should be less than or equal to 1"),
     ("migration", "spec.target.poolRef.name", "", "should be at least 1 chars long"),
 ]
 

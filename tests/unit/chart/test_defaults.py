@@ -66,6 +66,13 @@ def test_the_operator_is_told_its_namespaces_and_images(kube_binary: Path) -> No
     assert environment(kube_binary, *settings) == {**ENVIRONMENT, **changed}
 
 
+def test_an_image_may_be_pinned_by_its_digest(kube_binary: Path) -> None:
+    digest = f"sha256:{'a' * 64}"
+    settings = (f"images.embedder.digest={digest}", "images.embedder.tag=v7")
+    changed = {"REEMBED_IMAGE_EMBEDDER": f"localhost/reembed-embedder@{digest}"}
+    assert environment(kube_binary, *settings) == {**ENVIRONMENT, **changed}
+
+
 @pytest.mark.parametrize(
     ("setting", "kinds"),
     [
@@ -83,6 +90,8 @@ def test_what_is_switched_off_is_not_installed(kube_binary: Path, setting: str, 
         "replicas=2",
         "images.operator.tga=1",
         "images.registry=r",
+        "images.gateway.digest=7",
+        "images.gateway.tag=a b",
         "operator.resources.claims=x",
         "crds.installed=true",
         "policies.enabled=maybe",

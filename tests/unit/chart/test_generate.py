@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hack.api_reference import Field, fields
+from hack.api_reference import Field, fields, refusals
 from hack.generate import OUTPUTS, stale, write
 from tests.unit.chart.rendering import CRDS
 
@@ -67,6 +67,16 @@ def test_a_field_says_its_type_limits_and_default() -> None:
         Field("spec.steps", "list of object", "", "Steps."),
         Field("spec.steps[].weight", "integer, from 1, to 100", "`5`", "Share."),
     ]
+
+
+def test_a_refusal_is_told_once_with_all_fields_that_it_is_said_of() -> None:
+    rule = {"x-kubernetes-validations": [{"rule": "...", "message": "must be short"}]}
+    spec = {
+        "x-kubernetes-validations": [{"rule": "...", "message": "a needs b"}],
+        "properties": {"a": rule, "b": {"items": rule}, "c": {"additionalProperties": rule}},
+    }
+    kind = {"x-kubernetes-validations": [{"rule": "...", "message": "no dots"}]}
+    assert list(refusals(kind, spec)) == ["* no dots", "* a needs b", "* `a`, `b[]`, `c.*`: must be short"]
 
 
 def test_a_field_that_yaml_would_not_read_as_text_is_an_error() -> None:

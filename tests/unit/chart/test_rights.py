@@ -16,7 +16,6 @@ READS = frozenset({"get", "list", "watch"})
 OPERATOR = {
     **{("reembed.dev", kind): READS | {"patch"} for kind in OWN},
     **{("reembed.dev", f"{kind}/status"): frozenset({"get", "patch"}) for kind in OWN},
-    **{("reembed.dev", f"{kind}/finalizers"): frozenset({"update"}) for kind in OWN},
     ("apps", "deployments"): MAKES,
     ("batch", "jobs"): MAKES,
     ("policy", "poddisruptionbudgets"): MAKES,

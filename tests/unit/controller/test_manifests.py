@@ -65,6 +65,14 @@ def test_secrets_are_referred_to_and_never_held() -> None:
     assert dsn == {"name": "REEMBED_DSN", "valueFrom": {"secretKeyRef": {"name": "store", "key": "owner"}}}
 
 
+def test_a_prefix_reaches_the_embedder_as_it_was_written() -> None:
+    spec = replace(POOL.spec, model=replace(POOL.spec.model, query_prefix="$(HOME) costs 5$: "))
+    made = embedder.deployment(POOL.meta, spec, spec.variants[0], 1, IMAGES)
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    prefix = next(one["value"] for one in container["env"] if one["name"] == "REEMBED_QUERY_PREFIX")
+    assert prefix == "$$(HOME) costs 5$$: "
+
+
 def test_a_jobs_parallelism_changes_in_place_and_its_template_never_does() -> None:
     paused, other = (
         backfill.job(one, "rag", SecretKey("store", "owner"), "IfNotPresent")

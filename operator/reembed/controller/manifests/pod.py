@@ -107,7 +107,10 @@ def _container(of: Container) -> Manifest:
         "name": of.name,
         "image": of.image,
         "imagePullPolicy": of.pull_policy,
-        "env": [*({"name": name, "value": value} for name, value in sorted(of.environment.items())), *secrets],
+        "env": [
+            *({"name": name, "value": _literal(value)} for name, value in sorted(of.environment.items())),
+            *secrets,
+        ],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -126,6 +129,11 @@ def _container(of: Container) -> Manifest:
             "livenessProbe": _probe("/health", period=10, failures=6),
         }
     return container
+
+
+def _literal(value: str) -> str:
+    """Return a value that Kubernetes hands on as it is: it would expand $(NAME), and a prefix must not change."""
+    return value.replace("$", "$$")
 
 
 def _probe(path: str, *, period: int, failures: int) -> Manifest:

@@ -1,0 +1,161 @@
+"""Two objects of each kind in which every field of the spec is set, each time to something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Object = dict[str, Any]
+
+
+def _named(spec: Object) -> Object:
+    return {"metadata": {"namespace": "rag", "name": "one", "uid": "u-1"}, "spec": spec}
+
+
+POOLS = (
+    _named(
+        {
+            "model": {
+                "uri": "file:///models/a.gguf",
+                "sha256": "a" * 64,
+                "claimName": "models",
+                "pooling": "Cls",
+                "dimensions": 384,
+                "maxTokens": 256,
+                "truncate": "Refuse",
+                "queryPrefix": "query: ",
+                "documentPrefix": "passage: ",
+            },
+            "defaultInputType": "Query",
+            "variants": [
+                {
+                    "name": "small",
+                    "device": "CPU",
+                    "minReplicas": 3,
+                    "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "1.5Gi"}},
+                    "nodeSelector": {"zone": "a"},
+                    "tolerations": [
+                        {
+                            "key": "spot",
+                            "operator": "Equal",
+                            "value": "yes",
+                            "effect": "NoExecute",
+                            "tolerationSeconds": 30,
+                        }
+                    ],
+                }
+            ],
+        }
+    ),
+    _named(
+        {
+            "model": {
+                "uri": "file:///models/b.gguf",
+                "sha256": "b" * 64,
+                "claimName": "other",
+                "pooling": "Last",
+                "dimensions": 1024,
+                "maxTokens": 512,
+                "truncate": "End",
+                "queryPrefix": "q: ",
+                "documentPrefix": "p: ",
+            },
+            "defaultInputType": "Document",
+            "variants": [
+                {
+                    "name": "large",
+                    "device": "CPU",
+                    "minReplicas": 2,
+                    "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}},
+                    "nodeSelector": {"zone": "b"},
+                    "tolerations": [
+                        {
+                            "key": "batch",
+                            "operator": "Exists",
+                            "value": "",
+                            "effect": "NoSchedule",
+                            "tolerationSeconds": 60,
+                        }
+                    ],
+                }
+            ],
+        }
+    ),
+)
+
+INDEXES = (
+    _named(
+        {
+            "store": {
+                "ownerSecretRef": {"name": "store", "key": "owner"},
+                "gatewaySecretRef": {"name": "search", "key": "gateway"},
+                "gatewayRole": "searcher",
+            },
+            "source": {"schema": "app", "table": "docs", "idColumn": "id", "textColumn": "body"},
+            "metric": "InnerProduct",
+            "gateway": {"replicas": 3, "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
+        }
+    ),
+    _named(
+        {
+            "store": {
+                "ownerSecretRef": {"name": "store2", "key": "owner2"},
+                "gatewaySecretRef": {"name": "search2", "key": "gateway2"},
+                "gatewayRole": "reader",
+            },
+            "source": {"schema": "app2", "table": "docs2", "idColumn": "id2", "textColumn": "body2"},
+            "metric": "Euclidean",
+            "gateway": {"replicas": 4, "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}},
+        }
+    ),
+)
+
+MIGRATIONS = (
+    _named(
+        {
+            "indexRef": {"name": "docs"},
+            "target": {"poolRef": {"name": "new"}},
+            "from": {"poolRef": {"name": "old"}},
+            "backfill": {"shards": 4, "parallelism": 3, "rejectedLimit": "2%"},
+            "evaluation": {
+                "labels": {"schema": "app", "table": "labels", "queryColumn": "q", "idColumn": "doc"},
+                "k": 5,
+                "margin": 0.01,
+                "minQueries": 50,
+            },
+            "canary": {"steps": [{"weight": 25, "hold": "90s"}, {"weight": 100, "hold": "1h30m"}]},
+            "rollback": {
+                "triggers": {
+                    "memory": {"threshold": "85%", "for": "1m", "noData": "RollBack"},
+                    "errorRate": {"threshold": "2.5%", "for": "45s", "noData": "RollBack"},
+                    "latency": {"threshold": "4x", "for": "30s", "noData": "RollBack"},
+                }
+            },
+            "retention": {"window": "72h", "drop": True},
+            "progressDeadline": "2h",
+        }
+    ),
+    _named(
+        {
+            "indexRef": {"name": "docs2"},
+            "target": {"poolRef": {"name": "new2"}},
+            "from": {"poolRef": {"name": "old2"}},
+            "backfill": {"shards": 5, "parallelism": 4, "rejectedLimit": "0.5%"},
+            "evaluation": {
+                "labels": {"schema": "app2", "table": "labels2", "queryColumn": "q2", "idColumn": "doc2"},
+                "k": 20,
+                "margin": 0.03,
+                "minQueries": 70,
+            },
+            "canary": {"steps": [{"weight": 30, "hold": "500ms"}, {"weight": 100, "hold": "1d"}]},
+            "rollback": {
+                "triggers": {
+                    "memory": {"threshold": "80%", "for": "2m", "noData": "Hold"},
+                    "errorRate": {"threshold": "3%", "for": "50s", "noData": "Hold"},
+                    "latency": {"threshold": "400ms", "for": "40s", "noData": "Hold"},
+                }
+            },
+            "retention": {"window": "2d", "drop": False},
+            "progressDeadline": "3h",
+        }
+    ),
+)

@@ -1,0 +1,142 @@
+"""Statuses fit their schemas, field for field, and say to people what the types say to programs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import jsonschema
+import pytest
+
+from reembed.api import render_index_status, render_migration_status
+from reembed.core.migration import Backfill, Baseline, Status, Visit
+from reembed.core.model import (
+    CollectionPlan,
+    Desired,
+    EvaluationPlan,
+    EvaluationReport,
+    Holder,
+    IndexStatus,
+    PointerPlan,
+    Routing,
+    StorePlan,
+    TriggerState,
+)
+from reembed.core.transitions import State
+from tests.builders import EVALUATION, NEW, NOON, OLD, after, migration
+from tests.unit.api.schemas import closed, leaves, paths, schema_of
+
+SPEC = migration().spec
+
+INDEX = IndexStatus(
+    active_migration=Holder("move", "u-1"),
+    routing=Routing(epoch=7, serving=OLD, candidate=NEW, weight=50),
+    plan=StorePlan(
+        collections=(CollectionPlan(NEW.collection, NEW.pool, NEW.fingerprint, 384, 8, Desired.INDEXED),),
+        pointer=PointerPlan(OLD.collection, OLD.fingerprint, 3),
+        evaluation=EvaluationPlan("e-1", OLD, NEW, EVALUATION),
+    ),
+)
+MIGRATION = Status(
+    state=State.ROLLED_BACK,
+    reason="ErrorRate",
+    message="8.0% of the candidate's queries failed",
+    attempt=2,
+    step=1,
+    acknowledged_at=NOON,
+    serving=OLD,
+    candidate=NEW,
+    backfill_image="backfill:1",
+    baseline=Baseline(timedelta(milliseconds=40), 500, NOON),
+    backfill=Backfill(620, 1000, 10, 51.5, timedelta(seconds=8), "embed", "reembed-backfill-move-2"),
+    evaluation=EvaluationReport("e-1", "Better", 200, 10, 0.8, 0.9, 0.05, 0.15, "better"),
+    triggers={"ErrorRate": TriggerState(NOON, timedelta(minutes=3), NOON)},
+    weight=0,
+    weight_acknowledged=0,
+    timeline=(Visit(State.PREFLIGHT, NOON), Visit(State.CANARY, after(60), 1), Visit(State.ROLLED_BACK, after(90))),
+    observed_generation=4,
+)
+
+# Written by the index's own loop, which is not the migration's.
+BY_THE_INDEX = {"phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"}
+# A step's text is there only during a canary.
+STEP_TEXT = "stepText"
+
+
+def known(plural: str) -> set[str]:
+    """Return the fields of a status, without its conditions, which every kind has."""
+    found = leaves(schema_of(plural)["properties"]["status"], "status")
+    return {path.removeprefix("status.") for path, _ in found if not path.startswith("status.conditions")}
+
+
+def errors(plural: str, status: dict[str, Any]) -> list[str]:
+    schema = closed(schema_of(plural)["properties"]["status"])
+    return [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(status)]
+
+
+def written(status: dict[str, Any]) -> set[str]:
+    return {path.removeprefix("status.") for path in paths(status, "status")}
+
+
+def test_every_field_of_an_index_s_status_has_one_writer() -> None:
+    assert written(render_index_status(INDEX)) | BY_THE_INDEX == known("embeddingindexes")
+
+
+def test_every_field_of_a_migration_s_status_is_written() -> None:
+    assert written(render_migration_status(MIGRATION, SPEC)) | {STEP_TEXT} == known("embeddingmigrations")
+
+
+@pytest.mark.parametrize("status", [IndexStatus(), INDEX], ids=["new", "full"])
+def test_an_index_s_status_is_what_its_schema_allows(status: IndexStatus) -> None:
+    assert errors("embeddingindexes", render_index_status(status)) == []
+
+
+@pytest.mark.parametrize(
+    "status",
+    [Status(), MIGRATION, replace(MIGRATION, state=State.CANARY)],
+    ids=["new", "full", "canary"],
+)
+def test_a_migration_s_status_is_what_its_schema_allows(status: Status) -> None:
+    assert errors("embeddingmigrations", render_migration_status(status, SPEC)) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        (Status(), {"phase": "Preflight", "weight": {"set": 0}}),
+        (
+            Status(state=State.CANARY, step=1, weight=50, weight_acknowledged=10),
+            {"phase": "Canary 50%", "stepText": "2/3", "weight": {"set": 50, "actual": 10}},
+        ),
+        (MIGRATION, {"phase": "RolledBack", "progress": "63%", "weight": {"set": 0, "actual": 0}}),
+    ],
+    ids=["new", "canary", "rolled back"],
+)
+def test_people_see_how_far_it_is(status: Status, shown: dict[str, Any]) -> None:
+    rendered = render_migration_status(status, SPEC)
+    assert {
+        name: rendered.get(name) for name in ("phase", "stepText", "progress", "weight") if name in rendered
+    } == shown
+
+
+@pytest.mark.parametrize(
+    ("state", "finished_at"), [(State.ROLLED_BACK, "2026-01-01T12:01:30.000Z"), (State.RETAINING, None)]
+)
+def test_only_what_ended_has_an_end(state: State, finished_at: str | None) -> None:
+    assert render_migration_status(replace(MIGRATION, state=state), SPEC).get("finishedAt") == finished_at
+
+
+@pytest.mark.parametrize(
+    ("backfill", "progress"),
+    [((0, 1000, 0), "0%"), ((999, 1000, 0), "99%"), ((990, 1000, 20), "100%"), ((0, 0, 0), None)],
+    ids=["begun", "almost", "more than there were", "nothing to do"],
+)
+def test_progress_is_the_share_that_needs_no_more_work(backfill: tuple[int, int, int], progress: str | None) -> None:
+    status = Status(backfill=Backfill(*backfill, 10.0, None, None, "job"))
+    assert render_migration_status(status, SPEC).get("progress") == progress
+
+
+def test_a_baseline_too_short_to_measure_is_written_as_one_millisecond() -> None:
+    status = Status(baseline=Baseline(timedelta(microseconds=20), 500, NOON))
+    assert render_migration_status(status, SPEC)["baseline"]["p95"] == "1ms"
