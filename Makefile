@@ -16,6 +16,9 @@ ARGS ?=
 # Unset, it is local where that can be, else kind.
 export CLUSTER REGISTRY
 
+# Targets are run in the order they are listed, whatever -j says; what can go side by side does so in hack/prepare.py.
+.NOTPARALLEL:
+
 VENV := .venv
 BIN := $(VENV)/bin
 # What programs need that talk to the cluster: its kubeconfig, kubectl and helm, and the tag of the images.
@@ -63,7 +66,7 @@ lint: $(VENV)/.ready ## Check style and formatting
 .PHONY: types
 types: $(VENV)/.ready ## Check types
 	@$(BIN)/mypy
-	@$(BIN)/mypy --package hack --package tests.cluster --package tests.fixtures --package demo
+	@$(BIN)/mypy --package hack --package tests.cluster --package demo
 
 .PHONY: layers
 layers: $(VENV)/.ready ## Check which module may import which
@@ -107,7 +110,7 @@ cluster-down: ## Stop it and leave the machine as it was
 	@$(PYTHON) -m tests.cluster down
 
 .PHONY: images
-images: cluster venv ## Build the images and bring them to the cluster
+images: $(if $(filter kind existing,$(CLUSTER)),,prepare) cluster venv ## Build the images and bring them to the cluster
 	@$(PYTHON) -m hack.images
 
 .PHONY: demo

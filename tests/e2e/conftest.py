@@ -1,7 +1,7 @@
 """A cluster with the operator installed, and a world of its own for every story.
 
-`make test-e2e` brings up the cluster, builds the images and says where both are. A story that ends, well or not, gives its
-machine back: pods of one story would starve the next.
+`make test-e2e` brings up the cluster, builds the images and says where both are. A story that ends, well or not, gives
+its machine back: pods of one story would starve the next.
 """
 
 import asyncio

@@ -17,7 +17,6 @@ from reembed.core.migration import Backfill, Baseline, Status, Visit
 from reembed.core.model import MigrationSpec, TriggerState
 from reembed.core.transitions import FINISHED, State
 
-
 # The CRD's limit: the API server would refuse the whole status for one character more.
 _LONGEST_MESSAGE = 32768
 

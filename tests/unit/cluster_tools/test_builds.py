@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hack import libraries, wheels
+from hack import engines, libraries, wheels
 from tests.cluster import archive, binary, choice
 
 PYPROJECT = {"project": {"optional-dependencies": {"gateway": ["uvicorn>=0.40"], "embedder": ["llama-cpp-python==1"]}}}
@@ -52,3 +52,8 @@ def test_the_cluster_that_was_asked_for_is_used() -> None:
 
 def test_a_cluster_of_another_name_is_refused() -> None:
     assert choice.obstacle("minikube") == "CLUSTER=minikube is none of local, kind, existing"
+
+
+def test_only_other_tags_of_the_same_images_are_old() -> None:
+    stored = ["localhost/a:1", "localhost/a:2", "localhost/base:1", "localhost/a-libraries:1"]
+    assert engines.older(stored, ["localhost/a:2"]) == ["localhost/a:1"]

@@ -1,0 +1,145 @@
+"""Downloads over a real connection: taken up, begun again, refused, each with the words that an operator would read."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reembed.core.model import Model, Pooling
+from reembed.embedder.fetch import Retries, fetch
+from reembed.embedder.refusals import (
+    ChecksumMismatch,
+    DimensionsMismatch,
+    NotGGUF,
+    Refusal,
+    Truncated,
+    Unavailable,
+)
+from tests.fixtures.file_server import FileServer
+from tests.fixtures.models import SMALL, ModelFile
+
+_FAST = Retries(fruitless=3, pause=0.001)
+_HALF = 5_000_000
+
+
+@pytest.fixture
+def whole(models: dict[str, ModelFile], file_server: FileServer) -> Model:
+    """Serve the small model; return how a pool would describe it."""
+    file_server.data = models[SMALL].path.read_bytes()
+    return Model(file_server.url, models[SMALL].sha256, Pooling.MEAN, 384, 256)
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+async def test_a_file_is_fetched_once_and_then_found(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
+    first = await fetch(whole, tmp_path, _FAST)
+    assert (_sum(first), await fetch(whole, tmp_path, _FAST), file_server.asked) == (whole.sha256, first, [""])
+
+
+async def test_a_cut_download_is_taken_up(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
+    file_server.cuts, file_server.cut_after = 2, _HALF
+    path = await fetch(whole, tmp_path, _FAST)
+    assert (_sum(path), file_server.asked) == (whole.sha256, ["", f"bytes={_HALF}-", f"bytes={2 * _HALF}-"])
+
+
+async def test_another_start_takes_up_what_an_earlier_one_left(
+    whole: Model, file_server: FileServer, tmp_path: Path
+) -> None:
+    (tmp_path / f"{whole.sha256}.part").write_bytes(file_server.data[:_HALF])
+    path = await fetch(whole, tmp_path, _FAST)
+    assert (_sum(path), file_server.asked) == (whole.sha256, [f"bytes={_HALF}-"])
+
+
+async def test_what_was_left_of_another_file_is_thrown_away(
+    whole: Model, file_server: FileServer, tmp_path: Path
+) -> None:
+    data = file_server.data
+    (tmp_path / f"{whole.sha256}.part").write_bytes(data[: _HALF - 1] + bytes([data[_HALF - 1] ^ 1]))
+    path = await fetch(whole, tmp_path, _FAST)
+    assert (_sum(path), file_server.asked) == (whole.sha256, [f"bytes={_HALF}-", ""])
+
+
+async def test_a_server_without_ranges_begins_again(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
+    file_server.cuts, file_server.cut_after, file_server.ranges = 1, _HALF, False
+    assert _sum(await fetch(whole, tmp_path, _FAST)) == whole.sha256
+
+
+async def test_a_server_in_trouble_is_asked_again(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
+    file_server.statuses = [503, 500]
+    assert _sum(await fetch(whole, tmp_path, _FAST)) == whole.sha256
+
+
+async def _refused(model: Model, cache: Path) -> tuple[type[Refusal], str]:
+    with pytest.raises(Refusal) as caught:
+        await fetch(model, cache, _FAST)
+    return type(caught.value), str(caught.value)
+
+
+async def test_a_download_that_never_goes_on_is_truncated(
+    whole: Model, file_server: FileServer, tmp_path: Path
+) -> None:
+    file_server.cuts, file_server.cut_after, file_server.ranges = 1000, _HALF, False
+    kind, message = await _refused(whole, tmp_path)
+    assert kind is Truncated
+    assert f"{whole.uri} ended after {_HALF} bytes, and 3 more tries brought nothing new" in message
+
+
+async def test_another_sum_is_refused_and_nothing_is_kept(whole: Model, tmp_path: Path) -> None:
+    kind, message = await _refused(replace(whole, sha256="0" * 64), tmp_path)
+    assert kind is ChecksumMismatch
+    assert f"has sha256 {whole.sha256} (35" in message
+    assert f"the pool expects {'0' * 64}; nothing is served" in message
+    assert _names(tmp_path) == []
+
+
+async def test_another_format_is_refused_by_its_first_bytes(
+    whole: Model, file_server: FileServer, tmp_path: Path
+) -> None:
+    file_server.data = b"PK\3\4" + bytes(50_000_000)
+    kind, message = await _refused(whole, tmp_path)
+    assert kind is NotGGUF
+    assert "begins with b'PK\\x03\\x04', a GGUF file with b'GGUF'; convert the model" in message
+
+
+async def test_other_dimensions_are_refused_by_the_header(
+    whole: Model, file_server: FileServer, tmp_path: Path
+) -> None:
+    file_server.cuts, file_server.cut_after = 1000, 2_000_000
+    kind, message = await _refused(replace(whole, dimensions=768), tmp_path)
+    assert (kind, file_server.asked) == (DimensionsMismatch, [""])
+    assert "vectors have 384 dimensions, the pool says 768" in message
+
+
+async def test_a_missing_file_is_not_asked_for_twice(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
+    file_server.statuses = [404]
+    kind, message = await _refused(whole, tmp_path)
+    assert (kind, file_server.asked) == (Unavailable, [""])
+    assert "answers 404 Not Found; correct spec.model.uri" in message
+
+
+async def test_an_unreachable_server_is_named_without_credentials(tmp_path: Path) -> None:
+    model = Model("http://user:secret@127.0.0.1:9/m.gguf?token=hidden", "0" * 64, Pooling.MEAN, 384, 256)
+    kind, message = await _refused(model, tmp_path)
+    assert kind is Unavailable
+    assert "http://127.0.0.1:9/m.gguf can't be read (Connection refused in 3 tries)" in message
+    assert "secret" not in message
+    assert "hidden" not in message
+
+
+async def test_a_local_file_is_used_where_it_is(models: dict[str, ModelFile], tmp_path: Path) -> None:
+    local = models[SMALL]
+    assert await fetch(Model(local.path.as_uri(), local.sha256, Pooling.MEAN, 384, 256), tmp_path) == local.path
+    missing = Model((tmp_path / "none.gguf").as_uri(), local.sha256, Pooling.MEAN, 384, 256)
+    assert await _refused(missing, tmp_path) == (
+        Unavailable,
+        f"there is no file {tmp_path}/none.gguf; look at spec.model.uri and at what the claim holds",
+    )
