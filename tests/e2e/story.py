@@ -58,10 +58,11 @@ class Story:
         """Return the names of the collections that the store holds."""
         return [str(name) for (name,) in await self.world.sql("SELECT name FROM reembed.collection ORDER BY name")]
 
-    async def then_nothing_runs_for(self, pool: str) -> None:
-        pods = f"--selector={KEY}/pool={pool}"
-        await self.world.kubectl.run("wait", "pods", pods, "--for=delete", "--timeout=90s")
-        assert await self.world.kubectl.list("jobs") == []
+    async def then_nothing_is_left_of(self, migration: str, pool: str) -> None:
+        """Pods may take their time to end; Jobs and collections were to be gone before the migration was."""
+        assert await self.world.kubectl.list("jobs", f"{KEY}/migration={migration}") == []
+        for label in (f"{KEY}/migration={migration}", f"{KEY}/pool={pool}"):
+            await self.world.kubectl.run("wait", "pods", f"--selector={label}", "--for=delete", "--timeout=90s")
 
     async def then_deleting_is_refused(self, pool: str) -> str:
         """Return the words of the refusal."""

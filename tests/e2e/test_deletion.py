@@ -1,6 +1,6 @@
 """What is deleted leaves nothing behind, and what answers queries cannot be deleted."""
 
-from demo.world import NEW_POOL, OLD_POOL
+from demo.world import MIGRATION, NEW_POOL, OLD_POOL
 from tests.e2e.story import Story
 
 
@@ -11,7 +11,7 @@ async def test_a_deleted_migration_leaves_the_old_model_and_nothing_else(story: 
     seen = await story.when_the_migration_is_deleted_in("Backfilling")
 
     assert await story.collections() == before
-    await story.then_nothing_runs_for(NEW_POOL)
+    await story.then_nothing_is_left_of(MIGRATION, NEW_POOL)
     assert (await story.routing())["serving"]["pool"] == OLD_POOL
     assert "is in use by EmbeddingIndex/functions" in await story.then_deleting_is_refused(OLD_POOL)
     await story.then_every_query_so_far_was_answered_well(seen)

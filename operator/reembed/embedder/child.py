@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from reembed.core.model import Truncate
 from reembed.embedder.llama import Context, EngineError, ModelUnusable, Weights
 from reembed.embedder.messages import Answer, Broken, Cancel, Done, Failed, Ready, Request, Start, TooLong, Unreadable
-from reembed.embedder.packing import Item, Lanes
+from reembed.embedder.packing import PACK_TOKENS, Item, Lanes
 
 # A context's buffers grow with its capacity times the vocabulary (60 MiB at 512 tokens and 30,000 words). Where a model
 # reads more than this, one context alone does so.
@@ -69,8 +69,11 @@ def run(pipe: Connection) -> None:
 
 
 def _capacities(contexts: int, max_tokens: int) -> list[int]:
-    """Return how many tokens each context reads at once; the last one can read the longest text."""
-    return [*[min(max_tokens, _SHORT_TOKENS)] * (contexts - 1), max_tokens]
+    """Return how many tokens each context reads at once: live-only first, last the one that can read the longest text.
+
+    Queries are short; a long one waits for a context of the others.
+    """
+    return [PACK_TOKENS, *[min(max_tokens, _SHORT_TOKENS)] * (contexts - 2), max_tokens]
 
 
 def _prove(weights: Weights, context: Context) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.fixtures.embedders import Embedder
 
 _GOAL = 300 << 20
-_PAGE = ["some words of a document that is being embedded " * 40] * 256
+_PAGE = ["some words of a document that is being embedded " * 40] * 24
 
 
 def _anonymous(pid: int) -> int:
