@@ -12,10 +12,10 @@ from demo.world import NEW_POOL, World
 
 
 def kills(system: Kubectl, state: str) -> Disturbance:
-    """Kill the operator in the middle of a state: once documents were written, or queries moved."""
+    """Kill the operator in the middle of a state."""
     return Disturbance(
         name=f"operator killed in {state}",
-        when=lambda migration: _well_into(migration, state),
+        when=lambda migration: well_into(migration.get("status", {}), state),
         act=lambda: chaos.kill_operator(system),
     )
 
@@ -24,18 +24,15 @@ def loses_candidate(world: World) -> Disturbance:
     """Take the new model's pods away for good once half of the queries go to them."""
     return Disturbance(
         name=f"pods of {NEW_POOL} lost at 50 %",
-        when=lambda migration: _acknowledged(migration) == 50,
+        when=lambda migration: well_into(migration.get("status", {}), "Canary", weight=50),
         act=lambda: chaos.lose_candidate(world.kubectl, NEW_POOL),
     )
 
 
-def _well_into(migration: Mapping[str, Any], state: str) -> bool:
-    status = migration.get("status", {})
+def well_into(status: Mapping[str, Any], state: str, weight: int = 1) -> bool:
+    """Return whether a state was not only entered: documents were written, or gateways serve at least this weight."""
     if status.get("state") != state:
         return False
-    return state != "Backfilling" or (status.get("backfill") or {}).get("documents", 0) > 0
-
-
-def _acknowledged(migration: Mapping[str, Any]) -> int | None:
-    status = migration.get("status", {})
-    return (status.get("weight") or {}).get("actual") if status.get("state") == "Canary" else None
+    if state == "Backfilling":
+        return bool((status.get("backfill") or {}).get("documents", 0) > 0)
+    return state != "Canary" or bool((status.get("weight") or {}).get("actual", 0) >= weight)

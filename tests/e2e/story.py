@@ -58,6 +58,14 @@ class Story:
         """Return the names of the collections that the store holds."""
         return [str(name) for (name,) in await self.world.sql("SELECT name FROM reembed.collection ORDER BY name")]
 
+    async def made_by_reembed(self) -> list[str]:
+        """Return what Reembed made in the namespace and is still there, as kind/name."""
+        kinds = "deployments,services,jobs,poddisruptionbudgets"
+        listed = await self.world.kubectl.run(
+            "get", kinds, "--selector=app.kubernetes.io/part-of=reembed", "--output=name"
+        )
+        return listed.split()
+
     async def then_nothing_is_left_of(self, migration: str, pool: str) -> None:
         """Pods may take their time to end; Jobs and collections were to be gone before the migration was."""
         assert await self.world.kubectl.list("jobs", f"{KEY}/migration={migration}") == []

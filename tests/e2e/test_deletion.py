@@ -15,3 +15,6 @@ async def test_a_deleted_migration_leaves_the_old_model_and_nothing_else(story: 
     assert (await story.routing())["serving"]["pool"] == OLD_POOL
     assert "is in use by EmbeddingIndex/functions" in await story.then_deleting_is_refused(OLD_POOL)
     await story.then_every_query_so_far_was_answered_well(seen)
+
+    await story.world.clear()
+    assert await story.made_by_reembed() == []

@@ -39,6 +39,7 @@ class BackfillJob:
     """The Job that fills a collection, as far as decisions care."""
 
     migration: str
+    migration_uid: str
     attempt: int
     index: str
     collection: str
@@ -96,6 +97,7 @@ def backfill_job(migration: Migration, *, suspended: bool) -> BackfillJob | None
         return None
     return BackfillJob(
         migration=migration.meta.name,
+        migration_uid=migration.meta.uid,
         attempt=status.attempt,
         index=spec.index,
         collection=status.candidate.collection,

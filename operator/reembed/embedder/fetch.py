@@ -3,12 +3,15 @@
 The header is checked as soon as enough of the file is there, so a wrong file is refused before its gigabytes are paid
 for. A file is written under another name and renamed once its sum is right: what bears the final name is whole. A
 connection that ends early is taken up where it ended, also by the next start of this container; a server without ranges
-begins again. Credentials may be part of a URI, so only its host and path are ever shown.
+begins again. Pieces of several answers that make no right file are fetched once more in one piece, since the server may
+have got another file in between. A file shorter than its own header says may yet become whole; another wrong sum is for
+good. Credentials may be part of a URI, so only its host and path are ever shown.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -20,8 +23,8 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 
 from reembed.core.model import Model
-from reembed.embedder.gguf import HeaderIncomplete, check_header, read_header
-from reembed.embedder.refusals import ChecksumMismatch, NotGGUF, Truncated, Unavailable
+from reembed.embedder.gguf import Header, HeaderIncomplete, check_header, read_header
+from reembed.embedder.refusals import ChecksumMismatch, NotGGUF, PermanentRefusal, Refusal, Truncated, Unavailable
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -51,7 +54,12 @@ async def fetch(model: Model, cache: Path, retries: Retries = Retries()) -> Path
     url = urlsplit(model.uri)
     if url.scheme == "file":
         path = Path(unquote(url.path))
-        await asyncio.to_thread(_check_local, path, model)
+        try:
+            await asyncio.to_thread(_check_local, path, model)
+        except OSError as error:
+            raise Unavailable(
+                f"{path} can't be read ({error.strerror}); look at the claim's volume and at the file's permissions"
+            ) from error
         return path
     target = cache / f"{model.sha256}.gguf"
     if target.exists() and await asyncio.to_thread(_sum, target) == model.sha256:
@@ -72,26 +80,26 @@ class _Download:
         self._model = model
         self._shown = shown(model.uri)
         self._size = 0
+        self._pieced = False  # together from more than one answer
         self._digest = hashlib.sha256()
-        self._header: _HeaderWatch | None = _HeaderWatch(model)
+        self._watch = _HeaderWatch(model)
 
     async def run(self, retries: Retries) -> None:
         """Download until the file is whole and right."""
-        resumed = await asyncio.to_thread(self._take_up)
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-            await self._complete(session, retries)
-            if resumed and not self._right:
-                # What an earlier container left may be of another file.
-                self._begin_again()
+        try:
+            await asyncio.to_thread(self._take_up)
+            async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
                 await self._complete(session, retries)
-        if not self._right:
-            self.part.unlink()
-            raise ChecksumMismatch(
-                f"{self._shown} has sha256 {self._digest.hexdigest()} ({self._size} bytes), the pool expects "
-                f"{self._model.sha256}; nothing is served: correct spec.model.sha256 in a new pool, or the file"
-            )
-        if self._header is not None:
-            raise NotGGUF(f"{self._shown} ends within its GGUF header ({self._size} bytes); convert the model again")
+                if self._pieced and not self._right:
+                    self._begin_again()
+                    await self._complete(session, retries)
+            found = self._digest.hexdigest()
+            if (fault := _fault(self._shown, self._size, found, self._watch.header, self._model)) is not None:
+                raise fault
+        except PermanentRefusal:
+            # The next start shall not find it: by then the server may have the right file.
+            self.part.unlink(missing_ok=True)
+            raise
 
     @property
     def _right(self) -> bool:
@@ -144,46 +152,54 @@ class _Download:
                 )
             if response.status == 200:
                 self._begin_again()
+            self._pieced = response.status == 206
             with self.part.open("ab") as file:
                 async for block in response.content.iter_chunked(_BLOCK):
                     file.write(block)
                     self._seen(block)
 
-    def _take_up(self) -> bool:
-        """Go on with what an earlier container left; return whether there was any."""
+    def _take_up(self) -> None:
+        """Go on with what an earlier container left, if it is the beginning of such a file."""
         if not self.part.exists():
-            return False
-        with self.part.open("rb") as file:
-            while block := file.read(_BLOCK):
-                self._seen(block)
-        return self._size > 0
+            return
+        try:
+            with self.part.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    self._seen(block)
+        except PermanentRefusal as refusal:
+            _log.warning("what was left of %s is thrown away: %s", self._shown, refusal)
+            self._begin_again()
+        self._pieced = self._size > 0
 
     def _begin_again(self) -> None:
         self.part.unlink(missing_ok=True)
         self._size = 0
+        self._pieced = False
         self._digest = hashlib.sha256()
-        self._header = _HeaderWatch(self._model)
+        self._watch = _HeaderWatch(self._model)
 
     def _seen(self, block: bytes) -> None:
         self._size += len(block)
         self._digest.update(block)
-        if self._header is not None and self._header.complete(block):
-            self._header = None
+        self._watch.add(block)
 
 
 class _HeaderWatch:
     """Keeps a file's beginning until its header is there and checked."""
 
     def __init__(self, model: Model) -> None:
+        self.header: Header | None = None
         self._model = model
         self._data = bytearray()
         self._next_look = len(b"GGUF")
 
-    def complete(self, block: bytes) -> bool:
-        """Add what came; return whether the header was checked."""
+    def add(self, block: bytes) -> None:
+        """Look at what came, unless the header is known; raises the refusal if the file is not what the pool says."""
+        if self.header is not None:
+            return
         self._data += block
         if len(self._data) < self._next_look:
-            return False
+            return
         try:
             header = read_header(BytesIO(self._data))
         except HeaderIncomplete:
@@ -191,9 +207,10 @@ class _HeaderWatch:
                 raise
             # Reading begins at the front each time, so look again only when there is twice as much.
             self._next_look = 2 * len(self._data)
-            return False
+            return
         check_header(header, self._model)
-        return True
+        self.header = header
+        self._data.clear()
 
 
 def shown(uri: str) -> str:
@@ -205,14 +222,30 @@ def shown(uri: str) -> str:
 def _check_local(path: Path, model: Model) -> None:
     if not path.is_file():
         raise Unavailable(f"there is no file {path}; look at spec.model.uri and at what the claim holds")
-    with path.open("rb") as file:
-        check_header(read_header(file), model)
-    found = _sum(path)
-    if found != model.sha256:
-        raise ChecksumMismatch(
-            f"{path} has sha256 {found} ({path.stat().st_size} bytes), the pool expects {model.sha256}; nothing is "
-            "served: the file may be incomplete, or spec.model.sha256 that of another"
+    header = None
+    with path.open("rb") as file, contextlib.suppress(HeaderIncomplete):
+        header = read_header(file)
+        check_header(header, model)
+    if (fault := _fault(str(path), path.stat().st_size, _sum(path), header, model)) is not None:
+        raise fault
+
+
+def _fault(name: str, size: int, found: str, header: Header | None, model: Model) -> Refusal | None:
+    """Return why a file is not the pool's, by its sum and its header (None if it ends within); None if it is."""
+    if found == model.sha256:
+        return (
+            None if header else NotGGUF(f"{name} ends within its GGUF header ({size} bytes); convert the model again")
         )
+    if header is None or size < header.size:
+        whole = f"its GGUF header describes {header.size}" if header else "which is within its GGUF header"
+        return Truncated(
+            f"{name} ends after {size} bytes, {whole}; nothing is served and the pod tries again: copy the whole file "
+            "there, if no copy is under way"
+        )
+    return ChecksumMismatch(
+        f"{name} has sha256 {found} ({size} bytes), the pool expects {model.sha256}; nothing is served: correct "
+        "spec.model.sha256 in a new pool, or the file"
+    )
 
 
 def _sum(path: Path) -> str:

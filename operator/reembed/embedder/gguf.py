@@ -1,11 +1,13 @@
 """Reads the header of a GGUF file: what model it holds, before a byte of its weights is needed.
 
-The format is llama.cpp's (docs/gguf.md there): magic, version, counts, then key-value pairs. Only scalar values and
-strings are kept; arrays, a vocabulary among them, are stepped over.
+The format is llama.cpp's (docs/gguf.md there): magic, version, counts, key-value pairs, then the directory of tensors.
+Only scalar values and strings are kept; arrays, a vocabulary among them, are stepped over. The directory is read for
+one thing: how many bytes the file must have, which tells a file that was cut from one that is another.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -33,7 +35,31 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _STRING, _ARRAY = 8, 9
 # A header that claims more than this is not one, and must not be believed when memory is taken for it.
 _MOST_PAIRS = 10_000
+_MOST_TENSORS = 100_000
+_MOST_AXES = 4
 _LONGEST_VALUE = 64 << 20
+_ALIGNMENT = 32  # of the first tensor, unless general.alignment says otherwise
+# llama.cpp's pooling type of a model that ranks pairs of texts: it has no vector of one text.
+_RANK = 4
+# Weights and bytes of a block, by the number of the type (ggml-common.h).
+_BLOCKS = {
+    0: (1, 4),  # F32
+    1: (1, 2),  # F16
+    2: (32, 18),  # Q4_0
+    3: (32, 20),  # Q4_1
+    6: (32, 22),  # Q5_0
+    7: (32, 24),  # Q5_1
+    8: (32, 34),  # Q8_0
+    10: (256, 84),  # Q2_K
+    11: (256, 110),  # Q3_K
+    12: (256, 144),  # Q4_K
+    13: (256, 176),  # Q5_K
+    14: (256, 210),  # Q6_K
+    20: (32, 18),  # IQ4_NL
+    23: (256, 136),  # IQ4_XS
+    30: (1, 2),  # BF16
+}
+_UNKNOWN_BLOCK = (1, 0)  # the file is then at least as long as where the tensor begins
 
 Value = int | float | bool | str
 
@@ -53,6 +79,8 @@ class Header:
     architecture: str
     dimensions: int
     context: int
+    ranks: bool  # it compares texts instead of embedding them
+    size: int  # bytes that the file has at least when it is whole
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -66,12 +94,15 @@ def read_header(file: BinaryIO) -> Header:
     if start != MAGIC:
         raise NotGGUF(f"the file begins with {start!r}, a GGUF file with {MAGIC!r}; convert the model to GGUF first")
     try:
-        values = _pairs(file)
+        _version, tensors, pairs = _unpack(file, "IQQ")
+        values = _pairs(file, pairs)
         architecture = str(values["general.architecture"])
         return Header(
             architecture=architecture,
             dimensions=int(values[f"{architecture}.embedding_length"]),
             context=int(values[f"{architecture}.context_length"]),
+            ranks=values.get(f"{architecture}.pooling_type") == _RANK,
+            size=_size(file, tensors, int(values.get("general.alignment", _ALIGNMENT))),
         )
     except KeyError as error:
         raise NotGGUF(f"the file's GGUF header has no {error.args[0]}; convert the model again") from error
@@ -83,13 +114,15 @@ def check_header(header: Header, model: Model) -> None:
     """Compare a header with what the pool says of its model.
 
     Raises:
-        ArchitectureUnsupported: it is no embedding model that this engine runs.
+        ArchitectureUnsupported: it is no embedding model, or none that this engine runs.
         DimensionsMismatch: its vectors have another length.
 
     """
     if header.architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ArchitectureUnsupported(f"the file holds architecture {header.architecture!r}; supported are {known}")
+    if header.ranks:
+        raise ArchitectureUnsupported("the file holds a reranker, which has no vectors; use an embedding model's file")
     if header.dimensions != model.dimensions:
         raise DimensionsMismatch(
             f"the file's vectors have {header.dimensions} dimensions, the pool says {model.dimensions}; correct "
@@ -102,8 +135,7 @@ def check_header(header: Header, model: Model) -> None:
         )
 
 
-def _pairs(file: BinaryIO) -> dict[str, Value]:
-    _version, _tensors, pairs = _unpack(file, "IQQ")
+def _pairs(file: BinaryIO, pairs: int) -> dict[str, Value]:
     if pairs > _MOST_PAIRS:
         raise _Damaged(f"it announces {pairs} key-value pairs, at most {_MOST_PAIRS} are plausible")
     values: dict[str, Value] = {}
@@ -113,6 +145,27 @@ def _pairs(file: BinaryIO) -> dict[str, Value]:
         if value is not None:
             values[key] = value
     return values
+
+
+def _size(file: BinaryIO, tensors: int, alignment: int) -> int:
+    """Read the directory of tensors; return where the last of them ends."""
+    if tensors > _MOST_TENSORS or alignment < 1:
+        raise _Damaged(f"it announces {tensors} tensors at multiples of {alignment} bytes")
+    end = max((_tensor_end(file) for _ in range(tensors)), default=0)
+    return -(-file.tell() // alignment) * alignment + end
+
+
+def _tensor_end(file: BinaryIO) -> int:
+    """Return where a tensor ends, counted from the first one's beginning."""
+    _string(file)
+    (axes,) = _unpack(file, "I")
+    if axes > _MOST_AXES:
+        raise _Damaged(f"it has a tensor of {axes} axes, at most {_MOST_AXES} are possible")
+    shape = _unpack(file, f"{axes}Q")
+    kind, offset = _unpack(file, "IQ")
+    weights, length = _BLOCKS.get(kind, _UNKNOWN_BLOCK)
+    end: int = offset + math.prod(shape) // weights * length
+    return end
 
 
 def _value(file: BinaryIO, kind: int) -> Value | None:

@@ -15,7 +15,7 @@ from tests import builders as b
 IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
 POOL = b.pool("new")
 INDEX = b.index()
-JOB = BackfillJob("move", 1, "docs", b.NEW.collection, b.NEW.fingerprint, "new", 8, 2, "backfill:1")
+JOB = BackfillJob("move", "uid-move", 1, "docs", b.NEW.collection, b.NEW.fingerprint, "new", 8, 2, "backfill:1")
 
 
 def made() -> dict[str, pod.Manifest]:
@@ -57,6 +57,11 @@ def test_only_who_reads_the_api_gets_a_token(component: str, account: str | None
 @pytest.mark.parametrize("component", ["embedder", "gateway", "worker"])
 def test_what_serves_has_no_owner_that_could_take_it_along(component: str) -> None:
     assert "ownerReferences" not in made()[component]["metadata"]
+
+
+def test_a_job_goes_with_the_migration_that_it_worked_for() -> None:
+    (owner,) = made()["backfill"]["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("EmbeddingMigration", "move", "uid-move")
 
 
 def test_secrets_are_referred_to_and_never_held() -> None:

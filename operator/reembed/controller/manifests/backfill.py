@@ -47,7 +47,15 @@ def job(of: BackfillJob, namespace: str, owner_secret: SecretKey, pull_policy: s
         "template": template,
     }
     name = names.backfill_job(of.migration, of.attempt, fixed)
+    # Unlike what serves, a Job may go with the migration that it worked for, at once.
+    owner = {
+        "apiVersion": f"{names.GROUP}/{names.VERSION}",
+        "kind": "EmbeddingMigration",
+        "name": of.migration,
+        "uid": of.migration_uid,
+        "controller": True,
+    }
     return {
-        "metadata": {"name": name, "namespace": namespace, "labels": selector},
+        "metadata": {"name": name, "namespace": namespace, "labels": selector, "ownerReferences": [owner]},
         "spec": {**fixed, "parallelism": of.parallelism},
     }
