@@ -68,6 +68,22 @@ async def test_what_was_left_of_another_file_is_thrown_away(
     assert (_sum(path), file_server.asked) == (whole.sha256, [f"bytes={_HALF}-", ""])
 
 
+async def test_what_was_left_of_no_model_is_thrown_away(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / f"{whole.sha256}.part").write_bytes(b"<html>")
+    path = await fetch(whole, tmp_path, _FAST)
+    assert (_sum(path), file_server.asked) == (whole.sha256, [""])
+
+
+async def test_a_file_replaced_while_it_is_read_is_fetched_in_one_piece(
+    whole: Model, file_server: FileServer, tmp_path: Path
+) -> None:
+    new = file_server.data
+    file_server.data, file_server.next_data = new[: _HALF - 1] + bytes([new[_HALF - 1] ^ 1]) + new[_HALF:], new
+    file_server.cuts, file_server.cut_after = 1, _HALF
+    path = await fetch(whole, tmp_path, _FAST)
+    assert (_sum(path), file_server.asked) == (whole.sha256, ["", f"bytes={_HALF}-", ""])
+
+
 async def test_a_server_without_ranges_begins_again(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
     file_server.cuts, file_server.cut_after, file_server.ranges = 1, _HALF, False
     assert _sum(await fetch(whole, tmp_path, _FAST)) == whole.sha256
@@ -93,6 +109,39 @@ async def test_a_download_that_never_goes_on_is_truncated(
     assert f"{whole.uri} ended after {_HALF} bytes, and 3 more tries brought nothing new" in message
 
 
+async def test_a_file_that_is_not_whole_where_it_is_served_is_truncated(
+    whole: Model, file_server: FileServer, tmp_path: Path
+) -> None:
+    size = len(file_server.data)
+    file_server.data = file_server.data[:_HALF]
+    kind, message = await _refused(whole, tmp_path)
+    assert kind is Truncated
+    assert f"{whole.uri} ends after {_HALF} bytes, its GGUF header describes {size}; nothing is served" in message
+
+
+@pytest.mark.parametrize("length", [10, 100_000, _HALF], ids=["first bytes", "within the header", "within the weights"])
+async def test_a_local_file_that_is_not_whole_is_truncated(
+    models: dict[str, ModelFile], tmp_path: Path, length: int
+) -> None:
+    cut = tmp_path / "model.gguf"
+    cut.write_bytes(models[SMALL].path.read_bytes()[:length])
+    kind, message = await _refused(Model(cut.as_uri(), models[SMALL].sha256, Pooling.MEAN, 384, 256), tmp_path)
+    assert (kind, message.partition(", ")[0]) == (Truncated, f"{cut} ends after {length} bytes")
+
+
+async def test_a_whole_file_that_is_all_header_is_no_model(tmp_path: Path) -> None:
+    made = tmp_path / "model.gguf"
+    made.write_bytes(b"GGUF")
+    kind, message = await _refused(Model(made.as_uri(), _sum(made), Pooling.MEAN, 384, 256), tmp_path)
+    assert (kind, message) == (NotGGUF, f"{made} ends within its GGUF header (4 bytes); convert the model again")
+
+
+async def test_a_file_that_cannot_be_read_is_unavailable(tmp_path: Path) -> None:
+    # Nobody may read the beginning of a process's memory, not even root.
+    kind, message = await _refused(Model("file:///proc/self/mem", "0" * 64, Pooling.MEAN, 384, 256), tmp_path)
+    assert (kind, message.partition(";")[0]) == (Unavailable, "/proc/self/mem can't be read (Input/output error)")
+
+
 async def test_another_sum_is_refused_and_nothing_is_kept(whole: Model, tmp_path: Path) -> None:
     kind, message = await _refused(replace(whole, sha256="0" * 64), tmp_path)
     assert kind is ChecksumMismatch
@@ -106,7 +155,7 @@ async def test_another_format_is_refused_by_its_first_bytes(
 ) -> None:
     file_server.data = b"PK\3\4" + bytes(50_000_000)
     kind, message = await _refused(whole, tmp_path)
-    assert kind is NotGGUF
+    assert (kind, _names(tmp_path)) == (NotGGUF, [])
     assert "begins with b'PK\\x03\\x04', a GGUF file with b'GGUF'; convert the model" in message
 
 
@@ -115,7 +164,7 @@ async def test_other_dimensions_are_refused_by_the_header(
 ) -> None:
     file_server.cuts, file_server.cut_after = 1000, 2_000_000
     kind, message = await _refused(replace(whole, dimensions=768), tmp_path)
-    assert (kind, file_server.asked) == (DimensionsMismatch, [""])
+    assert (kind, file_server.asked, _names(tmp_path)) == (DimensionsMismatch, [""], [])
     assert "vectors have 384 dimensions, the pool says 768" in message
 
 

@@ -15,19 +15,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reembed.core.model import Model, Pooling
-from reembed.embedder.gguf import Header, HeaderIncomplete, check_header, read_header
+from reembed.embedder.gguf import _BLOCKS, Header, HeaderIncomplete, check_header, read_header
 from reembed.embedder.refusals import ArchitectureUnsupported, DimensionsMismatch, NotGGUF
 
 _MODEL = Model("http://models/a.gguf", "0" * 64, Pooling.MEAN, dimensions=8, max_tokens=32)
 
 
-def _file(path: Path, *, architecture: str = "bert", dimensions: int = 8, context: int = 64) -> bytes:
+def _file(
+    path: Path,
+    *,
+    architecture: str = "bert",
+    dimensions: int = 8,
+    context: int = 64,
+    pooling: gguf.PoolingType = gguf.PoolingType.MEAN,
+) -> bytes:
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(context)
     writer.add_token_list(["a", "\u2581b"])
     writer.add_array("weights", [0.5, 1.5])
     writer.add_bool("flag", True)
     writer.add_embedding_length(dimensions)
+    writer.add_pooling_type(pooling)
     writer.add_tensor("token_embd.weight", np.zeros((2, dimensions), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -42,12 +50,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def test_what_the_official_writer_wrote_is_read(whole: bytes) -> None:
-    assert read_header(BytesIO(whole)) == Header("bert", dimensions=8, context=64)
+    assert read_header(BytesIO(whole)) == Header("bert", dimensions=8, context=64, ranks=False, size=len(whole))
 
 
-def test_every_cut_within_the_header_is_incomplete_or_no_gguf(whole: bytes) -> None:
-    end = len(whole) - 2 * 8 * 4 - 128  # before tensors and their directory
-    for length in range(4, end):
+def test_every_cut_within_the_header_is_incomplete(whole: bytes) -> None:
+    weights = 2 * 8 * 4
+    padding = 31  # at most, between the header and the weights
+    for length in range(4, len(whole) - weights - padding):
         with pytest.raises(HeaderIncomplete):
             read_header(BytesIO(whole[:length]))
 
@@ -56,6 +65,11 @@ def test_every_cut_within_the_header_is_incomplete_or_no_gguf(whole: bytes) -> N
 def test_damage_is_refused_and_nothing_else_happens(whole: bytes, data: bytes) -> None:
     with contextlib.suppress(NotGGUF):  # any other exception fails the test
         read_header(BytesIO(whole[:24] + data))
+
+
+@pytest.mark.parametrize("kind", sorted(_BLOCKS))
+def test_blocks_have_the_length_of_the_official_reader(kind: int) -> None:
+    assert _BLOCKS[kind] == gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
 
 
 def test_an_announced_giant_takes_no_memory() -> None:
@@ -73,6 +87,7 @@ def test_another_format_is_named_by_its_first_bytes() -> None:
     ("differs", "refusal", "message"),
     [
         pytest.param({"architecture": "whisper"}, ArchitectureUnsupported, "architecture 'whisper'", id="architecture"),
+        pytest.param({"pooling": gguf.PoolingType.RANK}, ArchitectureUnsupported, "holds a reranker", id="reranker"),
         pytest.param(
             {"dimensions": 16}, DimensionsMismatch, "vectors have 16 dimensions, the pool says 8", id="length"
         ),
