@@ -193,6 +193,9 @@ def _retaining(migration: Migration, seen: Seen, now: datetime) -> Outcome:
         return Outcome(
             status, "Retaining", f"the old side can take the queries back until {until:%Y-%m-%d %H:%M:%S} UTC"
         )
+    running = next(iter(status.triggers), None)
+    if running is not None:
+        return Outcome(status, running, f"{running} is above its limit; the old side is kept until it is not")
     if seen.store is None or seen.store.pointer is None or seen.store.pointer.collection != desired.own_name(migration):
         return _waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
     return Outcome(status, "WindowEnded", "the retention window ended", Event.PASSED)

@@ -10,7 +10,16 @@ import pytest
 from reembed.core.decide import Verdict, decide, worth_writing
 from reembed.core.effects import ApplyJob, DeleteJob, SetFinalizer, SetIndexStatus
 from reembed.core.migration import Backfill, Migration, Seen
-from reembed.core.model import ArmMeasure, Desired, EvaluationReport, Holder, JobReport, Problem, TriggerState
+from reembed.core.model import (
+    ArmMeasure,
+    Desired,
+    EvaluationReport,
+    Holder,
+    JobReport,
+    PointerPlan,
+    Problem,
+    TriggerState,
+)
 from reembed.core.transitions import TRANSITIONS, Event, IllegalMove, State, move
 from tests import builders as b
 
@@ -278,6 +287,16 @@ def test_the_new_side_is_promoted_only_after_the_pointer_moved() -> None:
     migration = b.migration(State.RETAINING, **HELD_STEP)
     late = decide(migration, b.seen(b.index(100)), b.after(7200)).status
     assert (late.state, late.reason) == (State.RETAINING, "MovingPointer")
+
+
+def test_the_old_side_is_kept_while_a_trigger_runs_at_the_end_of_the_window() -> None:
+    world = b.seen(b.index(100))
+    moved = replace(world, store=replace(b.store(b.collection()), pointer=PointerPlan(b.NEW.collection, "fp", 2)))
+    quiet, failed = (
+        decide(b.migration(State.RETAINING, **HELD_STEP), one, b.after(7200)).status
+        for one in (moved, failing(moved, b.NEW.collection))
+    )
+    assert (quiet.state, failed.state, failed.reason) == (State.PROMOTING, State.RETAINING, "ErrorRate")
 
 
 def test_a_running_migration_that_is_deleted_gives_traffic_back_and_stops_its_job() -> None:
