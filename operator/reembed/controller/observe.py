@@ -112,7 +112,8 @@ class Observer:
         label = {names.LABEL_COMPONENT: "backfill", names.LABEL_MIGRATION: names.fit(migration.meta.name)}
         found = self._cache.all(kinds.JOB, migration.meta.namespace, label)
         newest = max(found, key=lambda job: job["metadata"]["creationTimestamp"], default=None)
-        return pods.job_report(newest) if newest is not None else None
+        own = self._cache.all(kinds.POD, migration.meta.namespace, label)
+        return pods.job_report(newest, own) if newest is not None else None
 
 
 async def _nothing() -> None:

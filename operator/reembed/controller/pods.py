@@ -41,7 +41,8 @@ def pool_report(
     return PoolReport(fingerprint(spec.model), ready, desired, memory, problem, permanent)
 
 
-def job_report(job: Object) -> JobReport:
+def job_report(job: Object, pods: Iterable[Object] = ()) -> JobReport:
+    """Return how a Job is; `pods` are its own."""
     status = job.get("status", {})
     failed = next((one for one in _conditions(job) if one["type"] == "Failed" and one["status"] == "True"), None)
     return JobReport(
@@ -51,6 +52,7 @@ def job_report(job: Object) -> JobReport:
         complete=_condition(job, "Complete") == "True",
         exhausted=failed is not None,
         message=failed.get("message", "") if failed is not None else "",
+        problem=next((problem for pod in pods for problem in _start_problems(pod)), None),
     )
 
 
@@ -63,18 +65,25 @@ def _first_problem(pods: Iterable[Object]) -> tuple[Problem | None, bool]:
 def _problems(pod: Object) -> Iterator[tuple[Problem, bool]]:
     if pod["metadata"].get("deletionTimestamp"):
         return
-    name, status = pod["metadata"]["name"], pod.get("status", {})
-    for one in _conditions(pod):
-        if one["type"] == "PodScheduled" and one["status"] == "False" and one.get("reason") == "Unschedulable":
-            yield Problem("Unschedulable", f"pod {name}: {one.get('message', 'no node has room')}"), False
-    for container in status.get("containerStatuses") or []:
-        waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in _STUCK:
-            yield Problem(waiting["reason"], f"pod {name}: {waiting.get('message', 'cannot start')}"), False
+    for problem in _start_problems(pod):
+        yield problem, False
+    for container in pod.get("status", {}).get("containerStatuses") or []:
         for state in ("state", "lastState"):
             ended = container.get(state, {}).get("terminated")
             if ended and not container.get("ready"):
-                yield _last_words(name, ended)
+                yield _last_words(pod["metadata"]["name"], ended)
+
+
+def _start_problems(pod: Object) -> Iterator[Problem]:
+    """Yield what keeps a pod from starting: no node has room for it, or its container cannot be made."""
+    name = pod["metadata"]["name"]
+    for one in _conditions(pod):
+        if one["type"] == "PodScheduled" and one["status"] == "False" and one.get("reason") == "Unschedulable":
+            yield Problem("Unschedulable", f"pod {name}: {one.get('message', 'no node has room')}")
+    for container in pod.get("status", {}).get("containerStatuses") or []:
+        waiting = container.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") in _STUCK:
+            yield Problem(waiting["reason"], f"pod {name}: {waiting.get('message', 'cannot start')}")
 
 
 def _last_words(pod: str, ended: Mapping[str, Any]) -> tuple[Problem, bool]:

@@ -364,6 +364,7 @@ class JobReport:
     complete: bool
     exhausted: bool  # it gave up; done-ness itself is read from the store
     message: str = ""
+    problem: Problem | None = None  # what keeps a pod from starting
 
 
 @dataclass(frozen=True, slots=True)

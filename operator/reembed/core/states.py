@@ -81,10 +81,19 @@ def _backfilling(migration: Migration, seen: Seen, now: datetime) -> Outcome:
         return Outcome(status, report.problem.reason, report.problem.message)
     if report.shards_done == report.shards:
         return Outcome(status, "Filled", f"{report.written} documents have a vector", Event.PASSED)
-    due = triggers.first_due(migration, seen, status.triggers)
-    if due is not None:
-        return Outcome(status, due.reason, f"{due.message}; the backfill pauses until it is over")
+    waits = _backfill_waits(migration, seen)
+    if waits is not None:
+        return Outcome(status, waits.reason, waits.message)
     return Outcome(status, "Embedding", f"embedding {report.total} documents with pool {migration.spec.pool!r}")
+
+
+def _backfill_waits(migration: Migration, seen: Seen) -> triggers.Finding | None:
+    """Find what keeps documents from being embedded for now."""
+    due = triggers.first_due(migration, seen, migration.status.triggers)
+    if due is not None:
+        return triggers.Finding(due.reason, f"{due.message}; the backfill pauses until it is over")
+    problem = seen.job.problem if seen.job is not None and seen.job.active else None
+    return triggers.Finding(problem.reason, f"{problem.message}; the backfill waits for it") if problem else None
 
 
 def _backfill_refused(migration: Migration, seen: Seen, report: CollectionReport) -> triggers.Finding | None:

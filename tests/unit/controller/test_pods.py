@@ -81,3 +81,10 @@ def test_a_job_that_gave_up_says_why() -> None:
     assert pods.job_report(job) == JobReport(
         "j", 0, 11, complete=False, exhausted=True, message="too many failed indexes"
     )
+
+
+def test_a_job_whose_pods_find_no_room_says_so() -> None:
+    no_room = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}
+    job = {"metadata": {"name": "j"}, "status": {"active": 1}}
+    report = pods.job_report(job, [pod(conditions=[no_room])])
+    assert report.problem == Problem("Unschedulable", "pod p: Insufficient cpu")

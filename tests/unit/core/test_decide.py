@@ -129,6 +129,13 @@ def test_the_job_is_made_once_the_store_has_the_collection() -> None:
     assert (job.collection, job.parallelism, job.image) == (b.NEW.collection, 2, "backfill:1")
 
 
+def test_a_backfill_whose_pods_find_no_room_says_so() -> None:
+    job = JobReport("job", 1, 0, complete=False, exhausted=False, problem=Problem("Unschedulable", "no room"))
+    world = b.seen(store=b.store(b.collection("Filling", shards_done=0)), job=job)
+    status = decide(b.migration(State.BACKFILLING), world, b.NOON).status
+    assert (status.state, status.reason) == (State.BACKFILLING, "Unschedulable")
+
+
 def test_a_due_trigger_pauses_the_backfill_instead_of_throwing_it_away() -> None:
     held = {"MemoryPressure": TriggerState(b.NOON, timedelta(minutes=5), b.NOON)}
     world = b.seen(store=b.store(b.collection("Filling", shards_done=0)), target=b.pool("new", memory=0.95))
