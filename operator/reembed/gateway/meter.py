@@ -1,4 +1,4 @@
-"""What a gateway counts: each arm before any fall-back, what callers got, and what it serves.
+"""What a gateway counts: each arm before any fall-back, what callers got, what it serves, and what its process uses.
 
 The controller turns these counters into errors and p95 of an arm (`core.measures`), and Prometheus scrapes the same.
 An arm is counted where it failed, although the caller got an answer from the other one: else a dead candidate would
@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
 
 from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS
 from reembed.core.model import Arm, Routing
@@ -45,6 +46,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         self._requests = Counter(
             ARM_REQUESTS,
             "Requests that an arm was asked to answer, before any fall-back.",
