@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from kubernetes.aio import config
@@ -45,6 +46,14 @@ class Refused(ClusterError):
     """The object or the account is not accepted; looking again will not help until one of them changes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All objects of a kind in a namespace at one moment: what is not in it, and not newer than it, does not exist."""
+
+    objects: list[Object]
+    version: str  # the list's own resourceVersion
+
+
 class Cluster:
     """One connection pool to one API server."""
 
@@ -74,8 +83,13 @@ class Cluster:
 
     async def list(self, kind: Kind, namespace: str, *, selector: str = "") -> list[Object]:
         """Return all objects of a kind whose labels match `selector`."""
+        return (await self.snapshot(kind, namespace, selector=selector)).objects
+
+    async def snapshot(self, kind: Kind, namespace: str, *, selector: str = "") -> Snapshot:
+        """Return the same with the version of the whole list; it is the newest state, not one from a cache."""
         found = await self._call("GET", kind.path(namespace), query={"labelSelector": selector} if selector else {})
-        return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
+        objects = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
+        return Snapshot(objects, found["metadata"].get("resourceVersion", ""))
 
     async def watch(self, kind: Kind, namespace: str, *, name: str | None = None) -> AsyncIterator[tuple[str, Object]]:
         """Yield (ADDED | MODIFIED | DELETED, object): what is there first, then each change, until the server ends it.

@@ -34,10 +34,10 @@ class Writer:
         """Apply `manifest` unless it was applied as it is and nobody changed the object's spec since."""
         key = key_of(kind, manifest)
         known = self._cache.get(kind, key.namespace, key.name)
-        if known is not None and self._applied.get(key) == (manifest, known["metadata"].get("generation")):
+        if known is not None and self._applied.get(key) == (manifest, _edition(known)):
             return
         result = await self._cluster.apply(kind, manifest, manager=manager)
-        self._applied[key] = (manifest, result["metadata"].get("generation"))
+        self._applied[key] = (manifest, _edition(result))
         self._cache.put(kind, result)
 
     async def status(self, kind: Kind, meta: Meta, status: Mapping[str, Any], manager: str) -> None:
@@ -103,6 +103,16 @@ class Writer:
         newer = await self._cluster.get(kind, meta.namespace, meta.name)
         if newer is not None:
             self._cache.put(kind, newer)
+
+
+def _edition(obj: Object) -> Any:
+    """Return what moves whenever somebody changes the spec.
+
+    A Service has no generation; its resourceVersion moves with its status too, which costs one apply that changes
+    nothing (and moves nothing, so that it is not repeated).
+    """
+    meta = obj["metadata"]
+    return meta.get("generation", meta.get("resourceVersion"))
 
 
 def conditions(wanted: Sequence[Condition], raw: Object, meta: Meta, now: datetime) -> list[dict[str, Any]]:

@@ -1,0 +1,68 @@
+"""What the operator writes is written once, and repaired when somebody changes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reembed.cluster import kinds
+from reembed.controller.cache import Cache
+from reembed.controller.writer import Writer
+from tests.unit.controller.fakes import FakeCluster
+
+SERVICE = {"metadata": {"namespace": "rag", "name": "pool"}, "spec": {"selector": {"pool": "new"}}}
+
+
+class World:
+    """A writer, with its cluster and its cache."""
+
+    def __init__(self, *, generations: bool = False) -> None:
+        self.cluster = FakeCluster(generations=generations)
+        self.cache = Cache()
+        self.writer = Writer(self.cluster, self.cache)
+
+    def user(self, **fields: Any) -> None:
+        """Write as somebody else, and let the watch tell it."""
+        self.cache.put(kinds.SERVICE, self.cluster.write(kinds.SERVICE, {"metadata": SERVICE["metadata"], **fields}))
+
+    async def applies(self, passes: int) -> int:
+        """Return how many requests some passes took."""
+        before = self.cluster.applies
+        for _ in range(passes):
+            await self.writer.ensure(kinds.SERVICE, SERVICE, "reembed-pools")
+        return self.cluster.applies - before
+
+    def spec(self) -> Any:
+        (found,) = self.cluster.objects.values()
+        return found["spec"]
+
+
+@pytest.fixture(params=[True, False], ids=["with a generation", "without a generation"])
+def world(request: pytest.FixtureRequest) -> World:
+    return World(generations=request.param)
+
+
+async def test_what_nobody_changed_is_applied_once(world: World) -> None:
+    assert await world.applies(passes=3) == 1
+
+
+async def test_what_somebody_changed_is_applied_once_more(world: World) -> None:
+    await world.applies(passes=1)
+    world.user(spec={"selector": {"pool": "other"}})
+    assert (await world.applies(passes=3), world.spec()) == (1, SERVICE["spec"])
+
+
+async def test_a_status_that_moves_costs_a_service_one_apply_that_changes_nothing() -> None:
+    world = World()
+    await world.applies(passes=1)
+    world.user(status={"loadBalancer": {"ingress": []}})
+    version = world.cluster.version
+    assert (await world.applies(passes=3), world.cluster.version) == (1, version)
+
+
+async def test_a_status_that_moves_costs_nothing_where_specs_are_counted() -> None:
+    world = World(generations=True)
+    await world.applies(passes=1)
+    world.user(status={"replicas": 1})
+    assert await world.applies(passes=3) == 0
