@@ -58,7 +58,7 @@ class Writer:
             raise
 
     async def finalizers(self, kind: Kind, meta: Meta, wanted: Sequence[str], manager: str) -> None:
-        """Replace the finalizers; without any on a deleted object, it is gone."""
+        """Replace the finalizers; a deleted object without any is gone, and its watch may have said so already."""
         change = {"metadata": {"finalizers": list(wanted), "resourceVersion": meta.resource_version}}
         try:
             result = await self._cluster.patch(kind, meta.namespace, meta.name, change, manager=manager)
@@ -70,7 +70,11 @@ class Writer:
                 raise
             self._cache.forget(Key(kind, meta.namespace, meta.name))
         else:
-            self._cache.put(kind, result)
+            found = result["metadata"]
+            if found.get("deletionTimestamp") and not found.get("finalizers"):
+                self._cache.forget(key_of(kind, result))
+            else:
+                self._cache.put(kind, result)
 
     async def delete(self, kind: Kind, namespace: str, name: str) -> None:
         await self._cluster.delete(kind, namespace, name)

@@ -1,4 +1,4 @@
-"""What the operator writes is written once, and repaired when somebody changes it."""
+"""What the operator writes is written once, repaired when somebody changes it, and never remembered after its end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from reembed.api import parse_pool
 from reembed.cluster import kinds
 from reembed.controller.cache import Cache
 from reembed.controller.writer import Writer
+from reembed.core import names
 from tests.unit.controller.fakes import FakeCluster
 
 SERVICE = {"metadata": {"namespace": "rag", "name": "pool"}, "spec": {"selector": {"pool": "new"}}}
@@ -66,3 +68,31 @@ async def test_a_status_that_moves_costs_nothing_where_specs_are_counted() -> No
     await world.applies(passes=1)
     world.user(status={"replicas": 1})
     assert await world.applies(passes=3) == 0
+
+
+def pool(**meta: Any) -> dict[str, Any]:
+    model = {"uri": "http://m/m.gguf", "sha256": "a" * 64, "pooling": "Mean", "dimensions": 8, "maxTokens": 8}
+    spec = {"model": model, "variants": [{"name": "cpu"}]}
+    return {"metadata": {"namespace": "rag", "name": "new", **meta}, "spec": spec}
+
+
+async def finalizers_of_the_cached_pool(after: list[str], **meta: Any) -> list[str] | None:
+    """Replace a pool's finalizers by `after` and return those that the cache holds then."""
+    world = World()
+    raw = world.cluster.write(kinds.POOL, pool(finalizers=[names.FINALIZER, "users"], **meta))
+    world.cache.put(kinds.POOL, raw)
+    await world.writer.finalizers(kinds.POOL, parse_pool(raw)[0], after, "reembed-pools")
+    cached = world.cache.get(kinds.POOL, "rag", "new")
+    return None if cached is None else cached["metadata"]["finalizers"]
+
+
+async def test_a_deleted_object_without_finalizers_is_forgotten() -> None:
+    assert await finalizers_of_the_cached_pool([], deletionTimestamp="2026-01-01T12:00:00Z") is None
+
+
+async def test_a_deleted_object_that_somebody_else_holds_is_kept() -> None:
+    assert await finalizers_of_the_cached_pool(["users"], deletionTimestamp="2026-01-01T12:00:00Z") == ["users"]
+
+
+async def test_an_object_without_finalizers_that_nobody_deleted_is_kept() -> None:
+    assert await finalizers_of_the_cached_pool([]) == []
