@@ -88,7 +88,7 @@ def migration(state: State = State.PREFLIGHT, *, deleting: bool = False, **chang
 
 def _timeline(state: State) -> tuple[Visit, ...]:
     visits = (Visit(State.PREFLIGHT, NOON),)
-    if state in {State.CANARY, State.RETAINING, State.PROMOTING, State.ROLLING_BACK}:
+    if state in {State.CANARY, State.RETAINING, State.PROMOTING, State.ROLLING_BACK, State.ROLLED_BACK}:
         visits += (Visit(State.CANARY, NOON, 0),)
     return visits if state in {State.PREFLIGHT, State.CANARY} else (*visits, Visit(state, NOON))
 

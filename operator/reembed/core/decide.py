@@ -16,14 +16,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import desired, triggers
+from reembed.core import desired, traffic, triggers
 from reembed.core.effects import Effect, SetFinalizer, effects
 from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
 from reembed.core.names import FINALIZER
+from reembed.core.preflight import INDEX_HELD
 from reembed.core.states import STATES, Outcome
 from reembed.core.transitions import FINISHED, TRANSITIONS, WITH_TRAFFIC, Event, State, move
 
 _MAX_VISITS = 64
+_TAKES_BACK = frozenset({State.ROLLING_BACK, State.UNWINDING})
+# A rolled back migration still waits for the word of a gateway that was silent.
+_UNSETTLED_LOOK = timedelta(seconds=30)
 _PROGRESS_EVERY = timedelta(seconds=3)
 
 
@@ -64,7 +68,7 @@ def decide(migration: Migration, seen: Seen, now: datetime) -> Verdict:
         before=before,
         after=after,
         notes=(_note(status),) if moved or not migration.status.timeline else (),
-        look_again=_look_again(status, moved=moved),
+        look_again=_look_again(following, seen, moved=moved),
     )
 
 
@@ -125,21 +129,72 @@ def _progress(migration: Migration, seen: Seen) -> Backfill | None:
 
 def _urgent(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
     """Return what goes before anything that a state waits for."""
-    status = migration.status
-    legal = TRANSITIONS[status.state]
-    if migration.meta.deleting and Event.DELETED in legal:
-        return Outcome(status, "Deleted", "the migration was deleted; what it made is taken back", Event.DELETED)
+    found = (check(migration, seen, now) for check in (_deleted, _index_lost, _traffic_back, _late))
+    return next((outcome for outcome in found if outcome is not None), None)
+
+
+def _deleted(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
+    if not migration.meta.deleting or Event.DELETED not in TRANSITIONS[migration.status.state]:
+        return None
+    text = "the migration was deleted; what it made is taken back"
+    return Outcome(migration.status, "Deleted", text, Event.DELETED)
+
+
+def _traffic_back(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
+    if migration.status.state not in WITH_TRAFFIC:
+        return None
+    lowered = _lowered(migration, seen)
+    if lowered is not None:
+        return _back(migration, lowered, Event.TRIGGERED)
+    due = triggers.first_due(migration, seen, migration.status.triggers)
+    return _back_if_possible(migration, seen, due, Event.TRIGGERED) if due is not None else None
+
+
+def _late(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
+    """Find that a state takes longer than its user allows; time spent waiting for another migration does not count."""
+    status, limit = migration.status, migration.spec.progress_deadline
+    if Event.DEADLINE not in TRANSITIONS[status.state] or status.entered_at is None or status.reason == INDEX_HELD:
+        return None
+    if now - status.entered_at <= limit + _hold(migration):
+        return None
+    waited = f"{status.state.value} took longer than progressDeadline ({limit}); it waited for: {status.message}"
+    late = triggers.Finding("DeadlineExceeded", waited)
     if status.state in WITH_TRAFFIC:
-        finding = triggers.first_due(migration, seen, status.triggers) or _lowered(migration, seen)
-        if finding is not None:
-            old = status.serving.pool if status.serving is not None else "nothing"
-            message = f"{finding.message}; queries return to {old!r}"
-            return Outcome(status, finding.reason, message, Event.TRIGGERED)
-    entered, limit = status.entered_at, migration.spec.progress_deadline
-    if Event.DEADLINE in legal and entered is not None and now - entered > limit + _hold(migration):
-        waited = f"{status.state.value} took longer than progressDeadline ({limit}); it waited for: {status.message}"
-        return Outcome(status, "DeadlineExceeded", waited, Event.DEADLINE)
-    return None
+        return _back_if_possible(migration, seen, late, Event.DEADLINE)
+    return Outcome(status, late.reason, late.message, Event.DEADLINE)
+
+
+def _back(migration: Migration, finding: triggers.Finding, event: Event) -> Outcome:
+    status = migration.status
+    old = status.serving.pool if status.serving is not None else "nothing"
+    return Outcome(status, finding.reason, f"{finding.message}; queries return to {old!r}", event)
+
+
+def _back_if_possible(migration: Migration, seen: Seen, finding: triggers.Finding, event: Event) -> Outcome:
+    """Give the queries back, unless they would go from a side that limps to one that is dead."""
+    dead = traffic.nowhere_to_go(migration, seen)
+    if dead is None:
+        return _back(migration, finding, event)
+    text = f"{finding.message}, but {dead.message}; the weight stays until the serving side answers"
+    return Outcome(migration.status, dead.reason, text)
+
+
+def _index_lost(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
+    """Find that the migration does not hold its index any more: by somebody's edit, or by a status that was emptied."""
+    status, index = migration.status, seen.index
+    under_way = status.state not in FINISHED | _TAKES_BACK | {State.PREFLIGHT}
+    if not under_way or index is None or index.meta.deleting or desired.holds(migration, index):
+        return None
+    name = index.meta.name
+    if desired.lost(index):
+        return Outcome(status, "StatusLost", f"the status of index {name!r} was emptied; it is rebuilt from the store")
+    if desired.reclaims(migration, index):
+        return Outcome(status, "ClaimingIndex", f"taking hold of index {name!r} again")
+    holder = index.status.active_migration
+    found = f"EmbeddingMigration {holder.name!r} holds it" if holder is not None else "another pool serves it"
+    text = f"index {name!r} is not this migration's any more: {found}; what this one made is taken back"
+    event = Event.TRIGGERED if status.state in WITH_TRAFFIC else Event.REFUSED
+    return Outcome(status, "IndexLost", text, event)
 
 
 def _hold(migration: Migration) -> timedelta:
@@ -152,7 +207,7 @@ def _hold(migration: Migration) -> timedelta:
 def _lowered(migration: Migration, seen: Seen) -> triggers.Finding | None:
     """Find a weight that somebody took back after it was acknowledged: it is not raised again by itself."""
     told = seen.index.status.routing.weight if seen.index is not None else 0
-    wanted = desired.weight(migration)
+    wanted = desired.step_weight(migration)
     if migration.status.acknowledged_at is None or told >= wanted:
         return None
     return triggers.Finding("WeightLowered", f"the candidate's weight was lowered from {wanted} % to {told} %")
@@ -164,7 +219,9 @@ def _entered(migration: Migration, outcome: Outcome, now: datetime) -> Status:
     if not status.timeline:
         status = replace(status, timeline=(Visit(status.state, now),))
     if outcome.event is None:
-        return status
+        waited = migration.status.reason == INDEX_HELD and outcome.reason != INDEX_HELD
+        # From here on the state's time counts.
+        return replace(status, timeline=(*status.timeline, Visit(status.state, now))) if waited else status
     state = move(status.state, outcome.event)
     step = status.step + 1 if outcome.event is Event.NEXT_STEP else 0 if state is State.CANARY else status.step
     visit = Visit(state, now, step if state is State.CANARY else None)
@@ -173,6 +230,7 @@ def _entered(migration: Migration, outcome: Outcome, now: datetime) -> Status:
         state=state,
         step=step,
         acknowledged_at=None,
+        waiting="",
         triggers=status.triggers if state in WITH_TRAFFIC else {},
         timeline=(*status.timeline, visit)[-_MAX_VISITS:],
     )
@@ -184,7 +242,8 @@ def _note(status: Status) -> Note:
     return Note(status.state.value, f"{where}: {status.reason}: {status.message}", warning=bad)
 
 
-def _look_again(status: Status, *, moved: bool) -> timedelta | None:
-    if status.state in FINISHED:
-        return None
-    return timedelta(0) if moved else triggers.INTERVAL
+def _look_again(migration: Migration, seen: Seen, *, moved: bool) -> timedelta | None:
+    if migration.status.state not in FINISHED:
+        return timedelta(0) if moved else triggers.INTERVAL
+    settled = seen.index is None or desired.settled(migration, seen.index)
+    return None if settled else _UNSETTLED_LOOK

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reembed.core import names
+from reembed.core import names, traffic
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
 from reembed.core.model import (
     Arm,
@@ -34,6 +34,12 @@ _INDEXED = frozenset(
 )
 
 
+# What was made is taken back.
+TAKING_BACK = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.UNWINDING, State.FAILED})
+# The CRD's limit is 64; of the collections that are kept for nobody, the oldest leave the plan before that.
+_MOST_COLLECTIONS = 32
+
+
 @dataclass(frozen=True, slots=True)
 class BackfillJob:
     """The Job that fills a collection, as far as decisions care."""
@@ -56,19 +62,42 @@ def holds(migration: Migration, index: SeenIndex | None) -> bool:
     return holder is not None and holder.uid == migration.meta.uid
 
 
-def acknowledged(seen: Seen) -> bool:
-    """Return whether every gateway serves what the index says now."""
-    if seen.index is None or len(seen.gateways) != len(seen.gateway_pods):
+def lost(index: SeenIndex) -> bool:
+    """Return whether the index's status was emptied: whoever routed it once counted an epoch."""
+    return index.status.active_migration is None and index.status.routing.epoch == 0
+
+
+def reclaims(migration: Migration, index: SeenIndex) -> bool:
+    """Return whether the migration, well under way, should take hold of its index again.
+
+    That is so when nobody holds it and it still serves one of the migration's own sides: somebody emptied or edited the
+    index's status, and it was rebuilt from the store.
+    """
+    status, routing = migration.status, index.status.routing
+    if status.state in FINISHED or status.state is State.PREFLIGHT or lost(index):
         return False
-    routing = seen.index.status.routing
-    return all(report.epoch == routing.epoch and report.weight == routing.weight for report in seen.gateways)
+    if index.status.active_migration is not None or routing.serving not in (status.serving, status.candidate):
+        return False
+    # Who only takes back needs it for a weight, not for a collection of its own.
+    return status.state not in TAKING_BACK or (routing.candidate is not None and routing.candidate == status.candidate)
 
 
-def weight(migration: Migration) -> int:
-    """Return the candidate's share of the queries, in percent."""
+def step_weight(migration: Migration) -> int:
+    """Return the share of the queries, in percent, that the migration's state means for the candidate."""
     if migration.status.state is State.CANARY:
         return migration.spec.steps[migration.status.step].weight
     return 100 if migration.status.state is State.RETAINING else 0
+
+
+def weight(migration: Migration, seen: Seen) -> int:
+    """Return the candidate's share of the queries now: what was told stays while something forbids to raise it.
+
+    A migration moves to a step only when nothing did, but the operator may have been gone since.
+    """
+    wanted, told = step_weight(migration), seen.index.status.routing.weight if seen.index is not None else 0
+    if wanted <= told:
+        return wanted
+    return wanted if traffic.obstacle(migration, seen) is None else told
 
 
 def claimed(migration: Migration, index: SeenIndex) -> IndexStatus:
@@ -79,13 +108,15 @@ def claimed(migration: Migration, index: SeenIndex) -> IndexStatus:
 def index_status(migration: Migration, index: SeenIndex, seen: Seen) -> IndexStatus:
     """Return what holder, routing and plan of the migration's index should be.
 
-    Who does not hold the index changes nothing in it, but for dropping its own collection when it is deleted after
-    another migration came.
+    Who does not hold the index changes nothing in it, but for withdrawing or dropping its own collection after it
+    ended, whatever migration came since.
     """
+    candidate = migration.status.candidate
     if not holds(migration, index):
-        if migration.status.state is not State.UNWINDING:
+        if migration.status.state not in TAKING_BACK or candidate is None:
             return index.status
-        return replace(index.status, plan=_plan(migration, index, seen))
+        plan = replace(index.status.plan, collections=_collections(migration, candidate, index, seen))
+        return replace(index.status, plan=plan)
     holder = None if migration.status.state in FINISHED else index.status.active_migration
     return IndexStatus(holder, _routing(migration, index.status.routing, seen), _plan(migration, index, seen))
 
@@ -120,7 +151,7 @@ def _routing(migration: Migration, now: Routing, seen: Seen) -> Routing:
     if state in {State.PROMOTING, State.SUCCEEDED} and status.candidate is not None:
         wanted = replace(now, serving=status.candidate, candidate=None, weight=0)
     elif state in _CANDIDATE_KNOWN and status.candidate is not None:
-        wanted = replace(now, candidate=status.candidate, weight=weight(migration))
+        wanted = replace(now, candidate=status.candidate, weight=weight(migration, seen))
     elif now.candidate is not None and now.candidate == status.candidate:
         wanted = replace(now, candidate=None, weight=0)
     else:
@@ -142,7 +173,7 @@ def _plan(migration: Migration, index: SeenIndex, seen: Seen) -> StorePlan:
 
 def _collections(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen) -> tuple[CollectionPlan, ...]:
     serving, entries = migration.status.serving, index.status.plan.collections
-    changes = {candidate.collection: _desired_of_candidate(migration, index, seen)}
+    changes = {candidate.collection: _desired_of_candidate(migration, candidate, index, seen)}
     if serving is not None and migration.status.state in {State.PROMOTING, State.SUCCEEDED}:
         # A collection that nobody keeps fresh must not answer again; gateways have let go of it by then.
         old = Desired.DROPPED if migration.spec.drop else Desired.WITHDRAWN
@@ -152,50 +183,75 @@ def _collections(migration: Migration, candidate: Arm, index: SeenIndex, seen: S
         for entry in entries
         if not _forgotten(entry, seen)
     ]
-    known = candidate.collection in {entry.name for entry in entries}
-    if not known and seen.target is not None and migration.status.state is State.BACKFILLING:
-        kept.append(
-            CollectionPlan(
-                name=candidate.collection,
-                pool=candidate.pool,
-                fingerprint=candidate.fingerprint,
-                dimensions=seen.target.spec.model.dimensions,
-                shards=migration.spec.shards,
-                desired=Desired.PRESENT,
-            )
-        )
-    return tuple(kept)
+    new = _new_entry(migration, candidate, seen) if candidate.collection not in {one.name for one in entries} else None
+    return tuple(kept) if new is None else (*_shortened(kept, index), new)
 
 
-def _desired_of_candidate(migration: Migration, index: SeenIndex, seen: Seen) -> Desired | None:
+def _new_entry(migration: Migration, candidate: Arm, seen: Seen) -> CollectionPlan | None:
+    """Return the entry for the migration's own collection where the plan has none."""
+    report = own_collection(migration, seen)
+    if migration.status.state is State.UNWINDING and report is not None:
+        # The plan was emptied or cut since: what is in the store is dropped all the same.
+        shape, desired = (report.dimensions, max(report.shards, 1)), Desired.DROPPED
+    elif migration.status.state is State.BACKFILLING and seen.target is not None:
+        shape, desired = (seen.target.spec.model.dimensions, migration.spec.shards), Desired.PRESENT
+    else:
+        return None
+    return CollectionPlan(candidate.collection, candidate.pool, candidate.fingerprint, *shape, desired)
+
+
+def _shortened(entries: list[CollectionPlan], index: SeenIndex) -> list[CollectionPlan]:
+    """Leave out the oldest of those that answer no more, so that there is room; their tables stay as they are."""
+    named = _named(index)
+    idle = [one.name for one in entries if one.desired is Desired.WITHDRAWN and one.name not in named]
+    out = set(idle[: max(len(entries) + 1 - _MOST_COLLECTIONS, 0)])
+    return [one for one in entries if one.name not in out]
+
+
+def _named(index: SeenIndex) -> set[str]:
+    """Return the collections that answer somebody: by the routing, or by the store's pointer."""
+    routing, pointer = index.status.routing, index.status.plan.pointer
+    arms = {arm.collection for arm in (routing.serving, routing.candidate) if arm is not None}
+    return arms | ({pointer.collection} if pointer is not None else set())
+
+
+def _desired_of_candidate(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen) -> Desired | None:
     """Return what the migration's own collection should be, None to leave it as it is."""
-    state = migration.status.state
+    state, pointer = migration.status.state, index.status.plan.pointer
     if state in _INDEXED:
         return Desired.INDEXED
-    if state in {State.ROLLING_BACK, State.UNWINDING} and not let_go(migration, index, seen):
+    answers = candidate == index.status.routing.serving or (pointer and pointer.collection == candidate.collection)
+    if state not in TAKING_BACK or answers or not let_go(migration, index, seen):
         return None
-    if state is State.UNWINDING:
-        return Desired.DROPPED
-    return Desired.WITHDRAWN if state in {State.ROLLING_BACK, State.ROLLED_BACK, State.FAILED} else None
+    return Desired.DROPPED if state is State.UNWINDING else Desired.WITHDRAWN
 
 
 def let_go(migration: Migration, index: SeenIndex, seen: Seen) -> bool:
     """Return whether no gateway sends queries to the candidate any more, by its own word.
 
-    A candidate that never had traffic needs nobody's word.
+    A candidate that never had traffic needs nobody's word, and where no gateway runs, nobody sends any.
     """
-    if not any(visit.state is State.CANARY for visit in migration.status.timeline):
+    candidate = migration.status.candidate
+    if candidate is None or not any(visit.state is State.CANARY for visit in migration.status.timeline):
         return True
-    if index.status.routing.candidate != migration.status.candidate:
+    if index.status.routing.candidate != candidate:
+        return traffic.unused(candidate, seen)
+    return index.status.routing.weight == 0 and (not seen.gateway_pods or traffic.acknowledged(seen))
+
+
+def settled(migration: Migration, index: SeenIndex) -> bool:
+    """Return whether the plan of the index holds nothing that a migration which ended should still take back."""
+    if migration.status.state not in {State.ROLLED_BACK, State.FAILED}:
         return True
-    return index.status.routing.weight == 0 and acknowledged(seen)
+    own = [one.desired for one in index.status.plan.collections if one.name == own_name(migration)]
+    return not {Desired.PRESENT, Desired.INDEXED} & set(own)
 
 
 def promoted(migration: Migration, seen: Seen) -> bool:
     """Return whether every gateway serves the new side as the only one."""
     if seen.index is None or seen.index.status.routing.serving != migration.status.candidate:
         return False
-    return acknowledged(seen)
+    return traffic.acknowledged(seen)
 
 
 def _forgotten(entry: CollectionPlan, seen: Seen) -> bool:
@@ -209,7 +265,7 @@ def _pointer(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen)
     """Move the pointer after all gateways serve the new side, and back after none does."""
     state, now, routing = migration.status.state, index.status.plan.pointer, index.status.routing
     arm = None
-    if state is State.PROMOTING or (state is State.RETAINING and routing.weight == 100 and acknowledged(seen)):
+    if state is State.PROMOTING or (state is State.RETAINING and routing.weight == 100 and traffic.acknowledged(seen)):
         arm = candidate
     elif state in {State.ROLLING_BACK, State.UNWINDING} and now is not None and now.collection == candidate.collection:
         arm = migration.status.serving if let_go(migration, index, seen) else None

@@ -14,9 +14,6 @@ from reembed.core.model import IndexStatus
 from reembed.core.names import FINALIZER
 from reembed.core.transitions import State
 
-# What was made is taken back; a Job that still runs has nothing to do any more.
-_TAKING_BACK = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.UNWINDING, State.FAILED})
-
 
 @dataclass(frozen=True, slots=True)
 class SetIndexStatus:
@@ -57,7 +54,7 @@ def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple
     if index is not None:
         effect = _index_effect(migration, index, seen)
         lowered = effect is not None and effect.status.routing.weight < index.status.routing.weight
-        takes = lowered and status.state in _TAKING_BACK
+        takes = lowered and status.state in desired.TAKING_BACK
         if effect is not None:
             (before if takes else after).append(effect)
     after.extend(_job_effects(migration, seen))
@@ -69,6 +66,7 @@ def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple
 
 def _index_effect(migration: Migration, index: SeenIndex, seen: Seen) -> SetIndexStatus | None:
     claiming = migration.status.state is State.PREFLIGHT and migration.status.reason == "ClaimingIndex"
+    claiming = claiming or desired.reclaims(migration, index)
     wanted = desired.claimed(migration, index) if claiming else desired.index_status(migration, index, seen)
     if wanted == index.status:
         return None
@@ -77,7 +75,7 @@ def _index_effect(migration: Migration, index: SeenIndex, seen: Seen) -> SetInde
 
 def _job_effects(migration: Migration, seen: Seen) -> tuple[Effect, ...]:
     state = migration.status.state
-    if state in _TAKING_BACK and seen.job is not None:
+    if state in desired.TAKING_BACK and seen.job is not None:  # it has nothing to do any more
         return (DeleteJob(seen.job.name),)
     suspended = triggers.first_due(migration, seen, migration.status.triggers) is not None
     job = desired.backfill_job(migration, suspended=suspended)

@@ -69,6 +69,7 @@ class Status:
     state: State = State.PREFLIGHT
     reason: str = ""
     message: str = ""
+    waiting: str = ""  # what taking back still waits for; reason and message go on to say why it is done
     attempt: int = 1
     step: int = 0
     acknowledged_at: datetime | None = None
@@ -125,7 +126,8 @@ class SeenPool:
 class Seen:
     """The world as one pass saw it. None is "not there" or "could not be measured", never zero.
 
-    `gateways` holds a report of every gateway pod that answered, `gateway_pods` the names of all that could have.
+    `gateways` holds a report of every gateway pod that answered, `gateway_pods` the names of all that may still answer
+    queries, those on their way out too.
     `arms` and `probes` are keyed by collection: callers' queries, and the gateways' own.
     """
 

@@ -15,6 +15,8 @@ from reembed.core.migration import Migration, Seen
 
 # HNSW indexes of pgvector hold at most this many dimensions (as halfvec).
 MAX_DIMENSIONS = 4000
+# Whoever waits for another migration has not begun: no deadline runs.
+INDEX_HELD = "IndexHeld"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,10 @@ def index_held(migration: Migration, seen: Seen) -> Obstacle | None:
     holder = seen.index.status.active_migration if seen.index is not None else None
     if holder is None or holder.uid == migration.meta.uid:
         return None
-    return Obstacle("IndexHeld", f"waiting for EmbeddingMigration {holder.name!r}, which holds the index")
+    who = f"EmbeddingMigration {holder.name!r}"
+    if holder.name == migration.meta.name:
+        who += f" of UID {holder.uid}, which had the same name"
+    return Obstacle(INDEX_HELD, f"waiting for {who}, which holds the index")
 
 
 def store_not_ready(migration: Migration, seen: Seen) -> Obstacle | None:

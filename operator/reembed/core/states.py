@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import desired, preflight, triggers
-from reembed.core.migration import Baseline, Migration, Seen, Status
+from reembed.core import desired, preflight, traffic, triggers
+from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
 from reembed.core.model import CollectionReport
 from reembed.core.transitions import FINISHED, Event, State
 
-# A candidate gets traffic only after this many of the gateways' own queries, none of which failed.
-_MIN_PROBES = 3
-# A store that cannot be reached for this long does not keep a deleted migration from going.
-_STORE_PATIENCE = timedelta(minutes=5)
+# What cannot be reached for this long, a store or a gateway, does not keep a deleted migration from going.
+_PATIENCE = timedelta(minutes=5)
+# Longer than a silent gateway keeps the candidate's weight, by what its reading and ours may take.
+_LEASE_OVER = traffic.LEASE + timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _evaluating(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     status = replace(migration.status, evaluation=report)
     if status.serving is None:
         return Outcome(status, "NothingServed", "nothing answered before: no canary is needed", Event.NOTHING_SERVES)
-    obstacle = _raise_obstacle(replace(migration, status=status), seen)
+    obstacle = traffic.obstacle(replace(migration, status=status), seen)
     if obstacle is not None:
         return Outcome(status, obstacle.reason, obstacle.message)
     why = report.message if report is not None else "no evaluation is asked for"
@@ -150,101 +150,148 @@ def _evaluation(migration: Migration, seen: Seen) -> Outcome | None:
     return Outcome(judged, f"Retrieval{report.verdict}", report.message)
 
 
-def _raise_obstacle(migration: Migration, seen: Seen) -> preflight.Obstacle | None:
-    """Find what keeps traffic from moving further: capacity comes first, and both sides must pass their own probes."""
-    for side, pool in (("candidate", seen.target), ("serving", seen.source)):
-        if pool is None or pool.report.ready_replicas < max(pool.report.desired_replicas, 1):
-            ready = f"{pool.report.ready_replicas} of {pool.report.desired_replicas}" if pool is not None else "no"
-            return preflight.Obstacle("CapacityNotReady", f"{ready} pods of the {side} pool are ready; waiting for all")
-    for side, arm in (("candidate", migration.status.candidate), ("serving", migration.status.serving)):
-        probe = seen.probes.get(arm.collection) if arm is not None else None
-        if probe is None or probe.requests < _MIN_PROBES:
-            return preflight.Obstacle("Probing", f"gateways send their own queries to the {side} model first")
-        if probe.errors:
-            failed = f"{probe.errors} of {probe.requests} probes of the {side} model failed in the last minute"
-            return preflight.Obstacle("ProbesFail", f"{failed}; traffic moves when none does")
-    return None
-
-
 def _canary(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     status, step = migration.status, migration.spec.steps[migration.status.step]
+    if status.acknowledged_at is not None and (held := traffic.withheld(seen)) is not None:
+        # Nothing was learnt of the weight meanwhile: the step is held in one piece.
+        text = f"{held.message}. The step is held anew when they follow"
+        return Outcome(replace(status, acknowledged_at=None), held.reason, text)
     if status.acknowledged_at is None:
-        if not (status.weight == step.weight and desired.acknowledged(seen)):
-            return Outcome(status, "WaitingForGateways", f"gateways are told to send {step.weight} % to the candidate")
+        waits = _told(migration, seen, step.weight)
+        if waits is not None:
+            return Outcome(status, waits.reason, waits.message)
         status = replace(status, acknowledged_at=now)
     until = (status.acknowledged_at or now) + step.hold
-    if now < until:
-        return Outcome(status, "Holding", f"{step.weight} % until {until:%H:%M:%S} UTC")
-    held_back = _held_back(migration, seen)
-    if held_back is not None:
-        return Outcome(status, held_back.reason, held_back.message)
+    early = triggers.Finding("Holding", f"{step.weight} % until {until:%H:%M:%S} UTC") if now < until else None
+    stays = triggers.shared_failure(migration, seen) or early or _held_back(migration, seen, traffic.SIDES)
+    if stays is not None:
+        return Outcome(status, stays.reason, stays.message)
     if status.step + 1 == len(migration.spec.steps):
         return Outcome(status, "AllSteps", f"all queries were answered well for {step.hold}", Event.PASSED)
     return Outcome(status, "StepHeld", f"{step.weight} % held for {step.hold}", Event.NEXT_STEP)
 
 
-def _held_back(migration: Migration, seen: Seen) -> triggers.Finding | preflight.Obstacle | None:
-    """Find why a step that was held long enough is not left yet."""
-    running = next(iter(migration.status.triggers), None)
-    if running is not None:
-        return triggers.Finding(running, f"{running} is above its limit; the weight stays until it is not")
-    return triggers.first_missing(migration, seen) or _raise_obstacle(migration, seen)
+def _told(migration: Migration, seen: Seen, weight: int) -> triggers.Finding | None:
+    """Find why not every gateway serves `weight` yet."""
+    told = migration.status.weight
+    blocked = traffic.obstacle(migration, seen) if told < weight else None
+    if blocked is not None:
+        return blocked
+    if told != weight:
+        return triggers.Finding("WaitingForGateways", f"gateways are told to send {weight} % to the candidate")
+    return traffic.behind(seen)
+
+
+def _held_back(migration: Migration, seen: Seen, sides: tuple[str, ...]) -> triggers.Finding | None:
+    """Find why what was held long enough is not left yet."""
+    return traffic.obstacle(migration, seen, sides) or triggers.first_missing(migration, seen) or traffic.behind(seen)
 
 
 def _retaining(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     status = migration.status
     if status.acknowledged_at is None:
-        if not (status.weight == 100 and desired.acknowledged(seen)):
-            return Outcome(status, "WaitingForGateways", "gateways are told to send all queries to the candidate")
+        waits = _told(migration, seen, 100)
+        if waits is not None:
+            return Outcome(status, waits.reason, waits.message)
         status = replace(status, acknowledged_at=now)
     until = (status.acknowledged_at or now) + migration.spec.retention
     if now < until:
         return Outcome(
             status, "Retaining", f"the old side can take the queries back until {until:%Y-%m-%d %H:%M:%S} UTC"
         )
-    running = next(iter(status.triggers), None)
-    if running is not None:
-        return Outcome(status, running, f"{running} is above its limit; the old side is kept until it is not")
-    if seen.store is None or seen.store.pointer is None or seen.store.pointer.collection != desired.own_name(migration):
+    # A candidate that alone is left must stand on its own; the old side need not live any more.
+    held_back = _held_back(migration, seen, ("candidate",))
+    if held_back is not None:
+        return Outcome(status, held_back.reason, f"{held_back.message}. The old side is kept until then")
+    if not _points_to(seen, desired.own_name(migration)):
         return _waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
     return Outcome(status, "WindowEnded", "the retention window ended", Event.PASSED)
 
 
 def _promoting(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     status = migration.status
+    if seen.index is None or seen.index.meta.deleting:
+        return Outcome(status, "IndexGone", "the index was deleted; nothing is left to promote", Event.CONFIRMED)
+    waits = _unpromoted(migration, seen)
+    if waits is None:
+        return Outcome(status, "Promoted", f"pool {migration.spec.pool!r} serves the index", Event.CONFIRMED)
+    if migration.meta.deleting and _impatient(status, now):
+        text = f"deleted while it still waited: {waits.message}"
+        return Outcome(status, "PromotedUnconfirmed", text, Event.CONFIRMED)
+    return waits
+
+
+def _unpromoted(migration: Migration, seen: Seen) -> Outcome | None:
+    """Return what promotion waits for, None if it is done."""
+    status = migration.status
     if not desired.promoted(migration, seen):
-        return Outcome(status, "WaitingForGateways", "gateways take the new side as the only one")
-    if seen.store is None or seen.store.pointer is None or seen.store.pointer.collection != desired.own_name(migration):
+        behind = traffic.behind(seen)
+        text = behind.message if behind is not None else "gateways are told to take the new side as the only one"
+        return Outcome(status, behind.reason if behind is not None else "WaitingForGateways", text)
+    if not _points_to(seen, desired.own_name(migration)):
         return _waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
-    if status.serving is not None:
-        old = next((one for one in seen.store.collections if one.name == status.serving.collection), None)
-        if old is not None and (migration.spec.drop or old.state != "Withdrawn"):
-            return _waits_for_store(
-                migration, seen, "ReleasingCollection", "the store worker releases the old collection"
-            )
-    return Outcome(status, "Promoted", f"pool {migration.spec.pool!r} serves the index", Event.CONFIRMED)
+    old = status.serving.collection if status.serving is not None else ""
+    kept = {one.name: one.state for one in seen.store.collections} if seen.store is not None else {}
+    if old in kept and (migration.spec.drop or kept[old] != "Withdrawn"):
+        text = "the store worker releases the old collection"
+        return _waits_for_store(migration, seen, "ReleasingCollection", text)
+    return None
 
 
 def _rolling_back(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     """Also for unwinding: the same steps, but the collection is dropped instead of withdrawn."""
-    status = migration.status
-    done = Outcome(status, status.reason, status.message, Event.CONFIRMED)
-    wait = replace(done, event=None)
-    if seen.index is None or seen.index.meta.deleting or status.candidate is None:
-        return done
-    if not desired.let_go(migration, seen.index, seen) or seen.job is not None:
-        return wait
-    plan, own = seen.index.status.plan, desired.own_name(migration)
-    if plan.pointer is not None and plan.pointer.collection == own:
-        return wait
-    if not any(entry.name == own for entry in plan.collections):
-        return done
-    if status.state is State.UNWINDING:
-        # A dropped collection leaves the plan; a store that is gone must not keep the object for ever.
-        blind = seen.store is None or seen.store.problem is not None
-        return done if blind and now - (status.entered_at or now) > _STORE_PATIENCE else wait
+    status, index = migration.status, seen.index
+    waits = ""
+    if index is not None and not index.meta.deleting and status.candidate is not None:
+        lease_over = status.state is State.ROLLING_BACK and _lease_over(status, index, seen, now)
+        # Silent gateways serve the old side by now; the collection is withdrawn when they say so themselves.
+        waits = "" if lease_over and seen.job is None else _taking_back(migration, index, seen)
+    if waits and status.state is State.UNWINDING and _impatient(status, now):
+        left = f"gave up after {_PATIENCE}: {waits}; collection {desired.own_name(migration)} may stay in the store"
+        return Outcome(replace(status, waiting=""), "LeftBehind", left, Event.CONFIRMED)
+    return Outcome(replace(status, waiting=waits), status.reason, status.message, None if waits else Event.CONFIRMED)
+
+
+def _taking_back(migration: Migration, index: SeenIndex, seen: Seen) -> str:
+    """Return what is not taken back yet and who has to act, empty if all is."""
+    own, plan = desired.own_name(migration), index.status.plan
+    if not desired.let_go(migration, index, seen):
+        behind = traffic.behind(seen)
+        return behind.message if behind is not None else "gateways are told to send nothing to the candidate"
+    if seen.job is not None:
+        return f"Job {seen.job.name} is deleted; waiting until it and its pods are gone"
+    if (plan.pointer is not None and plan.pointer.collection == own) or _points_to(seen, own):
+        return _store_problem(seen) or "the store worker moves the pointer back"
     report = desired.own_collection(migration, seen)
-    return done if report is not None and report.state == "Withdrawn" else wait
+    planned = any(entry.name == own for entry in plan.collections)
+    if migration.status.state is State.UNWINDING:
+        text = f"the store worker drops collection {own}"
+        return (_store_problem(seen) or text) if planned or report is not None else ""
+    if not planned or (report is not None and report.state == "Withdrawn"):
+        return ""
+    return _store_problem(seen) or f"the store worker withdraws collection {own}"
+
+
+def _lease_over(status: Status, index: SeenIndex, seen: Seen, now: datetime) -> bool:
+    """Return whether gateways that do not answer have given up the candidate's weight by themselves."""
+    if index.status.routing.weight or any(report.weight for report in seen.gateways):
+        return False
+    return now - (status.entered_at or now) > _LEASE_OVER and bool(traffic.silent(seen))
+
+
+def _impatient(status: Status, now: datetime) -> bool:
+    return now - (status.entered_at or now) > _PATIENCE
+
+
+def _points_to(seen: Seen, collection: str) -> bool:
+    pointer = seen.store.pointer if seen.store is not None else None
+    return pointer is not None and pointer.collection == collection
+
+
+def _store_problem(seen: Seen) -> str:
+    if seen.store is None:
+        return "the store worker does not answer; see the log of its Deployment"
+    return seen.store.problem.message if seen.store.problem is not None else ""
 
 
 def _finished(migration: Migration, seen: Seen, now: datetime) -> Outcome:

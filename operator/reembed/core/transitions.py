@@ -83,7 +83,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.DELETED: State.UNWINDING,
     },
     # The new side serves from here on: a deletion waits until it is confirmed and then undoes nothing.
-    State.PROMOTING: {Event.CONFIRMED: State.SUCCEEDED},
+    State.PROMOTING: {Event.CONFIRMED: State.SUCCEEDED, Event.REFUSED: State.FAILED},
     State.ROLLING_BACK: {Event.CONFIRMED: State.ROLLED_BACK, Event.DELETED: State.UNWINDING},
     State.UNWINDING: {Event.CONFIRMED: State.GONE},
     State.SUCCEEDED: {Event.DELETED: State.GONE},

@@ -2,8 +2,9 @@
 
 `track` and `first_due` are called on every pass of `decide`, in every state. Time held is observed time, kept in the
 migration's status: a restart neither resets nor shortens it, and a gap in which nobody looked does not count. A
-measurement is of one arm before any fall-back, else a dead candidate would show no errors. When the serving arm fails
-as well, the cause is shared and going back would help nobody: such a measurement counts as missing.
+measurement is of one arm before any fall-back, else a dead candidate would show no errors. When the serving arm is
+beyond the limit as well, the cause is shared and going back would help nobody: the time held stands still, whatever
+`noData` says, and traffic moves neither way (`shared_failure`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import datetime, timedelta
 
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import ArmMeasure, Limit, Limits, NoData, TriggerState
+from reembed.core.transitions import WITH_TRAFFIC
 
 # How often a pass looks while a migration is active.
 INTERVAL = timedelta(seconds=2)
@@ -39,6 +41,7 @@ class Trigger:
     limit: Callable[[Limits], Limit]
     value: Callable[[Migration, Seen], float | None]  # a share, or seconds
     threshold: Callable[[Migration], float | None]  # in the unit of value; None if it cannot be told yet
+    serving: Callable[[Migration, Seen], float | None]  # the same of the serving side; None if not to be compared
     text: Callable[[float, float], str]  # value, threshold
 
 
@@ -56,20 +59,17 @@ def _error_share(measure: ArmMeasure | None) -> float | None:
     return measure.errors / measure.requests
 
 
-def _errors(migration: Migration, seen: Seen) -> float | None:
-    """Return the candidate's share of failed queries; None where the serving arm fails beyond the limit too."""
-    candidate, serving = migration.status.candidate, migration.status.serving
-    if candidate is None:
-        return None
-    limit = migration.spec.limits.error_rate.share or 0.0
-    if serving is not None and (_error_share(seen.arms.get(serving.collection)) or 0.0) > limit:
-        return None
-    return _error_share(seen.arms.get(candidate.collection))
+def _candidate(migration: Migration, seen: Seen) -> ArmMeasure | None:
+    arm = migration.status.candidate
+    return seen.arms.get(arm.collection) if arm is not None else None
 
 
-def _latency(migration: Migration, seen: Seen) -> float | None:
-    candidate = migration.status.candidate
-    measure = seen.arms.get(candidate.collection) if candidate is not None else None
+def _serving(migration: Migration, seen: Seen) -> ArmMeasure | None:
+    arm = migration.status.serving
+    return seen.arms.get(arm.collection) if arm is not None else None
+
+
+def _p95(measure: ArmMeasure | None) -> float | None:
     return measure.p95.total_seconds() if measure is not None and measure.p95 is not None else None
 
 
@@ -87,20 +87,23 @@ TRIGGERS: tuple[Trigger, ...] = (
         limit=lambda limits: limits.memory,
         value=_memory,
         threshold=_share(lambda limits: limits.memory),
+        serving=lambda migration, seen: None,  # a pool's memory is its own
         text=lambda value, limit: f"the candidate's memory is at {value:.0%} of its limit, above {limit:.0%}",
     ),
     Trigger(
         reason="ErrorRate",
         limit=lambda limits: limits.error_rate,
-        value=_errors,
+        value=lambda migration, seen: _error_share(_candidate(migration, seen)),
         threshold=_share(lambda limits: limits.error_rate),
+        serving=lambda migration, seen: _error_share(_serving(migration, seen)),
         text=lambda value, limit: f"{value:.1%} of the candidate's queries failed, above {limit:.0%}",
     ),
     Trigger(
         reason="Latency",
         limit=lambda limits: limits.latency,
-        value=_latency,
+        value=lambda migration, seen: _p95(_candidate(migration, seen)),
         threshold=_latency_threshold,
+        serving=lambda migration, seen: _p95(_serving(migration, seen)),
         text=lambda value, limit: f"the candidate's p95 is {value * 1000:.0f} ms, above {limit * 1000:.0f} ms",
     ),
 )
@@ -110,7 +113,7 @@ def track(migration: Migration, seen: Seen, now: datetime) -> dict[str, TriggerS
     """Return how long each trigger has been exceeded, by reason; only those that are.
 
     Without data a trigger that was running stands still, and one that was not does not start, unless its `noData`
-    counts as exceeded.
+    counts as exceeded. That it may do only while the candidate answers queries: before, there is little to measure.
     """
     states: dict[str, TriggerState] = {}
     for trigger in TRIGGERS:
@@ -141,12 +144,28 @@ def first_missing(migration: Migration, seen: Seen) -> Finding | None:
     return None
 
 
+def shared_failure(migration: Migration, seen: Seen) -> Finding | None:
+    """Find a limit that both sides exceed: neither way would the queries be better off."""
+    for trigger in TRIGGERS:
+        if _shared(trigger, migration, seen):
+            text = f"{trigger.reason} is above its limit on both sides; traffic moves neither way until that is over"
+            return Finding("SharedFailure", f"{text}. Look for what they share: store, network, nodes")
+    return None
+
+
 def _exceeded(trigger: Trigger, migration: Migration, seen: Seen) -> bool | None:
-    """Return whether the limit is exceeded, None without data that would tell."""
+    """Return whether the limit is exceeded by the candidate alone, None without data that would tell."""
     value, threshold = trigger.value(migration, seen), trigger.threshold(migration)
     if value is None or threshold is None:
-        return True if trigger.limit(migration.spec.limits).no_data is NoData.ROLL_BACK else None
-    return value > threshold
+        counts = trigger.limit(migration.spec.limits).no_data is NoData.ROLL_BACK
+        return True if counts and migration.status.state in WITH_TRAFFIC else None
+    return None if _shared(trigger, migration, seen) else value > threshold
+
+
+def _shared(trigger: Trigger, migration: Migration, seen: Seen) -> bool:
+    sides = (trigger.value(migration, seen), trigger.serving(migration, seen))
+    threshold = trigger.threshold(migration)
+    return threshold is not None and all(side is not None and side > threshold for side in sides)
 
 
 def _held_longer(before: TriggerState | None, now: datetime) -> TriggerState:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from reembed.core import traffic
 from reembed.core.model import Arm, Routing
 
 # The index is read this often, and a candidate's weight is given up after three readings that brought no answer.
 READ_EVERY = 10.0
-LEASE = 30.0
+LEASE = traffic.LEASE.total_seconds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,7 +319,7 @@ def test_a_running_migration_that_is_deleted_gives_traffic_back_and_stops_its_jo
 def test_a_deleted_migration_drops_its_collection_before_it_goes() -> None:
     unwinding = b.migration(State.UNWINDING, deleting=True)
     dropping = index_effect(decide(unwinding, b.seen(b.index(0)), b.NOON)).status.plan.collections[-1]
-    gone = decide(unwinding, b.seen(b.index(0, candidate=None)), b.NOON)
+    gone = decide(unwinding, b.seen(b.index(0, candidate=None), store=b.store()), b.NOON)
     assert dropping.desired is Desired.DROPPED
     assert (gone.status.state, gone.after[-1]) == (State.GONE, SetFinalizer(present=False))
 

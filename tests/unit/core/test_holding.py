@@ -1,0 +1,127 @@
+"""Who holds an index, who waits for it, and what becomes of a migration whose index was taken from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from reembed.core.decide import Verdict, decide
+from reembed.core.effects import SetIndexStatus
+from reembed.core.model import (
+    CollectionPlan,
+    Desired,
+    EvaluationPlan,
+    Holder,
+    IndexStatus,
+    PointerPlan,
+    Routing,
+    StorePlan,
+)
+from reembed.core.transitions import State
+from tests import builders as b
+
+OTHER = Holder("other", "uid-other")
+EMPTIED = replace(b.index(), status=IndexStatus())
+REBUILT = b.index(held=False, candidate=None)
+
+
+def written(verdict: Verdict) -> IndexStatus:
+    (effect,) = [one for one in (*verdict.before, *verdict.after) if isinstance(one, SetIndexStatus)]
+    return effect.status
+
+
+def test_waiting_for_another_migration_does_not_count_to_the_deadline() -> None:
+    waiting = decide(b.migration(reason="IndexHeld"), b.seen(b.index(active_migration=OTHER)), b.after(3600 * 48))
+    free = b.seen(b.index(held=False, candidate=None))
+    begun = decide(replace(b.migration(), status=waiting.status), free, b.after(3600 * 48))
+    late = decide(replace(b.migration(), status=begun.status), b.seen(store=None), b.after(3600 * 73))
+    assert [one.status.state for one in (waiting, begun, late)] == [State.PREFLIGHT, State.PREFLIGHT, State.FAILED]
+    assert begun.status.entered_at == b.after(3600 * 48)
+
+
+def test_a_holder_of_the_same_name_is_told_by_its_uid() -> None:
+    ghost = b.index(active_migration=Holder("move", "uid-before"))
+    message = decide(b.migration(), b.seen(ghost), b.NOON).status.message
+    assert "'move' of UID uid-before, which had the same name" in message
+
+
+@pytest.mark.parametrize("state", [State.BACKFILLING, State.INDEXING, State.EVALUATING, State.CANARY, State.RETAINING])
+def test_an_index_whose_status_was_emptied_is_waited_for(state: State) -> None:
+    verdict = decide(b.migration(state), b.seen(EMPTIED, gateways=()), b.NOON)
+    assert (verdict.status.state, verdict.status.reason) == (state, "StatusLost")
+    assert not any(isinstance(one, SetIndexStatus) for one in (*verdict.before, *verdict.after))
+
+
+@pytest.mark.parametrize("state", [State.BACKFILLING, State.INDEXING, State.EVALUATING, State.CANARY])
+def test_an_index_that_nobody_holds_any_more_is_held_again(state: State) -> None:
+    verdict = decide(b.migration(state), b.seen(REBUILT), b.NOON)
+    assert (verdict.status.state, verdict.status.reason) == (state, "ClaimingIndex")
+    assert written(verdict) == replace(REBUILT.status, active_migration=Holder("move", "uid-move"))
+
+
+@pytest.mark.parametrize(
+    ("state", "ends_in"),
+    [
+        (State.BACKFILLING, State.FAILED),
+        (State.INDEXING, State.FAILED),
+        (State.EVALUATING, State.ROLLING_BACK),
+        (State.CANARY, State.ROLLING_BACK),
+        (State.RETAINING, State.ROLLING_BACK),
+        (State.PROMOTING, State.FAILED),
+    ],
+)
+def test_a_migration_whose_index_another_holds_takes_back_what_it_made(state: State, ends_in: State) -> None:
+    verdict = decide(b.migration(state), b.seen(b.index(active_migration=OTHER, candidate=None)), b.NOON)
+    assert (verdict.status.state, verdict.status.reason) == (ends_in, "IndexLost")
+
+
+def test_who_does_not_hold_the_index_takes_back_its_own_collection_and_nothing_else() -> None:
+    theirs = b.index(active_migration=OTHER)
+    evaluation = EvaluationPlan("uid-other-1", b.OLD, b.OLD, b.EVALUATION)
+    theirs = replace(
+        theirs,
+        status=replace(
+            theirs.status,
+            routing=Routing(5, serving=b.OLD),
+            plan=replace(theirs.status.plan, evaluation=evaluation),
+        ),
+    )
+    after = written(decide(b.migration(State.UNWINDING, deleting=True), b.seen(theirs), b.NOON))
+    collections = theirs.status.plan.collections
+    dropped = (*collections[:-1], replace(collections[-1], desired=Desired.DROPPED))
+    assert after == replace(theirs.status, plan=replace(theirs.status.plan, collections=dropped))
+
+
+def test_a_collection_that_answers_is_not_dropped_with_the_migration_that_made_it() -> None:
+    serving = b.index(held=False, routing=Routing(9, serving=b.NEW))
+    verdict = decide(b.migration(State.FAILED, deleting=True), b.seen(serving), b.NOON)
+    assert verdict.after == ()
+
+
+def test_a_collection_that_the_plan_forgot_is_dropped_all_the_same() -> None:
+    forgotten = b.index(held=False, candidate=None)
+    after = written(decide(b.migration(State.UNWINDING, deleting=True), b.seen(forgotten), b.NOON))
+    assert after.plan.collections[-1] == CollectionPlan(NEW, "new", b.NEW.fingerprint, 384, 8, Desired.DROPPED)
+
+
+NEW = b.NEW.collection
+
+
+def test_a_plan_has_room_for_the_next_collection_however_many_were_withdrawn() -> None:
+    old = [CollectionPlan(f"c_{n}", "old", "fp", 384, 8, Desired.WITHDRAWN) for n in range(60)]
+    serving = b.index(candidate=None).status.plan.collections
+    plan = StorePlan((*old, *serving), PointerPlan(b.OLD.collection, b.OLD.fingerprint, 1))
+    verdict = decide(b.migration(State.BACKFILLING), b.seen(b.index(candidate=None, plan=plan), store=None), b.NOON)
+    names = [one.name for one in written(verdict).plan.collections]
+    assert (len(names), names[-2:]) == (32, [b.OLD.collection, NEW])
+
+
+def test_a_hold_of_hours_is_not_shortened_by_a_claim_taken_again() -> None:
+    migration = b.migration(State.CANARY, acknowledged_at=b.NOON)
+    again = decide(migration, b.seen(REBUILT), b.after(10)).status
+    held = b.index(0)
+    lowered = decide(replace(migration, status=again), b.seen(held), b.after(12)).status
+    assert (again.acknowledged_at, lowered.state, lowered.reason) == (b.NOON, State.ROLLING_BACK, "WeightLowered")
+    assert lowered.entered_at == b.NOON + timedelta(seconds=12)
