@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 KEY = "reembed.dev"
+# The API server's proxy tries much longer to reach a pod that was killed a moment ago.
+_POD_SECONDS = 5
 
 
 class Failed(Exception):
@@ -61,12 +63,13 @@ class Kubectl:
         for name in names:
             await self.run("rollout", "status", name, f"--timeout={seconds}s")
 
-    async def raw(self, path: str) -> str:
-        return await self.run("get", "--raw", path)
+    async def raw(self, path: str, *options: str) -> str:
+        return await self.run("get", "--raw", path, *options)
 
     async def pod(self, name: str, path: str, port: int = 8080) -> str:
         """GET a path of a pod through the API server."""
-        return await self.raw(f"/api/v1/namespaces/{self.namespace}/pods/{name}:{port}/proxy/{path.lstrip('/')}")
+        proxy = f"/api/v1/namespaces/{self.namespace}/pods/{name}:{port}/proxy"
+        return await self.raw(f"{proxy}/{path.lstrip('/')}", f"--request-timeout={_POD_SECONDS}s")
 
     async def watch(self, kind: str, name: str) -> AsyncIterator[dict[str, Any]]:
         """Yield every version of one object, the present one first, until the caller has seen enough."""

@@ -19,6 +19,7 @@ from demo.world import NEW_POOL, World
 _LONGEST_SECONDS = 900.0  # a migration of the demo that takes longer is stuck
 _LOOK_SECONDS = 5.0  # each look starts a few programs on a machine that is busy
 _LAST_ANSWERS_SECONDS = 3.0  # queries go on for a moment, so that the end of the migration is judged too
+_BEFORE_BACKFILL = frozenset({"", "Preflight"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,17 @@ class Disturbance:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was seen of one migration. `embedded` counts the documents that the new model's living pods embedded."""
+    """What was seen of one migration.
+
+    `embedded` counts the documents that the new model's pods embedded; None if pods were lost with what they counted.
+    """
 
     migration: Mapping[str, Any]
     seconds: float
     steps: tuple[Step, ...]
     tally: Mapping[str, Any]
     judgement: Judgement
-    embedded: int
+    embedded: int | None
     memory: measure.Peaks
 
     @property
@@ -61,8 +65,8 @@ async def migrate(
     start = time.monotonic()
     name = await apply()
     async with Follower(world.kubectl, name) as seen, asyncio.TaskGroup() as beside:
-        watching = Watching(world, seen, start, say)
-        tasks = [beside.create_task(watching.run())]
+        watching = Watching(world, seen, start, say, [before])
+        tasks = [beside.create_task(watching.run()), beside.create_task(watching.count())]
         tasks += [beside.create_task(watching.disturb(disturbance)) for disturbance in disturbances]
         migration = await seen.until_state(*ENDS, seconds=_LONGEST_SECONDS)
         seconds = time.monotonic() - start
@@ -70,33 +74,62 @@ async def migrate(
         for task in tasks:
             task.cancel()
     tally = await world.stop_load()
+    await watching.count_again()
+    await watching.look()
     return Outcome(
         migration=migration,
         seconds=seconds,
         steps=tuple(seen.steps()),
         tally=tally,
         judgement=judge(seen.truth, tally["sources"]),
-        embedded=await measure.embedded_documents(world.kubectl, NEW_POOL) - before,
-        memory=await measure.peaks(watching.memory, world.kubectl),
+        embedded=watching.embedded,
+        memory=watching.memory,
     )
 
 
 @dataclass(slots=True)
 class Watching:
-    """What goes on beside a migration: progress is told, memory sampled, and things go wrong."""
+    """What goes on beside a migration: progress is told, memory and documents are counted, and things go wrong.
+
+    `readings` are the new model's counters, the first of them from before the migration.
+    """
 
     world: World
     seen: Follower
     start: float
     say: Callable[[str], None]
+    readings: list[measure.Counts]
+    embedded: int | None = None
     memory: measure.Peaks = field(default_factory=measure.Peaks)
 
     async def run(self) -> None:
         while True:
-            with suppress(Failed):  # a look that finds nothing is not worth failing for
-                self.memory = await measure.peaks(self.memory, self.world.kubectl)
+            await self.look()
+            with suppress(Failed):
                 self._tell(await self.world.tally())
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def look(self) -> None:
+        with suppress(Failed):  # a look that finds nothing is not worth failing for
+            self.memory = await measure.peaks(self.memory, self.world.kubectl)
+
+    async def count(self) -> None:
+        """Count as soon as the backfill is over: pods may be lost later, and their counters with them.
+
+        A reading as it begins shows which processes have to be alive at its end.
+        """
+        await self.seen.until(lambda _: self.seen.state not in _BEFORE_BACKFILL, _LONGEST_SECONDS)
+        with suppress(Failed):
+            self.readings.append(await measure.embedded_documents(self.world.kubectl, NEW_POOL))
+        await self.seen.until(lambda _: self.seen.state not in {*_BEFORE_BACKFILL, "Backfilling"}, _LONGEST_SECONDS)
+        await self.count_again()
+
+    async def count_again(self) -> None:
+        """Count what was embedded until now; an earlier count stays where pods were lost since."""
+        with suppress(Failed):
+            self.readings.append(await measure.embedded_documents(self.world.kubectl, NEW_POOL))
+            found = measure.embedded(self.readings)
+            self.embedded = self.embedded if found is None else found
 
     async def disturb(self, disturbance: Disturbance) -> None:
         await self.seen.until(disturbance.when, _LONGEST_SECONDS)

@@ -31,7 +31,7 @@ def _table(figures: Mapping[str, Any]) -> str:
         ),
         "documents re-embedded": f"{figures['documents']:,}, {figures['documents_per_s']:.0f}/s",
         "MRR@10 of the old and the new model": f"{figures['mrr_old']:.3f} -> {figures['mrr_new']:.3f}",
-        "anonymous memory of operator / gateway / embedder": (
+        "resident memory of operator / gateway, anonymous memory of embedder": (
             f"{figures['operator_rss_mib']:.0f} / {figures['gateway_rss_mib']:.0f} / "
             f"{figures['embedder_anonymous_mib']:.0f} MiB"
         ),

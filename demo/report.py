@@ -1,6 +1,7 @@
 """What the demo prints at its end, and the same as one flat object for build/bench/demo.json. Pure.
 
-Figures carry their unit in the key. A figure that was not measured is None and is printed as a dash, never as zero.
+Figures carry their unit in the key. A figure that was not measured is None and is printed as a dash or as unknown,
+never as zero. `rss` is resident memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Figures:
 
     phase: str
     documents: int
-    documents_embedded: int
+    documents_embedded: int | None
     documents_per_s: float | None
     queries: int
     queries_per_s: float
@@ -68,7 +69,7 @@ def table(figures: Figures, preparation: Sequence[Step], migration: Sequence[Ste
 
 def _results(figures: Figures) -> list[tuple[str, str]]:
     return [
-        ("documents re-embedded", f"{figures.documents_embedded:,} of {figures.documents:,}"),
+        ("documents re-embedded", _embedded(figures)),
         ("documents/s", _number(figures.documents_per_s, 1)),
         ("queries answered", f"{figures.queries - figures.queries_failed:,}"),
         ("queries failed", f"{figures.queries_failed:,}"),
@@ -77,8 +78,8 @@ def _results(figures: Figures) -> list[tuple[str, str]]:
         ("queries/s", _number(figures.queries_per_s, 1)),
         ("latency p50 / p95", f"{_number(figures.query_p50_ms, 0)} / {_number(figures.query_p95_ms, 0)} ms"),
         ("MRR@10 old -> new", f"{_number(figures.mrr_old, 3)} -> {_number(figures.mrr_new, 3)}"),
-        ("operator memory", _number(figures.operator_rss_mib, 0, " MiB")),
-        ("gateway memory, largest pod", _number(figures.gateway_rss_mib, 0, " MiB")),
+        ("operator resident memory", _number(figures.operator_rss_mib, 0, " MiB")),
+        ("gateway resident memory, largest pod", _number(figures.gateway_rss_mib, 0, " MiB")),
         ("embedder anonymous memory, largest pod", _number(figures.embedder_anonymous_mib, 0, " MiB")),
         ("migration", f"{figures.migration_seconds:.0f} s"),
         ("whole demo", f"{figures.seconds:.0f} s"),
@@ -98,8 +99,10 @@ def shortfalls(figures: Figures, wanted: str) -> list[str]:
         found.append(f"{figures.queries_wrong_collection} answers came from a collection that should not have answered")
     if figures.queries_per_s < LEAST_QUERIES_PER_S:
         found.append(f"only {figures.queries_per_s:.1f} queries/s were sent, below {LEAST_QUERIES_PER_S}")
-    # After a rollback the pods that counted are gone.
-    if wanted == "Succeeded" and not 0 <= figures.documents_embedded - figures.documents <= PROBE_TEXTS:
+    if figures.documents_embedded is None:
+        if wanted == "Succeeded":  # a rollback is for pods that are lost, and the count may be lost with them
+            found.append("how many documents were embedded is unknown: an embedder was lost or restarted meanwhile")
+    elif not 0 <= figures.documents_embedded - figures.documents <= PROBE_TEXTS:
         found.append(f"{figures.documents_embedded} documents were embedded for an index of {figures.documents}")
     return found
 
@@ -119,6 +122,11 @@ def _doing(status: Mapping[str, Any]) -> str:
     if status.get("state") in {"Canary", "Retaining"}:
         return f"{weight.get('set', 0)} % of queries to the new model"
     return str(status.get("reason", ""))
+
+
+def _embedded(figures: Figures) -> str:
+    known = figures.documents_embedded is not None
+    return f"{figures.documents_embedded:,} of {figures.documents:,}" if known else "unknown"
 
 
 def _number(value: float | None, digits: int, unit: str = "") -> str:

@@ -1,8 +1,9 @@
-"""Samples are summed over the labels that were not asked for."""
+"""Figures are what live processes say, and what nobody can say is unknown."""
 
 import pytest
 
-from demo.measure import Peaks, total
+from demo.measure import Counts, Peaks, embedded, embedded_documents, peaks, total
+from tests.unit.demo.fake_kubectl import FakeKubectl, FakePod
 
 METRICS = """\
 # HELP reembed_embedder_texts_total Texts embedded.
@@ -27,20 +28,57 @@ def test_total(name: str, labels: dict[str, str], expected: float) -> None:
     assert total(METRICS, name, labels) == expected
 
 
-def pod(namespace: str, name: str, *mib: int) -> dict[str, object]:
-    containers = [{"memory": {"rssBytes": one * 2**20, "workingSetBytes": 0}} for one in mib]
-    return {"podRef": {"namespace": namespace, "name": name}, "containers": containers}
+def embedder(name: str, started: float, documents: int) -> FakePod:
+    text = f'reembed_embedder_texts_total{{input_type="document"}} {documents}\nprocess_start_time_seconds {started}\n'
+    return FakePod("demo", name, text)
 
 
-def test_peaks_are_those_of_the_largest_pod_and_unknown_while_none_was_seen() -> None:
-    summary = {
-        "pods": [
-            pod("reembed-system", "reembed-5c9", 80),
-            pod("demo", "reembed-gateway-functions-1", 60),
-            pod("demo", "reembed-gateway-functions-2", 30, 40),
-            pod("another", "reembed-gateway-functions-1", 900),
-            pod("demo", "reembed-embedder-starting"),
-        ]
-    }
-    assert Peaks(gateway=65.0).and_also(summary, "demo") == Peaks(operator=80.0, gateway=70.0, embedder=None)
-    assert Peaks(gateway=95.0).and_also(summary, "demo").gateway == 95.0
+def using(namespace: str, name: str, mib: int, anonymous_mib: int = 1) -> FakePod:
+    return FakePod(namespace, name, f"process_resident_memory_bytes {mib * 2**20}\n", anonymous_mib)
+
+
+async def test_peaks_are_resident_memory_of_operator_and_gateway_and_anonymous_memory_of_the_embedder() -> None:
+    pods = [
+        using("reembed-system", "reembed-5c9", 80),
+        using("demo", "reembed-gateway-functions-1", 60),
+        using("demo", "reembed-gateway-functions-2", 70),
+        using("another", "reembed-gateway-functions-1", 900),
+        using("demo", "reembed-embedder-minilm-1", 400, anonymous_mib=170),
+    ]
+    expected = Peaks(operator=80.0, gateway=70.0, embedder=170.0)
+    assert await peaks(Peaks(), FakeKubectl("demo", pods=pods)) == expected
+
+
+async def test_a_peak_stays_and_is_unknown_while_none_was_seen() -> None:
+    pods = [using("demo", "reembed-gateway-functions-1", 60), FakePod("demo", "reembed-embedder-starting")]
+    assert await peaks(Peaks(gateway=95.0), FakeKubectl("demo", pods=pods)) == Peaks(gateway=95.0)
+
+
+async def test_a_pod_that_does_not_answer_is_passed_over() -> None:
+    pods = [FakePod("reembed-system", "reembed-killed"), using("demo", "reembed-gateway-functions-1", 60)]
+    assert await peaks(Peaks(), FakeKubectl("demo", pods=pods)) == Peaks(gateway=60.0)
+
+
+async def test_documents_are_counted_for_each_process_that_answers() -> None:
+    pods = [embedder("a", 100.5, 7), embedder("b", 200.0, 8), FakePod("demo", "killed")]
+    found = await embedded_documents(FakeKubectl("demo", pods=pods), "minilm-l6")
+    assert found == {("a", 100.5): 7, ("b", 200.0): 8}
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        pytest.param([{("a", 1.0): 3}, {("a", 1.0): 1503}], 1500, id="one pod"),
+        pytest.param([{("a", 1.0): 3}, {("a", 1.0): 1003, ("b", 2.0): 500}], 1500, id="a pod came"),
+        pytest.param([{}, {("a", 1.0): 1500}], 1500, id="the first pod came"),
+        pytest.param([{("a", 1.0): 3}, {("a", 1.0): 3}], 0, id="none was embedded"),
+        pytest.param([{("a", 1.0): 3}, {("a", 2.0): 1500}], None, id="a container was restarted"),
+        pytest.param([{}, {("a", 1.0): 9}, {("b", 2.0): 1500}], None, id="a pod was replaced"),
+        pytest.param([{("a", 1.0): 3}, {}], None, id="all pods are gone"),
+        pytest.param([{}, {}], None, id="no pod was ever seen"),
+    ],
+)
+def test_documents_are_known_only_while_every_process_lives_that_counted_them(
+    readings: list[Counts], expected: int | None
+) -> None:
+    assert embedded(readings) == expected

@@ -14,3 +14,8 @@ def test_a_second_run_replaces_the_figures_of_the_first() -> None:
     twice = with_figures(once, figures)
     assert "| documents re-embedded | 2,000, 41/s |" in twice
     assert twice == with_figures(README.read_text(), figures)
+
+
+def test_memory_is_labelled_as_what_it_is() -> None:
+    page = with_figures(README.read_text(), {**GOOD.json(), "embedder_anonymous_mib": 180.0})
+    assert "| resident memory of operator / gateway, anonymous memory of embedder | 91 / 75 / 180 MiB |" in page

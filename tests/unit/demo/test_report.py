@@ -48,8 +48,8 @@ Result: Succeeded
   queries/s                                            25.0
   latency p50 / p95                              21 / 88 ms
   MRR@10 old -> new                          0.512 -> 0.618
-  operator memory                                    91 MiB
-  gateway memory, largest pod                        75 MiB
+  operator resident memory                           91 MiB
+  gateway resident memory, largest pod               75 MiB
   embedder anonymous memory, largest pod                  -
   migration                                           102 s
   whole demo                                          160 s
@@ -83,6 +83,7 @@ def test_a_good_run_has_no_shortfall() -> None:
         pytest.param({"queries_per_s": 19.9}, "19.9 queries/s", id="too little load"),
         pytest.param({"documents_embedded": 4000}, "4000 documents were embedded", id="work done twice"),
         pytest.param({"documents_embedded": 1999}, "1999 documents were embedded", id="work not done"),
+        pytest.param({"documents_embedded": None}, "documents were embedded is unknown", id="work not counted"),
     ],
 )
 def test_a_run_that_fell_short_says_how(changes: dict[str, Any], said: str) -> None:
@@ -90,8 +91,21 @@ def test_a_run_that_fell_short_says_how(changes: dict[str, Any], said: str) -> N
     assert said in only
 
 
-def test_a_rollback_is_not_asked_how_many_documents_were_embedded() -> None:
-    assert shortfalls(replace(GOOD, phase="RolledBack", documents_embedded=0), "RolledBack") == []
+@pytest.mark.parametrize(
+    ("embedded", "said"),
+    [
+        pytest.param(2000, [], id="once"),
+        pytest.param(None, [], id="unknown"),
+        pytest.param(4000, ["4000 documents were embedded for an index of 2000"], id="twice"),
+    ],
+)
+def test_a_rollback_may_lose_the_count_but_not_embed_twice(embedded: int | None, said: list[str]) -> None:
+    assert shortfalls(replace(GOOD, phase="RolledBack", documents_embedded=embedded), "RolledBack") == said
+
+
+def test_a_count_that_was_lost_is_unknown_and_not_zero() -> None:
+    (row,) = (line for line in table(replace(GOOD, documents_embedded=None), [], []).splitlines() if "re-emb" in line)
+    assert row.split()[-1] == "unknown"
 
 
 @pytest.mark.parametrize(
