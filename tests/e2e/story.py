@@ -86,6 +86,7 @@ class Story:
         assert judge(seen.truth, tally["sources"]).reasons == ()
 
     def then_every_document_was_embedded_once(self, outcome: Outcome) -> None:
+        assert outcome.embedded is not None
         assert 0 <= outcome.embedded - self.world.documents <= PROBE_TEXTS
 
 

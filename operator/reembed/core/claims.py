@@ -8,21 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from reembed.core.desired import TAKING_BACK, lost
 from reembed.core.migration import Migration, SeenIndex
-from reembed.core.transitions import FINISHED
+from reembed.core.transitions import FINISHED, State
+
+# Whoever got so far has held its index, whatever the index's status says just now.
+_UNDER_WAY = frozenset(State) - FINISHED - TAKING_BACK - {State.PREFLIGHT}
 
 
-def claims(pool: str, indexes: Iterable[SeenIndex], migrations: Iterable[Migration]) -> tuple[str, ...]:
-    """Return who uses `pool` of the same namespace, sorted: `EmbeddingIndex/NAME`, `EmbeddingMigration/NAME`."""
-    seen = tuple(indexes)
+def claims(
+    pool: str, indexes: Iterable[SeenIndex], migrations: Iterable[Migration], before: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return who uses `pool` of the same namespace, sorted: `EmbeddingIndex/NAME`, `EmbeddingMigration/NAME`.
+
+    `before` is who did at the last pass: an index whose status was emptied goes on to, until it is known again.
+    """
+    seen, known = tuple(indexes), frozenset(before)
     held = {index.status.active_migration.uid for index in seen if index.status.active_migration is not None}
-    by_index = {f"EmbeddingIndex/{index.meta.name}" for index in seen if _routes_to(index, pool)}
+    by_index = {
+        _index(index)
+        for index in seen
+        if _routes_to(index, pool) or (_index(index) in known and lost(index) and not index.meta.deleting)
+    }
     by_migration = {
         f"EmbeddingMigration/{migration.meta.name}"
         for migration in migrations
-        if migration.meta.uid in held and _needs(migration, pool)
+        if (migration.meta.uid in held or migration.status.state in _UNDER_WAY) and _needs(migration, pool)
     }
     return tuple(sorted(by_index | by_migration))
+
+
+def _index(index: SeenIndex) -> str:
+    return f"EmbeddingIndex/{index.meta.name}"
 
 
 def _routes_to(index: SeenIndex, pool: str) -> bool:

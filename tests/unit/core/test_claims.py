@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reembed.core.claims import claims
-from reembed.core.model import Routing
+from reembed.core.model import IndexStatus, Routing
 from reembed.core.transitions import State
 from tests import builders as b
 
@@ -37,3 +37,15 @@ def test_the_old_pool_is_kept_until_the_migration_ended() -> None:
     promoted = replace(promoted, status=replace(promoted.status, routing=Routing(9, serving=b.NEW)))
     kept = [claims("old", [promoted], [b.migration(state)]) for state in (State.PROMOTING, State.SUCCEEDED)]
     assert kept == [("EmbeddingMigration/move",), ()]
+
+
+def test_a_pool_is_kept_for_an_index_whose_status_was_emptied() -> None:
+    emptied = replace(b.index(), status=IndexStatus())
+    kept = [claims("old", [emptied], [], before) for before in (["EmbeddingIndex/docs"], ["EmbeddingIndex/gone"], [])]
+    assert kept == [("EmbeddingIndex/docs",), (), ()]
+
+
+def test_both_sides_are_kept_for_a_migration_whose_index_was_emptied() -> None:
+    emptied = replace(b.index(), status=IndexStatus())
+    kept = [claims(pool, [emptied], [b.migration(State.CANARY)]) for pool in ("old", "new")]
+    assert kept == [("EmbeddingMigration/move",), ("EmbeddingMigration/move",)]
