@@ -15,7 +15,7 @@ from demo.judge import judge
 from demo.kubectl import KEY, Failed, Kubectl
 from demo.migration import Disturbance, Outcome, migrate
 from demo.report import LEAST_QUERIES_PER_S, PROBE_TEXTS
-from demo.world import INDEX, MIGRATION, World
+from demo.world import FIRST_EXAMPLES, INDEX, MIGRATION, World
 
 # What the chart and the examples allow a pod.
 _LIMITS_MIB = {"operator": 256, "gateway": 256, "embedder": 512}
@@ -34,6 +34,16 @@ class Story:
         await self.world.start_models()
         await self.world.fill()
         await self.world.start_load()
+
+    async def given_an_index_that_is_being_filled(self) -> None:
+        await self.world.apply_example(*FIRST_EXAMPLES)
+        finalizer = "--for=jsonpath={.metadata.finalizers[0]}=reembed.dev/unwind"
+        for kind in ("embedderpools", "embeddingindexes", "embeddingmigrations"):
+            await self.world.kubectl.run("wait", kind, "--all", finalizer, "--timeout=30s")
+
+    async def when_the_namespace_is_deleted(self) -> None:
+        """Delete it with everything in it, and wait until it is gone."""
+        await self.system.run("delete", "namespace", self.world.kubectl.namespace, "--timeout=120s")
 
     async def when_it_migrates(self, disturbances: Sequence[Disturbance]) -> Outcome:
         return await migrate(self.world, self.world.migrate, disturbances)

@@ -24,6 +24,8 @@ DEFAULTS = {
     ],
     "Role": ["reembed-reembed-system", "reembed-workloads"],
     "RoleBinding": ["reembed-reembed-system", "reembed-workloads"],
+    "ClusterRole": ["reembed-reembed-system"],
+    "ClusterRoleBinding": ["reembed-reembed-system"],
     "Deployment": ["reembed"],
     "ValidatingAdmissionPolicy": ["reembed-reembed-system-pool-in-use", "reembed-reembed-system-spec-is-the-users"],
     "ValidatingAdmissionPolicyBinding": [

@@ -45,8 +45,19 @@ def test_roles_are_in_the_watched_namespaces_alone_and_allow_this(kube_binary: P
     }
 
 
-def test_nothing_is_allowed_in_the_whole_cluster(kube_binary: Path) -> None:
-    kinds = {one["kind"] for one in render(kube_binary)}
+def test_in_the_whole_cluster_objects_of_our_own_kinds_may_be_read_and_released_and_nothing_else(
+    kube_binary: Path,
+) -> None:
+    (role,) = of_kind(render(kube_binary, "watchNamespaces={a,b}"), "ClusterRole")
+    assert rights(role) == {
+        **{("reembed.dev", kind): READS | {"patch"} for kind in OWN},
+        ("", "namespaces"): frozenset({"get"}),
+    }
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [None, ["a", "b"]]
+
+
+def test_where_namespaces_are_not_let_go_nothing_is_allowed_in_the_whole_cluster(kube_binary: Path) -> None:
+    kinds = {one["kind"] for one in render(kube_binary, "namespaceDeletion.enabled=false")}
     assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
 
 
