@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 
 from reembed.controller.operator import run
 from reembed.controller.settings import from_environment
+from reembed.controller.watching import obey_signals
 from reembed.logs import to_stdout
 
 
 async def _main() -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for one in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(one, stop.set)
+    obey_signals(stop)
     await run(from_environment(os.environ), stop)
 
 

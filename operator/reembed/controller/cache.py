@@ -80,7 +80,7 @@ class Cache:
             for key, obj in self._objects.items()
             if key.belongs(kind, namespace) and key not in there and version_of(obj) <= version
         ]
-        changed = [obj for obj in listed.objects if self.put(kind, obj)]
+        changed: list[Object] = [obj for obj in listed.objects if self.put(kind, obj)]
         changed += [self._objects.pop(key) for key in ended]
         # Whatever was under way at the list before has arrived by now.
         late = [key for key, since in self._gone.items() if key.belongs(kind, namespace) and since < version]

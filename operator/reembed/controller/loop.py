@@ -45,24 +45,25 @@ class Loops:
         self._pass = run_pass
         self._logger = logger
         self._live: dict[Key, _Live] = {}
-        self._open = False
+        self._open: set[str] = set()
 
-    def open(self) -> None:
-        """Start to run passes; what was woken before waits until now."""
-        self._open = True
+    def open(self, namespace: str) -> None:
+        """Start to run passes in `namespace`; what was woken before waits until now."""
+        self._open.add(namespace)
         for key in list(self._live):
-            self.wake(key)
+            if key.namespace == namespace:
+                self.wake(key)
 
     def wake(self, key: Key) -> None:
         """Have a pass over `key` as soon as possible."""
         live = self._live.setdefault(key, _Live())
         live.changed.set()
-        if self._open and live.task is None:
+        if key.namespace in self._open and live.task is None:
             live.task = asyncio.create_task(self._run(key, live), name=f"{key.kind.name} {key.namespace}/{key.name}")
 
     async def close(self) -> None:
         """End all loops; a pass in the middle of its effects is cut off and found again by the next operator."""
-        self._open = False
+        self._open.clear()
         tasks = [live.task for live in self._live.values() if live.task is not None]
         for task in tasks:
             task.cancel()

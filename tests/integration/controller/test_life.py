@@ -13,8 +13,9 @@ import pytest
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster, Refused
 from reembed.cluster.kinds import Kind
-from reembed.controller.operator import Metrics, Operator, watch
+from reembed.controller.operator import Operator
 from reembed.controller.settings import Images, Settings
+from reembed.controller.web import Metrics
 from tests.integration.controller.world import World, objects
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -45,14 +46,12 @@ async def world(cluster: Cluster, namespace: str) -> AsyncIterator[World]:
 async def operator(cluster: Cluster, world: World, namespace: str) -> AsyncIterator[Operator]:
     """Run an operator; leaving the block is its death: nothing is handed over."""
     running = Operator(cluster, world, Settings((namespace,), IMAGES), Metrics())
-    await running.start()
-    watching = asyncio.create_task(watch(running, (namespace,), asyncio.Event()))
+    serving = asyncio.create_task(running.run(asyncio.Event()))
     try:
         yield running
     finally:
-        await running.stop()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 async def until(

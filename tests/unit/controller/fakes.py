@@ -20,7 +20,8 @@ class FakeCluster(Cluster):
         self.objects: dict[Key, Object] = {}
         self.version = 0
         self.applies = 0
-        self.faults: dict[str, ClusterError] = {}  # what listing in a namespace raises
+        self.faults: dict[tuple[Kind, str], ClusterError] = {}  # what listing a kind in a namespace raises
+        self.lists = 0
         self._generations = generations
 
     def write(self, kind: Kind, obj: Object) -> Object:
@@ -46,8 +47,9 @@ class FakeCluster(Cluster):
         return deepcopy(self.objects.get(Key(kind, namespace, name)))
 
     async def snapshot(self, kind: Kind, namespace: str, *, selector: str = "") -> Snapshot:
-        if namespace in self.faults:
-            raise self.faults[namespace]
+        self.lists += 1
+        if (kind, namespace) in self.faults:
+            raise self.faults[kind, namespace]
         found = [obj for key, obj in self.objects.items() if (key.kind, key.namespace) == (kind, namespace)]
         return Snapshot(deepcopy(found), str(self.version))
 
