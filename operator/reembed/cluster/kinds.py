@@ -9,12 +9,13 @@ from reembed.core import names
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One namespaced kind of the API."""
+    """One kind of the API."""
 
     group: str  # "" for the core group
     version: str
     plural: str
     name: str
+    namespaced: bool = True
 
     @property
     def api_version(self) -> str:
@@ -23,7 +24,8 @@ class Kind:
     def path(self, namespace: str, name: str | None = None) -> str:
         """Return the URL path of the collection or of one object."""
         root = f"/apis/{self.group}" if self.group else "/api"
-        path = f"{root}/{self.version}/namespaces/{namespace}/{self.plural}"
+        scope = f"namespaces/{namespace}/" if self.namespaced else ""
+        path = f"{root}/{self.version}/{scope}{self.plural}"
         return path if name is None else f"{path}/{name}"
 
 
@@ -33,6 +35,7 @@ MIGRATION = Kind(names.GROUP, names.VERSION, "embeddingmigrations", "EmbeddingMi
 DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 SERVICE = Kind("", "v1", "services", "Service")
 POD = Kind("", "v1", "pods", "Pod")
+NAMESPACE = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 EVENT = Kind("", "v1", "events", "Event")
 JOB = Kind("batch", "v1", "jobs", "Job")
 DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")

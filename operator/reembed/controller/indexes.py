@@ -1,7 +1,8 @@
 """One pass of an EmbeddingIndex: its gateway, its store worker, and what people read of it.
 
-Routing and plan of the index belong to the migration that holds it (`controller.migrations`): this pass never writes
-them. Deleting an index waits for that migration.
+Routing and plan of the index belong to the migration that holds it (`controller.migrations`): this pass writes them
+only when nobody else can, because the holder vanished or the status was emptied. Deleting an index waits for that
+migration.
 """
 
 from __future__ import annotations
@@ -9,34 +10,52 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from reembed.api import parse_pool
 from reembed.cluster import kinds
+from reembed.cluster.client import Cluster
+from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.loop import RESYNC, Ended
 from reembed.controller.manifests import index as manifests
 from reembed.controller.observe import Observer
 from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock
+from reembed.controller.vanished import Vanished
 from reembed.controller.writer import Writer, conditions, differs
-from reembed.core import names
+from reembed.core import desired, names
 from reembed.core.conditions import of_index
+from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import SeenIndex
-from reembed.core.model import Problem, StoreReport
+from reembed.core.model import IndexStatus, Problem, StoreReport
+from reembed.core.recovery import rebuilt
 
 _MANAGER = "reembed-indexes"
 # The store worker sees a deletion at once and gives the index's name in the store free; a store that cannot be reached
 # for this long keeps the name, and says how to free it when somebody wants it.
 _RELEASE_TIME = timedelta(seconds=10)
+# While something of a vanished holder is left, or an emptied status is not rebuilt.
+_SOON = timedelta(seconds=2)
 
 
 class Indexes:
     """Makes EmbeddingIndexes true."""
 
-    def __init__(self, cache: Cache, writer: Writer, observer: Observer, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        writer: Writer,
+        observer: Observer,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
         self._cache = cache
         self._writer = writer
         self._observer = observer
         self._settings = settings
         self._clock = clock
+        self._effects = Effects(cache, writer, settings.images)
+        self._vanished = Vanished(cluster, cache, writer, observer, self._effects, clock)
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
         raw = self._cache.get(kinds.INDEX, key.namespace, key.name)
@@ -56,8 +75,28 @@ class Indexes:
             await self._remove(index)
             return Ended.ENDED
         await self._run(index)
-        await self._report(raw, index)
-        return RESYNC
+        store = await self._observer.store(index)
+        problem = await self._vanished.unwind(index) or await self._rebuild(index, store)
+        await self._report(raw, index, store, problem or _problem(index, store))
+        return _SOON if problem is not None else RESYNC
+
+    async def _rebuild(self, index: SeenIndex, store: StoreReport | None) -> Problem | None:
+        """Write an emptied status anew from the store; return what keeps it from that."""
+        if index.meta.deleting or not desired.lost(index) or store is None:
+            return None
+        found = rebuilt(index, store, self._pools(index), await self._observer.gateways(index))
+        if isinstance(found, IndexStatus):
+            await self._effects.index_status(index, found)
+            return None
+        return found
+
+    def _pools(self, index: SeenIndex) -> dict[str, str]:
+        """Return the pools by fingerprint; of several with the same model, the one that the index used."""
+        namespace, user = index.meta.namespace, f"EmbeddingIndex/{index.meta.name}"
+        raws = sorted(
+            self._cache.all(kinds.POOL, namespace), key=lambda raw: user in raw.get("status", {}).get("inUseBy", [])
+        )
+        return {fingerprint(spec.model): meta.name for meta, spec in map(parse_pool, raws)}
 
     def _held(self, index: SeenIndex) -> bool:
         """Return whether a migration that still exists holds the index."""
@@ -74,20 +113,21 @@ class Indexes:
         await self._writer.ensure(kinds.SERVICE, manifests.gateway_service(meta), _MANAGER)
         await self._writer.ensure(kinds.DISRUPTION_BUDGET, manifests.disruption_budget(meta), _MANAGER)
 
-    async def _report(self, raw: Object, index: SeenIndex) -> None:
-        store = await self._observer.store(index)
+    async def _report(self, raw: Object, index: SeenIndex, store: StoreReport | None, problem: Problem | None) -> None:
         deployment = self._cache.get(kinds.DEPLOYMENT, index.meta.namespace, names.gateway(index.meta.name))
         ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment is not None else 0
         gateway = (ready, index.spec.gateway_replicas)
-        wanted = of_index(index.status, gateway, _problem(index, store))
+        wanted = of_index(index.status, gateway, problem)
         status: dict[str, Any] = {
             "observedGeneration": index.meta.generation,
             "phase": next(one.reason for one in wanted if one.type == "Ready"),
             "gateway": {"replicas": index.spec.gateway_replicas, "readyReplicas": ready},
             "conditions": conditions(wanted, raw, index.meta, self._clock()),
         }
-        if store is not None and store.documents is not None:
-            status["documents"] = store.documents
+        known = raw.get("status", {}).get("documents")
+        counted = store.documents if store is not None and store.documents is not None else known
+        if counted is not None:  # what an apply leaves out, it removes
+            status["documents"] = counted
         if differs(status, raw):
             await self._writer.status(kinds.INDEX, index.meta, status, _MANAGER)
 

@@ -12,6 +12,7 @@ import logging
 from reembed.cluster.client import Cluster, ClusterError
 from reembed.cluster.kinds import Kind
 from reembed.controller.cache import Cache
+from reembed.controller.ending import Ending
 from reembed.controller.handlers import CHILD_LABELS, CHILDREN, OWN, concerned
 from reembed.controller.loop import Loops
 from reembed.controller.readiness import Readiness
@@ -30,11 +31,12 @@ _LOGGER = logging.getLogger("reembed.controller")
 class Lists:
     """The lists of all namespaces."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, loops: Loops, readiness: Readiness) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, loops: Loops, readiness: Readiness, ending: Ending) -> None:
         self._cluster = cluster
         self._cache = cache
         self._loops = loops
         self._readiness = readiness
+        self._ending = ending
 
     async def all(self, namespace: str) -> None:
         """Take in everything of `namespace`, however long that takes."""
@@ -61,11 +63,19 @@ class Lists:
                 _LOGGER.warning(
                     "cannot list %s in %s: %s; %s; again in %g s", lack.kind, namespace, error, lack.remedy, pause
                 )
+                await self._let_go(namespace)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 self._readiness.listed(kind, namespace)
                 return
+
+    async def _let_go(self, namespace: str) -> None:
+        """Where the Role is gone, the whole namespace may be going."""
+        try:
+            await self._ending.sweep(namespace)
+        except ClusterError as error:
+            _LOGGER.warning("cannot let go of the objects in %s: %s", namespace, error)
 
     async def _list(self, kind: Kind, namespace: str) -> None:
         selector = "" if kind in OWN else ",".join(f"{label}={value}" for label, value in CHILD_LABELS.items())

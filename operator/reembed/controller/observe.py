@@ -87,9 +87,13 @@ class Observer:
             return parse_store_report(answer)
         return None
 
+    async def gateways(self, index: SeenIndex) -> tuple[GatewayReport, ...]:
+        """Return what the index's gateway pods say that they serve; silent ones are left out."""
+        return _gateway_reports(await self._scrape.json(self.gateway_addresses(index), "/v1/index"))
+
     def gateway_addresses(self, index: SeenIndex) -> dict[str, str]:
         label = index_manifests.gateway_labels(index.meta)
-        return pods.addresses(self._cache.all(kinds.POD, index.meta.namespace, label))
+        return pods.running_addresses(self._cache.all(kinds.POD, index.meta.namespace, label))
 
     def forget(self, namespace: str, index: str) -> None:
         """Drop the scrapes of an index that no migration looks at any more."""

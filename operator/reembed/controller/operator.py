@@ -16,6 +16,7 @@ import aiohttp
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
 from reembed.controller.cache import Cache, Key
+from reembed.controller.ending import Ending
 from reembed.controller.indexes import Indexes
 from reembed.controller.listing import KINDS, Lists
 from reembed.controller.loop import Ended, Loops
@@ -47,12 +48,13 @@ class Operator:
         observer = Observer(self.cache, scrape, settings.images.backfill)
         self._passes = {
             kinds.POOL: Pools(self.cache, writer, settings, clock).reconcile,
-            kinds.INDEX: Indexes(self.cache, writer, observer, settings, clock).reconcile,
+            kinds.INDEX: Indexes(cluster, self.cache, writer, observer, settings, clock).reconcile,
             kinds.MIGRATION: Migrations(self.cache, writer, observer, settings, clock).reconcile,
         }
         self.loops = Loops(self._pass, _LOGGER)
         self.readiness = Readiness(settings.namespaces, KINDS)
-        self._lists = Lists(cluster, self.cache, self.loops, self.readiness)
+        self._ending = Ending(cluster, self.cache, writer)
+        self._lists = Lists(cluster, self.cache, self.loops, self.readiness, self._ending)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve all namespaces until `stop` is set."""
@@ -65,7 +67,7 @@ class Operator:
     async def _pass(self, key: Key) -> timedelta | Ended:
         began = perf_counter()
         try:
-            return await self._passes[key.kind](key)
+            return Ended.ENDED if await self._ending.let_go(key) else await self._passes[key.kind](key)
         except Exception:
             self._metrics.failures.labels(key.kind.name).inc()
             raise

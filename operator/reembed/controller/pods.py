@@ -18,12 +18,15 @@ _STUCK = frozenset({"ErrImagePull", "ImagePullBackOff", "CreateContainerConfigEr
 
 def addresses(pods: Iterable[Object]) -> dict[str, str]:
     """Return name -> IP address of the pods that run and are not on their way out."""
+    return running_addresses(pod for pod in pods if not pod["metadata"].get("deletionTimestamp"))
+
+
+def running_addresses(pods: Iterable[Object]) -> dict[str, str]:
+    """Return name -> IP address of the pods that run; one on its way out may still answer queries."""
     return {
         pod["metadata"]["name"]: pod["status"]["podIP"]
         for pod in pods
-        if not pod["metadata"].get("deletionTimestamp")
-        and pod.get("status", {}).get("phase") == "Running"
-        and pod["status"].get("podIP")
+        if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP")
     }
 
 
@@ -36,9 +39,14 @@ def pool_report(
     spec: PoolSpec, desired: int, deployments: Iterable[Object], pods: Iterable[Object], memory: float | None
 ) -> PoolReport:
     """Return how a pool is; pods of an older template count as ready too, since they hold the same model."""
-    ready = sum(one.get("status", {}).get("readyReplicas", 0) for one in deployments)
+    ready = sum(ready_replicas(one) for one in deployments)
     problem, permanent = _first_problem(pods) if ready < desired else (None, False)
     return PoolReport(fingerprint(spec.model), ready, desired, memory, problem, permanent)
+
+
+def ready_replicas(deployment: Object) -> int:
+    ready: int = deployment.get("status", {}).get("readyReplicas", 0)
+    return ready
 
 
 def job_report(job: Object, pods: Iterable[Object] = ()) -> JobReport:

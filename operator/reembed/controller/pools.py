@@ -5,6 +5,8 @@ A pool that nobody uses runs no pods; one that somebody uses runs them even whil
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,7 +24,7 @@ from reembed.core import names
 from reembed.core.claims import claims
 from reembed.core.conditions import of_pool
 from reembed.core.migration import Migration, SeenIndex
-from reembed.core.model import Meta, PoolReport, PoolSpec
+from reembed.core.model import Meta, PoolReport, PoolSpec, Problem
 
 _MANAGER = "reembed-pools"
 
@@ -46,7 +48,7 @@ class Pools:
                 return RESYNC
             await self._writer.finalizers(kinds.POOL, meta, (*meta.finalizers, names.FINALIZER), _MANAGER)
             return timedelta(0)
-        used_by = self._claims(meta)
+        used_by = self._claims(meta, raw.get("status", {}).get("inUseBy") or ())
         if meta.deleting and not used_by:
             await self._remove(meta)
             return Ended.ENDED
@@ -54,30 +56,46 @@ class Pools:
         await self._report(raw, meta, spec, used_by)
         return RESYNC
 
-    def _claims(self, meta: Meta) -> tuple[str, ...]:
+    def _claims(self, meta: Meta, before: Iterable[str]) -> tuple[str, ...]:
         indexes = (SeenIndex(*parse_index(raw)) for raw in self._cache.all(kinds.INDEX, meta.namespace))
         migrations = (
             Migration(*parse_migration(raw), parse_migration_status(raw))
             for raw in self._cache.all(kinds.MIGRATION, meta.namespace)
         )
-        return claims(meta.name, indexes, migrations)
+        return claims(meta.name, indexes, migrations, before)
 
     async def _run(self, meta: Meta, spec: PoolSpec, *, claimed: bool) -> None:
-        wanted = set()
         for variant in spec.variants:
             replicas = variant.min_replicas if claimed else 0
             manifest = embedder.deployment(meta, spec, variant, replicas, self._settings.images)
-            wanted.add(manifest["metadata"]["name"])
             await self._writer.ensure(kinds.DEPLOYMENT, manifest, _MANAGER)
         await self._writer.ensure(kinds.SERVICE, embedder.service(meta), _MANAGER)
-        for deployment in self._deployments(meta):
-            if deployment["metadata"]["name"] not in wanted:
-                await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, deployment["metadata"]["name"])
+        if claimed and not self._enough(meta, spec):
+            return  # whatever serves goes on until the others can take its queries
+        for name in self._left_over(meta, spec):
+            await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, name)
+
+    def _enough(self, meta: Meta, spec: PoolSpec) -> bool:
+        """Return whether the pods of the variants that the pool has now are all ready."""
+        wanted = _deployment_names(meta, spec)
+        ready = [pods.ready_replicas(one) for one in self._deployments(meta) if one["metadata"]["name"] in wanted]
+        return sum(ready) >= sum(variant.min_replicas for variant in spec.variants)
+
+    def _left_over(self, meta: Meta, spec: PoolSpec) -> Mapping[str, str]:
+        """Return the variants that the pool no longer has, by the Deployment that still runs each."""
+        wanted = _deployment_names(meta, spec)
+        return {
+            one["metadata"]["name"]: labels_of(one).get(names.LABEL_VARIANT, "")
+            for one in self._deployments(meta)
+            if one["metadata"]["name"] not in wanted
+        }
 
     async def _report(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: tuple[str, ...]) -> None:
         desired = sum(variant.min_replicas for variant in spec.variants) if used_by else 0
         found = self._cache.all(kinds.POD, meta.namespace, embedder.pool_labels(meta))
         report = pods.pool_report(spec, desired, self._deployments(meta), found, memory=None)
+        if used_by and report.problem is None and not self._enough(meta, spec):
+            report = replace(report, problem=_kept(self._left_over(meta, spec).values()))
         status = _status(report, used_by) | {
             "observedGeneration": meta.generation,
             "conditions": conditions(of_pool(report, claimed=bool(used_by)), raw, meta, self._clock()),
@@ -96,6 +114,19 @@ class Pools:
         label = embedder.pool_labels(meta)
         found = self._cache.all(kinds.DEPLOYMENT, meta.namespace, label)
         return [one for one in found if labels_of(one).get(names.LABEL_POOL) == names.fit(meta.name)]
+
+
+def _deployment_names(meta: Meta, spec: PoolSpec) -> set[str]:
+    return {names.embedder(meta.name, variant.name) for variant in spec.variants}
+
+
+def _kept(variants: Iterable[str]) -> Problem | None:
+    """Say that a variant outlives its removal, None if none does."""
+    listed = ", ".join(sorted(variants))
+    if not listed:
+        return None
+    text = f"variants no longer in spec ({listed}) are kept until all pods of the others are ready"
+    return Problem("VariantKept", text)
 
 
 def _status(report: PoolReport, used_by: tuple[str, ...]) -> dict[str, Any]:

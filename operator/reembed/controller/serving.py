@@ -14,7 +14,7 @@ from typing import Any
 from reembed.controller.listing import Lists
 from reembed.controller.loop import Loops
 
-# Between the failure of a namespace's watches and the next try, in seconds; kopf itself has tried for a minute by then.
+# Between the failure of a namespace's watches and the next try, in seconds; kopf itself has tried a few times by then.
 _PAUSE = 5.0
 
 _LOGGER = logging.getLogger("reembed.controller")

@@ -17,6 +17,9 @@ from reembed.controller.cache import Cache
 from reembed.controller.handlers import register
 from reembed.controller.loop import Loops
 
+# Pauses between kopf's tries of one request, in seconds. After the last, the namespace is listed and watched anew.
+_BACKOFFS = (1.0, 2.0, 4.0, 8.0)
+
 
 async def watch(namespace: str, cache: Cache, loops: Loops, stop: asyncio.Event) -> None:
     """Watch `namespace` until a watch fails, which is raised, or this is cancelled."""
@@ -54,6 +57,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True  # no rights on namespaces and CRDs are needed
     settings.posting.enabled = False  # events are posted by `controller.writer`
     settings.networking.request_timeout = 30  # the default of five minutes would look like a freeze
+    settings.networking.error_backoffs = _BACKOFFS
     settings.watching.server_timeout = 60
     settings.queueing.worker_limit = 100
     # Else it would kill the process ten minutes after the watches of one namespace failed.

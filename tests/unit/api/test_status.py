@@ -42,6 +42,7 @@ MIGRATION = Status(
     state=State.ROLLED_BACK,
     reason="ErrorRate",
     message="8.0% of the candidate's queries failed",
+    waiting="gateway pods b do not answer",
     attempt=2,
     step=1,
     acknowledged_at=NOON,

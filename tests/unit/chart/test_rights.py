@@ -102,10 +102,10 @@ def test_the_operator_runs_alone_within_limits(kube_binary: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe"])
-def test_the_operator_is_probed(kube_binary: Path, probe: str) -> None:
+@pytest.mark.parametrize(("probe", "path"), [("readinessProbe", "/ready"), ("livenessProbe", "/healthz")])
+def test_the_operator_is_probed(kube_binary: Path, probe: str, path: str) -> None:
     (container,) = operator_pod(render(kube_binary))["containers"]
-    assert container[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert container[probe]["httpGet"] == {"path": path, "port": "http"}
 
 
 def test_two_releases_share_no_cluster_scoped_name(kube_binary: Path) -> None:

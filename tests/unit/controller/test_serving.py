@@ -15,10 +15,12 @@ from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Refused
 from reembed.cluster.kinds import Kind
 from reembed.controller.cache import Cache, Key
+from reembed.controller.ending import Ending
 from reembed.controller.listing import KINDS, Lists
 from reembed.controller.loop import Loops
 from reembed.controller.readiness import Readiness
 from reembed.controller.serving import serve
+from reembed.controller.writer import Writer
 from reembed.core import names
 from tests.unit.controller.fakes import FakeCluster
 
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.looptime
 
 FORBIDDEN = Refused(403, "the API server answered 403: pods is forbidden")
 INDEX = Key(kinds.INDEX, "rag", "docs")
+ENDS = {"phase": "Terminating"}
 LOST = Key(kinds.INDEX, "lost", "docs")
 
 
@@ -52,7 +55,8 @@ class World:
     async def after(self, seconds: float) -> None:
         """Serve both namespaces for a while."""
         loops = Loops(self._pass, logging.getLogger("test"))
-        lists = Lists(self.cluster, self.cache, loops, self.readiness)
+        ending = Ending(self.cluster, self.cache, Writer(self.cluster, self.cache))
+        lists = Lists(self.cluster, self.cache, loops, self.readiness, ending)
         self.at(seconds, self.stop.set)
         await serve(("lost", "rag"), lists, loops, self._watch, self.stop)
 
@@ -138,3 +142,17 @@ async def test_the_end_is_not_waited_for_while_nothing_can_be_listed(world: Worl
     world.cluster.faults = {(kind, one): ClusterError(status, "no") for kind in KINDS for one in ("rag", "lost")}
     await world.after(100)
     assert (looptime, world.passes) == (100, [])
+
+
+async def test_a_deleted_namespace_whose_rights_are_gone_is_let_go(world: World) -> None:
+    world.cluster.write(kinds.NAMESPACE, {"metadata": {"namespace": "", "name": "lost"}, "status": ENDS})
+    world.cluster.faults[kinds.POD, "lost"] = FORBIDDEN
+    ours, theirs = {"finalizers": [names.FINALIZER]}, {"finalizers": [names.FINALIZER, "their.own/one"]}
+    deleted = {"namespace": "lost", "generation": 1, "deletionTimestamp": "2026-01-01T12:00:00Z"}
+    world.cluster.write(kinds.INDEX, {"metadata": {**deleted, **ours, "name": "docs"}})
+    world.cluster.write(kinds.POOL, {"metadata": {**deleted, **theirs, "name": "old"}})
+    await world.after(5)
+    left = {
+        key.name: obj["metadata"]["finalizers"] for key, obj in world.cluster.objects.items() if key.namespace == "lost"
+    }
+    assert left == {"old": ["their.own/one"]}

@@ -1,0 +1,60 @@
+"""Carries out what a pass decided, one effect at a time; what fails ends the pass, and the next decides anew."""
+
+from __future__ import annotations
+
+from reembed.api import render_index_status
+from reembed.api.fields import parse_meta
+from reembed.cluster import kinds
+from reembed.controller.cache import Cache
+from reembed.controller.manifests import backfill
+from reembed.controller.settings import Images
+from reembed.controller.writer import Writer
+from reembed.core import names
+from reembed.core.effects import ApplyJob, DeleteJob, Effect, SetFinalizer, SetIndexStatus
+from reembed.core.migration import Migration, Seen, SeenIndex
+from reembed.core.model import IndexStatus
+
+# Holder, routing and plan of an index have one field manager, whoever writes them.
+MANAGER = "reembed-migrations"
+
+
+class Effects:
+    """The effects of migrations, on the API server."""
+
+    def __init__(self, cache: Cache, writer: Writer, images: Images) -> None:
+        self._cache = cache
+        self._writer = writer
+        self._images = images
+
+    async def apply(self, effect: Effect, migration: Migration, seen: Seen) -> None:
+        """Carry out one effect.
+
+        Raises:
+            Conflict: somebody wrote to the object since it was seen.
+            ClusterError: the API server could not do it.
+
+        """
+        namespace = migration.meta.namespace
+        match effect:
+            case SetIndexStatus(status=status) if seen.index is not None:
+                await self.index_status(seen.index, status)
+            case ApplyJob(job=job) if seen.index is not None:
+                manifest = backfill.job(job, namespace, seen.index.spec.owner_secret, self._images.pull_policy)
+                await self._writer.ensure(kinds.JOB, manifest, MANAGER)
+            case DeleteJob(name=name):
+                await self._writer.delete(kinds.JOB, namespace, name)
+            case SetFinalizer(present=present):
+                await self._finalizer(migration, present=present)
+
+    async def index_status(self, index: SeenIndex, status: IndexStatus) -> None:
+        await self._writer.status(kinds.INDEX, index.meta, render_index_status(status), MANAGER)
+
+    async def _finalizer(self, migration: Migration, *, present: bool) -> None:
+        """Change our finalizer alone: the status was written a moment ago, and others have finalizers of their own."""
+        raw = self._cache.get(kinds.MIGRATION, migration.meta.namespace, migration.meta.name)
+        if raw is None or raw["metadata"]["uid"] != migration.meta.uid:
+            return
+        newest = parse_meta(raw)
+        kept = [one for one in newest.finalizers if one != names.FINALIZER]
+        wanted = [*kept, names.FINALIZER] if present else kept
+        await self._writer.finalizers(kinds.MIGRATION, newest, wanted, MANAGER)
