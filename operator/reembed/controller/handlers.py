@@ -58,6 +58,7 @@ def concerned(kind: Kind, obj: Object, cache: Cache) -> Iterator[Key]:
     namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
     if kind in OWN:
         yield Key(kind, namespace, name)
+        yield from _users_pools(f"{kind.name}/{name}", namespace, cache)
     if kind == kinds.MIGRATION:
         yield Key(kinds.POOL, namespace, obj["spec"]["target"]["poolRef"]["name"])
         yield Key(kinds.INDEX, namespace, obj["spec"]["indexRef"]["name"])
@@ -84,6 +85,13 @@ def _active(cache: Cache, namespace: str) -> Iterator[Key]:
         state = migration.get("status", {}).get("state")
         if state not in _FINISHED or migration["metadata"].get("deletionTimestamp"):
             yield Key(kinds.MIGRATION, namespace, migration["metadata"]["name"])
+
+
+def _users_pools(user: str, namespace: str, cache: Cache) -> Iterator[Key]:
+    """Yield the pools that run for `user`: it may need them no longer."""
+    for pool in cache.all(kinds.POOL, namespace):
+        if user in pool.get("status", {}).get("inUseBy", ()):
+            yield Key(kinds.POOL, namespace, pool["metadata"]["name"])
 
 
 def _labelled(kind: Kind, namespace: str, label: str | None, cache: Cache) -> Iterator[Key]:

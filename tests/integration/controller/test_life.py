@@ -3,88 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import AsyncExitStack
 
 import pytest
 
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster, Refused
 from reembed.cluster.kinds import Kind
-from reembed.controller.operator import Operator
-from reembed.controller.settings import Images, Settings
-from reembed.controller.web import Metrics
+from tests.integration.controller.running import filled, operator, passed, start, state, until
 from tests.integration.controller.world import World, objects
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-
-IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
-
-
-@pytest.fixture
-async def cluster(apiserver_with_crds: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
-    monkeypatch.setenv("KUBECONFIG", str(apiserver_with_crds))
-    async with Cluster.connect(str(apiserver_with_crds)) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def world(cluster: Cluster, namespace: str) -> AsyncIterator[World]:
-    """Pods for whatever the operator makes, and the objects of a user in `namespace`."""
-    world = World(cluster, namespace, "docs")
-    task = asyncio.create_task(world.run())
-    for (kind, _), obj in objects(namespace).items():
-        if kind != kinds.MIGRATION:
-            await cluster.apply(kind, obj, manager="user")
-    yield world
-    task.cancel()
-
-
-@asynccontextmanager
-async def operator(cluster: Cluster, world: World, namespace: str) -> AsyncIterator[Operator]:
-    """Run an operator; leaving the block is its death: nothing is handed over."""
-    running = Operator(cluster, world, Settings((namespace,), IMAGES), Metrics())
-    serving = asyncio.create_task(running.run(asyncio.Event()))
-    try:
-        yield running
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-
-
-async def until(
-    cluster: Cluster, kind: Kind, namespace: str, name: str, holds: Callable[[dict[str, Any]], bool]
-) -> Any:
-    """Return the object as soon as `holds` is true of it; the last one seen is told when it takes too long."""
-
-    async def poll() -> dict[str, Any]:
-        while True:
-            seen = await cluster.get(kind, namespace, name) or {}
-            last[0] = seen
-            if holds(seen):
-                return seen
-            await asyncio.sleep(0.05)
-
-    last: list[dict[str, Any]] = [{}]
-    try:
-        return await asyncio.wait_for(poll(), 60)
-    except TimeoutError:
-        pytest.fail(f"{kind.name} {name} stayed at {last[0].get('status')}")
-
-
-def state(name: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda seen: seen.get("status", {}).get("state") == name
-
-
-async def start(cluster: Cluster, namespace: str, name: str) -> None:
-    await cluster.apply(kinds.MIGRATION, objects(namespace)[(kinds.MIGRATION, name)], manager="user")
-
-
-async def filled(cluster: Cluster, namespace: str) -> None:
-    await start(cluster, namespace, "fill")
-    await until(cluster, kinds.MIGRATION, namespace, "fill", state("Succeeded"))
 
 
 async def test_a_first_fill_and_a_migration_succeed_and_leave_the_new_pool_serving(
@@ -119,10 +48,6 @@ async def test_an_operator_that_dies_in_every_state_ends_the_same(
             await until(cluster, kinds.MIGRATION, namespace, "move", passed(reached))
     assert world.weights == [0, 10, 50, 100, 0]
     assert len(world.jobs) == 2
-
-
-def passed(reached: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda seen: reached in [one["state"] for one in seen.get("status", {}).get("timeline", [])]
 
 
 async def test_a_candidate_that_fails_is_rolled_back_and_the_old_pool_serves(

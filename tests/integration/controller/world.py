@@ -28,6 +28,8 @@ class World:
         self._index = index
         self._answers = 0
         self.failing: set[str] = set()  # pools whose queries fail
+        self.starting: set[str] = set()  # Deployments whose pods do not come up
+        self._remembered: dict[str, Any] = {}
         self.jobs: dict[str, str] = {}  # every Job ever made, and the collection it filled
         self.weights: list[int] = []  # every weight that gateways were told, in order
 
@@ -39,6 +41,10 @@ class World:
             for job in await self._cluster.list(kinds.JOB, self._namespace):
                 self.jobs[job["metadata"]["name"]] = _collection_of(job)
             await asyncio.sleep(0.1)
+
+    def remember(self, status: dict[str, Any]) -> None:
+        """Have gateways and store keep what they know when the index's status is emptied, as real ones do."""
+        self._remembered = status
 
     async def json(self, addresses: Mapping[str, str], path: str) -> dict[str, Any]:
         status = await self._status()
@@ -58,7 +64,7 @@ class World:
     async def _status(self) -> dict[str, Any]:
         index = await self._cluster.get(kinds.INDEX, self._namespace, self._index)
         status: dict[str, Any] = (index or {}).get("status") or {}
-        return status
+        return status if "routing" in status else self._remembered
 
     def _gateway(self, status: dict[str, Any]) -> dict[str, Any]:
         routing = status.get("routing") or {}
@@ -103,7 +109,7 @@ class World:
 
     async def _bring_up(self, deployment: dict[str, Any]) -> None:
         meta, wanted = deployment["metadata"], deployment["spec"]["replicas"]
-        if deployment.get("status", {}).get("readyReplicas", 0) == wanted:
+        if deployment.get("status", {}).get("readyReplicas", 0) == wanted or meta["name"] in self.starting:
             return
         for number in range(wanted):
             await self._pod(f"{meta['name']}-{number}"[-60:].strip("-"), meta["labels"])
