@@ -12,6 +12,8 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 PYTHON ?= python3
 # What pytest is given besides: make test-unit ARGS='-k rollback'.
 ARGS ?=
+# Tests mostly wait: this many run side by side. What they print is seen with WORKERS=0 alone.
+WORKERS ?= 2
 # Where pods run: local (root on Linux), kind (Docker) or existing (your kubeconfig; images go to REGISTRY).
 # Unset, it is local where that can be, else kind.
 export CLUSTER REGISTRY
@@ -19,6 +21,7 @@ export CLUSTER REGISTRY
 # Targets are run in the order they are listed, whatever -j says; what can go side by side does so in hack/prepare.py.
 .NOTPARALLEL:
 
+SIDE_BY_SIDE = --numprocesses=$(WORKERS) --dist=worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 # What programs need that talk to the cluster: its kubeconfig, kubectl and helm, and the tag of the images.
@@ -84,11 +87,11 @@ verify: lint types layers ## Check style, types, layers, and that generated file
 
 .PHONY: test-unit
 test-unit: venv ## Test without anything else running
-	@$(BIN)/pytest tests/unit $(ARGS)
+	@$(BIN)/pytest tests/unit $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test-integration
 test-integration: prepare venv ## Test against a real API server, PostgreSQL and model
-	@$(BIN)/pytest tests/integration $(ARGS)
+	@$(BIN)/pytest tests/integration $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: cluster images ## Test on real pods
