@@ -15,7 +15,7 @@ from demo.kubectl import Kubectl
 from demo.world import World
 from tests.e2e.story import Story
 
-NAMESPACES = ("reembed-e2e-migration", "reembed-e2e-rollback", "reembed-e2e-deletion")
+NAMESPACES = ("reembed-e2e-migration", "reembed-e2e-rollback", "reembed-e2e-deletion", "reembed-e2e-teardown")
 _DOCUMENTS = 600
 _QUERIES_PER_SECOND = 21.0
 

@@ -1,4 +1,4 @@
-"""What is deleted leaves nothing behind, what answers queries cannot be deleted, and a namespace takes all with it."""
+"""What is deleted leaves nothing behind, and what answers queries cannot be deleted."""
 
 from demo.world import MIGRATION, NEW_POOL, OLD_POOL
 from tests.e2e.story import Story
@@ -18,6 +18,3 @@ async def test_a_deleted_migration_leaves_the_old_model_and_nothing_else(story: 
 
     await story.world.clear()
     assert await story.made_by_reembed() == []
-
-    await story.given_an_index_that_is_being_filled()
-    await story.when_the_namespace_is_deleted()
