@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from reembed.core.model import Model
-from reembed.embedder.refusals import ArchitectureUnsupported, DimensionsMismatch, NotGGUF
+from reembed.core.model import Model, Pooling
+from reembed.embedder.refusals import ArchitectureUnsupported, DimensionsMismatch, NotGGUF, PoolingMismatch
 
 MAGIC = b"GGUF"
 # llama.cpp runs many more, but for these it gives one vector a text.
@@ -39,7 +39,8 @@ _MOST_TENSORS = 100_000
 _MOST_AXES = 4
 _LONGEST_VALUE = 64 << 20
 _ALIGNMENT = 32  # of the first tensor, unless general.alignment says otherwise
-# llama.cpp's pooling type of a model that ranks pairs of texts: it has no vector of one text.
+# llama.cpp's pooling types. One that ranks pairs of texts has no vector of one text; a file may also say nothing.
+_POOLING = {1: Pooling.MEAN, 2: Pooling.CLS, 3: Pooling.LAST}
 _RANK = 4
 # Weights and bytes of a block, by the number of the type (ggml-common.h).
 _BLOCKS = {
@@ -80,6 +81,7 @@ class Header:
     dimensions: int
     context: int
     ranks: bool  # it compares texts instead of embedding them
+    pooling: Pooling | None  # what the model was made for; None if the file does not say
     size: int  # bytes that the file has at least when it is whole
 
 
@@ -97,11 +99,13 @@ def read_header(file: BinaryIO) -> Header:
         _version, tensors, pairs = _unpack(file, "IQQ")
         values = _pairs(file, pairs)
         architecture = str(values["general.architecture"])
+        pooling = values.get(f"{architecture}.pooling_type")
         return Header(
             architecture=architecture,
             dimensions=int(values[f"{architecture}.embedding_length"]),
             context=int(values[f"{architecture}.context_length"]),
-            ranks=values.get(f"{architecture}.pooling_type") == _RANK,
+            ranks=pooling == _RANK,
+            pooling=_POOLING.get(pooling) if isinstance(pooling, int) else None,
             size=_size(file, tensors, int(values.get("general.alignment", _ALIGNMENT))),
         )
     except KeyError as error:
@@ -116,6 +120,7 @@ def check_header(header: Header, model: Model) -> None:
     Raises:
         ArchitectureUnsupported: it is no embedding model, or none that this engine runs.
         DimensionsMismatch: its vectors have another length.
+        PoolingMismatch: its token vectors are meant to become one in another way.
 
     """
     if header.architecture not in ARCHITECTURES:
@@ -127,6 +132,11 @@ def check_header(header: Header, model: Model) -> None:
         raise DimensionsMismatch(
             f"the file's vectors have {header.dimensions} dimensions, the pool says {model.dimensions}; correct "
             "spec.model.dimensions in a new pool"
+        )
+    if header.pooling is not None and header.pooling is not model.pooling:
+        raise PoolingMismatch(
+            f"the file's model pools by {header.pooling.value}, the pool says {model.pooling.value}: its vectors would "
+            "find less, and nobody would notice; correct spec.model.pooling in a new pool"
         )
     if header.context < model.max_tokens:
         raise DimensionsMismatch(

@@ -45,6 +45,10 @@ class DimensionsMismatch(PermanentRefusal):
     reason = "ModelDimensionsMismatch"
 
 
+class PoolingMismatch(PermanentRefusal):
+    reason = "ModelPoolingMismatch"
+
+
 class ArchitectureUnsupported(PermanentRefusal):
     reason = "ModelArchitectureUnsupported"
 

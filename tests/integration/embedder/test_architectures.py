@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 
@@ -20,7 +21,11 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     make, pooling = request.param
     directory: Path = tmp_path_factory.mktemp("other")
     started = start(
-        make(directory / "model.gguf"), directory, POOLING=pooling, DIMENSIONS=str(DIMENSIONS), MAX_TOKENS=str(_MOST)
+        make(directory / "model.gguf", gguf.PoolingType[pooling.upper()]),
+        directory,
+        POOLING=pooling,
+        DIMENSIONS=str(DIMENSIONS),
+        MAX_TOKENS=str(_MOST),
     )
     yield started
     started.process.kill()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from reembed.core.model import Model, Pooling
 from reembed.embedder.gguf import _BLOCKS, Header, HeaderIncomplete, check_header, read_header
-from reembed.embedder.refusals import ArchitectureUnsupported, DimensionsMismatch, NotGGUF
+from reembed.embedder.refusals import ArchitectureUnsupported, DimensionsMismatch, NotGGUF, PoolingMismatch
 
 _MODEL = Model("http://models/a.gguf", "0" * 64, Pooling.MEAN, dimensions=8, max_tokens=32)
 
@@ -50,7 +50,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def test_what_the_official_writer_wrote_is_read(whole: bytes) -> None:
-    assert read_header(BytesIO(whole)) == Header("bert", dimensions=8, context=64, ranks=False, size=len(whole))
+    assert read_header(BytesIO(whole)) == Header(
+        "bert", dimensions=8, context=64, ranks=False, pooling=Pooling.MEAN, size=len(whole)
+    )
 
 
 def test_every_cut_within_the_header_is_incomplete(whole: bytes) -> None:
@@ -90,6 +92,9 @@ def test_another_format_is_named_by_its_first_bytes() -> None:
         pytest.param({"pooling": gguf.PoolingType.RANK}, ArchitectureUnsupported, "holds a reranker", id="reranker"),
         pytest.param(
             {"dimensions": 16}, DimensionsMismatch, "vectors have 16 dimensions, the pool says 8", id="length"
+        ),
+        pytest.param(
+            {"pooling": gguf.PoolingType.CLS}, PoolingMismatch, "pools by Cls, the pool says Mean", id="pooling"
         ),
         pytest.param({"context": 16}, DimensionsMismatch, "reads 16 tokens, the pool asks for 32", id="context"),
     ],
