@@ -76,39 +76,49 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The latest scrapes of one arm by pod; immutable, so that a pass can keep the one it judged by."""
+    """The latest scrapes of one arm by pod; immutable, so that a pass can keep the one it judged by.
+
+    It looks back for `length`; where callers are few, twice as far: the probes of a single gateway, one in five seconds,
+    are too few within a minute to tell a p95.
+    """
 
     length: timedelta = timedelta(seconds=60)
     pods: Mapping[str, tuple[tuple[datetime, Counters], ...]] = field(default_factory=dict)
+    looked: datetime | None = field(default=None, compare=False)  # the last time, whether anybody answered or not
 
     def add(self, scraped: Mapping[str, Counters], now: datetime) -> Window:
         """Return the window with one more scrape; pods that did not answer are left out of `scraped`."""
         tracks: dict[str, tuple[tuple[datetime, Counters], ...]] = {}
         for pod in self.pods.keys() | scraped.keys():
-            track = tuple(point for point in self.pods.get(pod, ()) if now - point[0] <= self.length)
+            track = tuple(point for point in self.pods.get(pod, ()) if now - point[0] <= 2 * self.length)
             if pod in scraped:
                 track = (*track, (now, scraped[pod]))
             if track:
                 tracks[pod] = track
-        return Window(self.length, tracks)
+        return Window(self.length, tracks, now)
 
     def live(self) -> ArmMeasure | None:
         """Return what callers saw of the arm within the window; None until some pod was scraped twice."""
-        return self._measure(lambda counters: counters.live)
+        return self._measure(lambda counters: counters.live, self.length)
 
     def probes(self) -> ArmMeasure | None:
         """Return what the gateways' own queries saw; None until some pod was scraped twice."""
-        return self._measure(lambda counters: counters.probes)
+        return self._measure(lambda counters: counters.probes, self.length)
 
     def judged(self) -> ArmMeasure | None:
         """Return what an arm is judged by: its callers alone where they are enough, else they and the probes."""
         live = self.live()
         if live is not None and live.requests >= MIN_ANSWERS:
             return live
-        return self._measure(lambda counters: counters.live.plus(counters.probes))
+        return self._measure(lambda counters: counters.live.plus(counters.probes), 2 * self.length)
 
-    def _measure(self, pick: Callable[[Counters], Counts]) -> ArmMeasure | None:
-        steps = [pick(after[1].since(before[1])) for track in self.pods.values() for before, after in pairwise(track)]
+    def _measure(self, pick: Callable[[Counters], Counts], within: timedelta) -> ArmMeasure | None:
+        steps = [
+            pick(after[1].since(before[1]))
+            for track in self.pods.values()
+            for before, after in pairwise(track)
+            if self.looked is not None and self.looked - before[0] <= within
+        ]
         if not steps:
             return None
         total = Counts()

@@ -106,7 +106,7 @@ def baseline_missing(migration: Migration, seen: Seen) -> Obstacle | None:
     measure = seen.arms.get(serving.collection)
     if measure is not None and measure.p95 is not None:
         return None
-    return Obstacle("MeasuringBaseline", "measuring the serving model's p95 latency, about a minute without traffic")
+    return Obstacle("MeasuringBaseline", "measuring the serving model's p95 latency, up to two minutes without traffic")
 
 
 # Before the index is claimed: nothing is made for a migration that may not have it.

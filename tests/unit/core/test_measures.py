@@ -65,8 +65,22 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert window.add({"a": live(30, 900)}, at(62)).live() == ArmMeasure(30, 0, seconds(0.195))
 
 
+def test_the_probes_of_one_gateway_are_enough_to_judge_an_arm_that_nobody_asks() -> None:
+    window = Window()
+    for second in range(0, 121, 2):
+        window = window.add({"a": slow_probes(second // 5)}, at(second))
+    judged, probed = window.judged(), window.probes()
+    assert judged is not None
+    assert probed is not None
+    assert (judged.requests, judged.p95 is not None, probed.requests) == (24, True, 12)
+
+
+def slow_probes(answers: int) -> Counters:
+    return Counters(probes=Counts(ok=answers, buckets={0.05: answers, math.inf: answers}))
+
+
 def test_a_pod_that_is_gone_leaves_no_trace() -> None:
-    window = Window().add({"a": live(0)}, at(0)).add({"a": live(90)}, at(2)).add({}, at(70))
+    window = Window().add({"a": live(0)}, at(0)).add({"a": live(90)}, at(2)).add({}, at(130))
     assert window == Window()
 
 
