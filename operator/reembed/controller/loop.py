@@ -16,6 +16,7 @@ from enum import Enum
 
 from reembed.cluster.client import ClusterError, Conflict
 from reembed.controller.cache import Key
+from reembed.controller.tasks import end
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -64,10 +65,7 @@ class Loops:
     async def close(self) -> None:
         """End all loops; a pass in the middle of its effects is cut off and found again by the next operator."""
         self._open.clear()
-        tasks = [live.task for live in self._live.values() if live.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([live.task for live in self._live.values() if live.task is not None])
 
     async def _run(self, key: Key, live: _Live) -> None:
         failures = 0

@@ -13,6 +13,7 @@ from typing import Any
 
 from reembed.controller.listing import Lists
 from reembed.controller.loop import Loops
+from reembed.controller.tasks import end
 
 # Between the failure of a namespace's watches and the next try, in seconds; kopf itself has tried a few times by then.
 _PAUSE = 5.0
@@ -28,9 +29,7 @@ async def serve(namespaces: Sequence[str], lists: Lists, loops: Loops, watch: Wa
     try:
         await stop.wait()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         await loops.close()
 
 
@@ -54,6 +53,4 @@ async def _keep_up(namespace: str, lists: Lists, watch: Watch) -> None:
         for task in done:
             task.result()
     finally:
-        for task in (listing, watching):
-            task.cancel()
-        await asyncio.gather(listing, watching, return_exceptions=True)
+        await end((listing, watching))

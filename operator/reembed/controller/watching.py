@@ -16,9 +16,12 @@ import kopf
 from reembed.controller.cache import Cache
 from reembed.controller.handlers import register
 from reembed.controller.loop import Loops
+from reembed.controller.tasks import end
 
 # Pauses between kopf's tries of one request, in seconds. After the last, the namespace is listed and watched anew.
 _BACKOFFS = (1.0, 2.0, 4.0, 8.0)
+# A watch needs up to two seconds to end.
+_AGAIN = 2.5
 
 
 async def watch(namespace: str, cache: Cache, loops: Loops, stop: asyncio.Event) -> None:
@@ -33,9 +36,7 @@ async def watch(namespace: str, cache: Cache, loops: Loops, stop: asyncio.Event)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks, again=_AGAIN)
     for task in done:
         task.result()
     stop.set()  # without a failure, kopf ends only if it was faster than `obey_signals` at taking a signal
