@@ -78,8 +78,8 @@ class Counters:
 class Window:
     """The latest scrapes of one arm by pod; immutable, so that a pass can keep the one it judged by.
 
-    It looks back for `length`; where callers are few, twice as far: the probes of a single gateway, one in five seconds,
-    are too few within a minute to tell a p95.
+    It looks back for `length`; where callers are few, twice as far: the probes of a single gateway, one in five
+    seconds, are too few within a minute to tell a p95.
     """
 
     length: timedelta = timedelta(seconds=60)
