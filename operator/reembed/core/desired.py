@@ -177,13 +177,15 @@ def _collections(migration: Migration, candidate: Arm, index: SeenIndex, seen: S
     if serving is not None and migration.status.state in {State.PROMOTING, State.SUCCEEDED}:
         # A collection that nobody keeps fresh must not answer again; gateways have let go of it by then.
         old = Desired.DROPPED if migration.spec.drop else Desired.WITHDRAWN
-        changes[serving.collection] = old if promoted(migration, seen) else None
+        released = promoted(migration, seen) and serving.collection not in _named(index)
+        changes[serving.collection] = old if released else None
     kept = [
         replace(entry, desired=changes.get(entry.name) or entry.desired)
         for entry in entries
         if not _forgotten(entry, seen)
     ]
-    new = _new_entry(migration, candidate, seen) if candidate.collection not in {one.name for one in entries} else None
+    known = {one.name for one in entries} | _named(index)
+    new = _new_entry(migration, candidate, seen) if candidate.collection not in known else None
     return tuple(kept) if new is None else (*_shortened(kept, index), new)
 
 
@@ -209,18 +211,22 @@ def _shortened(entries: list[CollectionPlan], index: SeenIndex) -> list[Collecti
 
 
 def _named(index: SeenIndex) -> set[str]:
-    """Return the collections that answer somebody: by the routing, or by the store's pointer."""
-    routing, pointer = index.status.routing, index.status.plan.pointer
-    arms = {arm.collection for arm in (routing.serving, routing.candidate) if arm is not None}
-    return arms | ({pointer.collection} if pointer is not None else set())
+    """Return the collections that answer somebody or may soon."""
+    candidate = index.status.routing.candidate
+    return _answering(index) | ({candidate.collection} if candidate is not None else set())
+
+
+def _answering(index: SeenIndex) -> set[str]:
+    """Return the collections that answer whoever asks for what serves: by the routing, or by the store's pointer."""
+    return {one.collection for one in (index.status.routing.serving, index.status.plan.pointer) if one is not None}
 
 
 def _desired_of_candidate(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen) -> Desired | None:
     """Return what the migration's own collection should be, None to leave it as it is."""
-    state, pointer = migration.status.state, index.status.plan.pointer
+    state = migration.status.state
     if state in _INDEXED:
         return Desired.INDEXED
-    answers = candidate == index.status.routing.serving or (pointer and pointer.collection == candidate.collection)
+    answers = candidate.collection in _answering(index)
     if state not in TAKING_BACK or answers or not let_go(migration, index, seen):
         return None
     return Desired.DROPPED if state is State.UNWINDING else Desired.WITHDRAWN

@@ -22,6 +22,7 @@ from reembed.core.model import (
 from reembed.core.transitions import State
 from tests import builders as b
 
+NEW = b.NEW.collection
 OTHER = Holder("other", "uid-other")
 EMPTIED = replace(b.index(), status=IndexStatus())
 REBUILT = b.index(held=False, candidate=None)
@@ -106,7 +107,9 @@ def test_a_collection_that_the_plan_forgot_is_dropped_all_the_same() -> None:
     assert after.plan.collections[-1] == CollectionPlan(NEW, "new", b.NEW.fingerprint, 384, 8, Desired.DROPPED)
 
 
-NEW = b.NEW.collection
+def test_a_collection_that_answers_is_not_dropped_although_the_plan_forgot_it() -> None:
+    serving = b.index(held=False, candidate=None, routing=Routing(9, serving=b.NEW))
+    assert decide(b.migration(State.UNWINDING, deleting=True), b.seen(serving), b.NOON).after == ()
 
 
 def test_a_plan_has_room_for_the_next_collection_however_many_were_withdrawn() -> None:
