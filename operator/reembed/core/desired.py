@@ -152,6 +152,9 @@ def _routing(migration: Migration, now: Routing, seen: Seen) -> Routing:
         wanted = replace(now, serving=status.candidate, candidate=None, weight=0)
     elif state in _CANDIDATE_KNOWN and status.candidate is not None:
         wanted = replace(now, candidate=status.candidate, weight=weight(migration, seen))
+        if state in TAKING_BACK and now.serving == status.candidate and status.serving is not None:
+            # A status that was rebuilt after the pointer had moved names the candidate: it goes back with the pointer.
+            wanted = replace(wanted, serving=status.serving)
     elif now.candidate is not None and now.candidate == status.candidate:
         wanted = replace(now, candidate=None, weight=0)
     else:

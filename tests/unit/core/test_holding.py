@@ -121,6 +121,17 @@ def test_a_plan_has_room_for_the_next_collection_however_many_were_withdrawn() -
     assert (len(names), names[-2:]) == (32, [b.OLD.collection, NEW])
 
 
+def test_a_rollback_after_the_rebuilt_status_named_the_candidate_gives_routing_and_pointer_back() -> None:
+    pointer = PointerPlan(NEW, b.NEW.fingerprint, 2)
+    found = b.index(0, routing=Routing(9, serving=b.NEW))
+    found = replace(found, status=replace(found.status, plan=replace(found.status.plan, pointer=pointer)))
+    lowered = decide(b.migration(State.RETAINING, acknowledged_at=b.NOON), b.seen(found), b.NOON)
+    assert (lowered.status.state, written(lowered).routing) == (State.ROLLING_BACK, Routing(10, b.OLD, b.NEW, 0))
+    back = replace(found, status=written(lowered))
+    after = written(decide(b.migration(State.ROLLING_BACK), b.seen(back), b.NOON))
+    assert after.plan.pointer == PointerPlan(b.OLD.collection, b.OLD.fingerprint, 3)
+
+
 def test_a_hold_of_hours_is_not_shortened_by_a_claim_taken_again() -> None:
     migration = b.migration(State.CANARY, acknowledged_at=b.NOON)
     again = decide(migration, b.seen(REBUILT), b.after(10)).status
