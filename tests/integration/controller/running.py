@@ -66,6 +66,8 @@ async def start(cluster: Cluster, namespace: str, name: str, hold: str = "1s") -
 async def filled(cluster: Cluster, namespace: str) -> None:
     await start(cluster, namespace, "fill")
     await until(cluster, kinds.MIGRATION, namespace, "fill", state("Succeeded"))
+    # The index is released a moment after the status says so.
+    await until(cluster, kinds.INDEX, namespace, "docs", lambda seen: "activeMigration" not in seen["status"])
 
 
 def passed(reached: str) -> Callable[[dict[str, Any]], bool]:
