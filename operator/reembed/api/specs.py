@@ -5,18 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 from reembed.api.fields import Fields, Raw, parse_meta
-from reembed.api.values import parse_duration, parse_factor, parse_share
+from reembed.api.limits import parse_limits
+from reembed.api.values import parse_duration, parse_share
 from reembed.core.model import (
+    Approval,
     EvaluationSpec,
     IndexSpec,
     InputType,
-    Limit,
-    Limits,
     Meta,
     Metric,
     MigrationSpec,
     Model,
-    NoData,
     Pooling,
     PoolSpec,
     SecretKey,
@@ -79,10 +78,14 @@ def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:
         parallelism=backfill.number("parallelism", 2),
         rejected_share=backfill.parsed("rejectedLimit", parse_share, 0.01),
         evaluation=parse_evaluation_spec(evaluation) if evaluation is not None else None,
-        limits=_limits(spec.into("rollback").into("triggers")),
+        limits=parse_limits(spec.into("rollback").into("triggers")),
         retention=retention.parsed("window", parse_duration, timedelta(hours=1)),
         drop=retention.flag("drop", default=False),
         progress_deadline=spec.parsed("progressDeadline", parse_duration, timedelta(hours=24)),
+        deadline=spec.parsed("deadline", parse_duration) if spec.maybe_text("deadline") is not None else None,
+        paused=spec.flag("paused", default=False),
+        depends_on=tuple(one.text("name") for one in spec.each("dependsOn")),
+        shadow=spec.into("canary").parsed("shadow", parse_share, 0.05),
     )
 
 
@@ -148,34 +151,9 @@ _DEFAULT_STEPS = tuple(Step(weight, timedelta(minutes=10)) for weight in (10, 50
 
 
 def _steps(canary: Fields) -> tuple[Step, ...]:
-    steps = tuple(Step(one.number("weight"), one.parsed("hold", parse_duration)) for one in canary.each("steps"))
-    return steps or _DEFAULT_STEPS
+    return tuple(_step(one) for one in canary.each("steps")) or _DEFAULT_STEPS
 
 
-def _limits(triggers: Fields) -> Limits:
-    default = Limits()
-    memory, errors, latency = triggers.maybe("memory"), triggers.maybe("errorRate"), triggers.maybe("latency")
-    return Limits(
-        memory=_share_limit(memory, default.memory) if memory is not None else default.memory,
-        error_rate=_share_limit(errors, default.error_rate) if errors is not None else default.error_rate,
-        latency=_latency_limit(latency, default.latency) if latency is not None else default.latency,
-    )
-
-
-def _share_limit(limit: Fields, default: Limit) -> Limit:
-    return Limit(
-        hold=limit.parsed("for", parse_duration, default.hold),
-        share=limit.parsed("threshold", parse_share, default.share),
-        no_data=limit.choice("noData", NoData, default.no_data),
-    )
-
-
-def _latency_limit(limit: Fields, default: Limit) -> Limit:
-    threshold = limit.text("threshold", f"{default.factor:g}x")
-    relative = threshold.endswith("x")
-    return Limit(
-        hold=limit.parsed("for", parse_duration, default.hold),
-        factor=limit.parsed("threshold", parse_factor, default.factor) if relative else None,
-        absolute=None if relative else limit.parsed("threshold", parse_duration),
-        no_data=limit.choice("noData", NoData, default.no_data),
-    )
+def _step(step: Fields) -> Step:
+    approval = step.choice("approval", Approval, Approval.NONE)
+    return Step(step.number("weight"), step.parsed("hold", parse_duration), approval)

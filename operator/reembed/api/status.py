@@ -9,12 +9,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from reembed.api.commands import parse_consumed, render_consumed
 from reembed.api.fields import Fields, Raw
 from reembed.api.reports import parse_evaluation_report, render_evaluation_report
 from reembed.api.routing import parse_arm, render_arm
 from reembed.api.values import format_duration, format_time, parse_duration, parse_time
 from reembed.core.migration import Backfill, Baseline, Status, Visit
-from reembed.core.model import MigrationSpec, TriggerState
+from reembed.core.model import Emergency, Excused, MigrationSpec, TriggerState
 from reembed.core.transitions import FINISHED, State
 
 # The CRD's limit: the API server would refuse the whole status for one character more.
@@ -48,6 +49,11 @@ def parse_migration_status(raw: Raw) -> Status:
         backfill=_parse_backfill(status.maybe("backfill")),
         evaluation=parse_evaluation_report(evaluation) if evaluation is not None else None,
         triggers={one.text("name"): _parse_trigger(one) for one in status.each("triggers")},
+        paused=status.flag("paused", default=False),
+        promoted=status.text("promoted", ""),
+        commands=tuple(parse_consumed(one) for one in status.each("commands")),
+        emergency=_parse_emergency(status.maybe("emergency")),
+        excused=_parse_excused(status.into("excused")),
         weight=weight.number("set", 0),
         weight_acknowledged=weight.number("actual") if "actual" in raw_status.get("weight", {}) else None,
         timeline=tuple(_parse_visit(one) for one in status.each("timeline")),
@@ -67,6 +73,12 @@ def render_migration_status(status: Status, spec: MigrationSpec) -> dict[str, An
         "attempt": status.attempt,
         "step": status.step,
         "stepText": _step_text(status, spec),
+        "at": status.at,
+        "paused": status.paused or None,
+        "promoted": status.promoted or None,
+        "commands": [render_consumed(one) for one in status.commands] or None,
+        "emergency": _render_emergency(status.emergency),
+        "excused": _render_excused(status.excused),
         "stepAcknowledgedAt": _stamp(status.acknowledged_at),
         "serving": render_arm(status.serving),
         "candidate": render_arm(status.candidate),
@@ -158,6 +170,10 @@ def _parse_trigger(trigger: Fields) -> TriggerState:
         since=trigger.parsed("since", parse_time),
         held=trigger.parsed("held", parse_duration),
         last_seen=trigger.parsed("lastSeen", parse_time),
+        hold=trigger.parsed("for", parse_duration, timedelta(0)),
+        value=trigger.text("value", ""),
+        threshold=trigger.text("threshold", ""),
+        dry_run=trigger.flag("dryRun", default=False),
     )
 
 
@@ -168,7 +184,44 @@ def _render_trigger(name: str, state: TriggerState) -> dict[str, Any]:
         "since": _stamp(state.since),
         "held": format_duration(held),
         "lastSeen": _stamp(state.last_seen),
+        "for": format_duration(state.hold),
+        "value": state.value,
+        "threshold": state.threshold,
+        **({"dryRun": True} if state.dry_run else {}),
     }
+
+
+def _parse_emergency(emergency: Fields | None) -> Emergency | None:
+    if emergency is None:
+        return None
+    return Emergency(
+        since=emergency.parsed("since", parse_time),
+        reason=emergency.text("reason"),
+        message=emergency.text("message", ""),
+        clear_since=emergency.parsed("clearSince", parse_time, None),
+    )
+
+
+def _render_emergency(emergency: Emergency | None) -> dict[str, Any] | None:
+    if emergency is None:
+        return None
+    clear = {} if emergency.clear_since is None else {"clearSince": _stamp(emergency.clear_since)}
+    return {"since": _stamp(emergency.since), "reason": emergency.reason, "message": emergency.message, **clear}
+
+
+def _parse_excused(excused: Fields) -> Excused:
+    return Excused(
+        total=excused.parsed("total", parse_duration, timedelta(0)),
+        in_state=excused.parsed("inState", parse_duration, timedelta(0)),
+        since=excused.parsed("since", parse_time, None),
+    )
+
+
+def _render_excused(excused: Excused) -> dict[str, Any] | None:
+    if excused == Excused():
+        return None
+    since = {} if excused.since is None else {"since": _stamp(excused.since)}
+    return {"total": format_duration(excused.total), "inState": format_duration(excused.in_state), **since}
 
 
 def _parse_visit(visit: Fields) -> Visit:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from reembed.api import parse_migration
+from reembed.api.commands import parse_commands
 from reembed.api.status import parse_migration_status, render_migration_status
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
@@ -63,12 +64,12 @@ class Migrations:
         if meta.uid not in self._decided:
             self._decided[meta.uid] = parse_migration_status(raw)
             self._written[meta.uid] = (self._decided[meta.uid], self._clock())
-        return Migration(meta, spec, self._decided[meta.uid])
+        return Migration(meta, spec, self._decided[meta.uid], parse_commands(raw))
 
     async def _write(self, raw: Object, migration: Migration, verdict: Verdict) -> None:
         uid, now = migration.meta.uid, self._clock()
         written, at = self._written[uid]
-        if worth_writing(written, verdict.status, migration, now - at):
+        if worth_writing(written, verdict.status, now - at):
             status = render_migration_status(verdict.status, migration.spec) | {
                 "conditions": conditions(of_migration(verdict.status), raw, migration.meta, now)
             }

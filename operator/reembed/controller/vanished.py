@@ -13,10 +13,11 @@ from reembed.controller.cache import Cache
 from reembed.controller.observe import Observer
 from reembed.controller.shell import Clock
 from reembed.controller.writer import Writer
-from reembed.core.decide import Note, decide
+from reembed.core.decide import decide
 from reembed.core.effects import SetFinalizer
 from reembed.core.migration import SeenIndex
 from reembed.core.model import Holder, Problem
+from reembed.core.notes import Note
 from reembed.core.recovery import in_place_of
 
 

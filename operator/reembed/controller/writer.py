@@ -16,8 +16,8 @@ from reembed.cluster.client import Cluster, ClusterError, Conflict
 from reembed.cluster.kinds import Kind
 from reembed.controller.cache import Cache, Key, Object, key_of
 from reembed.core.conditions import Condition
-from reembed.core.decide import Note
 from reembed.core.model import Meta
+from reembed.core.notes import Note
 
 _LONGEST_MESSAGE = 1024
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reembed.core import reasons
 from reembed.core.migration import Status
 from reembed.core.model import IndexStatus, PoolReport, Problem
 from reembed.core.transitions import FINISHED, WITH_TRAFFIC, State
-
-# What a state waits for, but somebody has to look at.
-_ALARMS = frozenset({"NowhereToGo", "SharedFailure", "GatewaysWithhold", "StatusLost", "IndexLost"})
+from reembed.core.triggers import first_running
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +30,20 @@ def of_migration(status: Status) -> tuple[Condition, ...]:
     state, reason, message = status.state, status.reason or status.state.value, status.message
     finished = state in FINISHED
     back = state in {State.ROLLING_BACK, State.ROLLED_BACK}
-    bad = back or state is State.FAILED or bool(status.triggers and state in WITH_TRAFFIC) or reason in _ALARMS
+    bad = back or state is State.FAILED or _alarming(status) or reason in reasons.ALARMS
     doing = f"{message}; waiting: {status.waiting}" if status.waiting else message
     return (
         Condition("Ready", state is State.SUCCEEDED, reason, message),
-        Condition("Progressing", not finished, reason, doing),
+        # As a Deployment's: nothing moves, and that is what somebody wants.
+        Condition("Progressing", None if reason in reasons.FOR_PEOPLE else not finished, reason, doing),
         Condition("Succeeded", state is State.SUCCEEDED if finished else None, reason, message),
         Condition("Degraded", bad, reason if bad else "AsExpected", message if bad else ""),
         Condition("RolledBack", state is State.ROLLED_BACK if finished or back else None, reason, message),
     )
+
+
+def _alarming(status: Status) -> bool:
+    return first_running(status.triggers) is not None and status.state in WITH_TRAFFIC
 
 
 def of_pool(report: PoolReport, *, claimed: bool) -> tuple[Condition, ...]:

@@ -1,9 +1,9 @@
 """One pass of a migration: what is seen and what is known become a new status, effects and events.
 
 `decide` is called by the migration's loop on every change and every `look_again`; it is the only place where a
-migration moves. A pass does, in this order: deletion, rollback triggers (in every state), the deadline, and what the
-state itself waits for; then `core.desired` says what the world should look like in the new state, and the difference
-becomes effects.
+migration moves. A pass does, in this order: deletion, commands, rollback triggers (in every state, pauses and approvals
+included), the deadlines, and what the state itself waits for; then `core.desired` says what the world should look like
+in the new state, and the difference becomes effects.
 
 `before` holds effects that come before the status is written, `after` those that come after it. Traffic is taken from
 the candidate first of all: if the operator dies between the two, the queries are safe and the next pass finds the same
@@ -13,31 +13,26 @@ wrote first) must not be followed by its effects.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import desired, traffic, triggers
+from reembed.core import commands, desired, emergency, reasons, traffic, triggers
 from reembed.core.effects import Effect, SetFinalizer, effects
 from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
+from reembed.core.model import Consumed, Excused
 from reembed.core.names import FINALIZER
-from reembed.core.preflight import INDEX_HELD
+from reembed.core.notes import Note, notes
 from reembed.core.states import STATES, Outcome
 from reembed.core.transitions import FINISHED, TRANSITIONS, WITH_TRAFFIC, Event, State, move
+
+Check = Callable[[Migration, Seen, datetime], Outcome | None]
 
 _MAX_VISITS = 64
 _TAKES_BACK = frozenset({State.ROLLING_BACK, State.UNWINDING})
 # A rolled back migration still waits for the word of a gateway that was silent.
 _UNSETTLED_LOOK = timedelta(seconds=30)
 _PROGRESS_EVERY = timedelta(seconds=3)
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A Kubernetes event."""
-
-    reason: str
-    message: str
-    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ def decide(migration: Migration, seen: Seen, now: datetime) -> Verdict:
         # First of all: what follows must be undone if the object is deleted.
         return Verdict(migration.status, after=(SetFinalizer(present=True),), look_again=timedelta(0))
     looked = replace(migration, status=_look(migration, seen, now))
-    outcome = _urgent(looked, seen, now) or STATES[looked.status.state](looked, seen, now)
+    outcome, answered = _found(looked, seen, now)
     status = _entered(migration, outcome, now)
     following = replace(migration, status=status)
     before, after = effects(following, seen)
@@ -67,12 +62,49 @@ def decide(migration: Migration, seen: Seen, now: datetime) -> Verdict:
         status=status,
         before=before,
         after=after,
-        notes=(_note(status),) if moved or not migration.status.timeline else (),
+        notes=notes(migration.status, status, answered),
         look_again=_look_again(following, seen, moved=moved),
     )
 
 
-def worth_writing(before: Status, after: Status, migration: Migration, since: timedelta) -> bool:
+def _found(migration: Migration, seen: Seen, now: datetime) -> tuple[Outcome, tuple[Consumed, ...]]:
+    """Return what a pass comes to, and the commands that it answered."""
+    outcome = _first((_deleted, _index_lost), migration, seen, now)
+    if outcome is not None:
+        return outcome, ()
+    answered = commands.answer(migration, seen, now)
+    asked = replace(migration, status=answered.status)
+    outcome = _commanded(asked, answered.event) or _first((_traffic_back, _late), asked, seen, now)
+    return outcome or _unless_paused(asked, STATES[asked.status.state](asked, seen, now)), answered.new
+
+
+def _first(checks: tuple[Check, ...], migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
+    found = (check(migration, seen, now) for check in checks)
+    return next((outcome for outcome in found if outcome is not None), None)
+
+
+def _commanded(migration: Migration, event: Event | None) -> Outcome | None:
+    """Return where an accepted command leads."""
+    if event is Event.ABORTED:
+        return Outcome(migration.status, "Aborted", "somebody commanded to abort; what was made is taken back", event)
+    if event is Event.RETRIED:
+        number = migration.status.attempt + 1
+        return Outcome(migration.status, "Retried", f"somebody commanded to retry; attempt {number} begins", event)
+    return None
+
+
+def _unless_paused(migration: Migration, outcome: Outcome) -> Outcome:
+    """Hold up what would go on, for as long as somebody wants it so; what goes back or is already decided goes on."""
+    status = migration.status
+    if not migration.paused or status.state not in desired.PAUSABLE or outcome.reason in reasons.ALARMS:
+        return outcome
+    if outcome.event not in {None, Event.PASSED, Event.NEXT_STEP, Event.NOTHING_SERVES, Event.ALREADY_THERE}:
+        return outcome
+    how = "spec.paused is true" if migration.spec.paused else "by command; resume lets it go on"
+    return Outcome(outcome.status, reasons.PAUSED, f"paused: {how}. Where it stands: {outcome.message}")
+
+
+def worth_writing(before: Status, after: Status, since: timedelta) -> bool:
     """Return whether a status says more than the one written last, `since` ago.
 
     The backfill's progress is written every few seconds, a trigger's held time at each tenth of its hold: a restart
@@ -82,10 +114,7 @@ def worth_writing(before: Status, after: Status, migration: Migration, since: ti
         return True
     if before.backfill != after.backfill and since >= _PROGRESS_EVERY:
         return True
-    holds = {trigger.reason: trigger.limit(migration.spec.limits).hold for trigger in triggers.TRIGGERS}
-    return any(
-        state.held - before.triggers[reason].held >= holds[reason] / 10 for reason, state in after.triggers.items()
-    )
+    return any(state.held - before.triggers[name].held >= state.hold / 10 for name, state in after.triggers.items())
 
 
 def _settled(status: Status) -> Status:
@@ -100,10 +129,12 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         return status
     weights = [report.weight for report in seen.gateways]
     routing = seen.index.status.routing if seen.index is not None and desired.holds(migration, seen.index) else None
+    held = triggers.track(migration, seen, now)
     return replace(
         status,
         observed_generation=migration.meta.generation,
-        triggers=triggers.track(migration, seen, now),
+        triggers=held,
+        emergency=emergency.track(migration, seen, held, now),
         weight=routing.weight if routing is not None else 0,
         weight_acknowledged=max(weights, default=None) if routing is not None else None,
         backfill=_progress(migration, seen) or status.backfill,
@@ -127,12 +158,6 @@ def _progress(migration: Migration, seen: Seen) -> Backfill | None:
     )
 
 
-def _urgent(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
-    """Return what goes before anything that a state waits for."""
-    found = (check(migration, seen, now) for check in (_deleted, _index_lost, _traffic_back, _late))
-    return next((outcome for outcome in found if outcome is not None), None)
-
-
 def _deleted(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
     if not migration.meta.deleting or Event.DELETED not in TRANSITIONS[migration.status.state]:
         return None
@@ -151,17 +176,27 @@ def _traffic_back(migration: Migration, seen: Seen, now: datetime) -> Outcome | 
 
 
 def _late(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
-    """Find that a state takes longer than its user allows; time spent waiting for another migration does not count."""
-    status, limit = migration.status, migration.spec.progress_deadline
-    if Event.DEADLINE not in TRANSITIONS[status.state] or status.entered_at is None or status.reason == INDEX_HELD:
+    """Find that a state, or the whole attempt, takes longer than its user allows."""
+    status, spec = migration.status, migration.spec
+    if Event.DEADLINE not in TRANSITIONS[status.state] or status.entered_at is None or status.attempted_at is None:
         return None
-    if now - status.entered_at <= limit + _hold(migration):
+    waited = f"it waited for: {status.message}"
+    in_state = now - status.entered_at - _excused(status.excused.in_state, status.excused, now)
+    in_all = now - status.attempted_at - _excused(status.excused.total, status.excused, now)
+    if in_state > spec.progress_deadline + _hold(migration):
+        text = f"{status.state.value} took longer than progressDeadline ({spec.progress_deadline}); {waited}"
+    elif spec.deadline is not None and in_all > spec.deadline:
+        text = f"the migration took longer than its deadline ({spec.deadline}), in {status.state.value}; {waited}"
+    else:
         return None
-    waited = f"{status.state.value} took longer than progressDeadline ({limit}); it waited for: {status.message}"
-    late = triggers.Finding("DeadlineExceeded", waited)
+    late = triggers.Finding("DeadlineExceeded", text)
     if status.state in WITH_TRAFFIC:
         return _back_if_possible(migration, seen, late, Event.DEADLINE)
     return Outcome(status, late.reason, late.message, Event.DEADLINE)
+
+
+def _excused(so_far: timedelta, excused: Excused, now: datetime) -> timedelta:
+    return so_far + (now - excused.since if excused.since is not None else timedelta(0))
 
 
 def _back(migration: Migration, finding: triggers.Finding, event: Event) -> Outcome:
@@ -216,30 +251,51 @@ def _lowered(migration: Migration, seen: Seen) -> triggers.Finding | None:
 def _entered(migration: Migration, outcome: Outcome, now: datetime) -> Status:
     """Return the status after an outcome, with the new state's visit if it moved."""
     status = replace(outcome.status, reason=outcome.reason, message=outcome.message)
+    status = replace(status, excused=_clock(status, now))
     if not status.timeline:
         status = replace(status, timeline=(Visit(status.state, now),))
     if outcome.event is None:
-        waited = migration.status.reason == INDEX_HELD and outcome.reason != INDEX_HELD
-        # From here on the state's time counts.
-        return replace(status, timeline=(*status.timeline, Visit(status.state, now))) if waited else status
+        return status
     state = move(status.state, outcome.event)
     step = status.step + 1 if outcome.event is Event.NEXT_STEP else 0 if state is State.CANARY else status.step
     visit = Visit(state, now, step if state is State.CANARY else None)
+    timeline = (*status.timeline, visit)[-_MAX_VISITS:]
+    if outcome.event is Event.RETRIED:
+        return _anew(status, timeline)
     return replace(
         status,
         state=state,
         step=step,
         acknowledged_at=None,
         waiting="",
+        excused=Excused(status.excused.total),
+        emergency=None if state in FINISHED else status.emergency,
         triggers=status.triggers if state in WITH_TRAFFIC else {},
-        timeline=(*status.timeline, visit)[-_MAX_VISITS:],
+        timeline=timeline,
     )
 
 
-def _note(status: Status) -> Note:
-    where = f"{status.state.value} step {status.step + 1}" if status.state is State.CANARY else status.state.value
-    bad = status.state in {State.ROLLING_BACK, State.ROLLED_BACK, State.FAILED}
-    return Note(status.state.value, f"{where}: {status.reason}: {status.message}", warning=bad)
+def _anew(status: Status, timeline: tuple[Visit, ...]) -> Status:
+    """Return the status of a new attempt: of the last one only its history is left."""
+    return Status(
+        reason=status.reason,
+        message=status.message,
+        attempt=status.attempt + 1,
+        commands=status.commands,
+        timeline=timeline,
+        observed_generation=status.observed_generation,
+    )
+
+
+def _clock(status: Status, now: datetime) -> Excused:
+    """Return the time that no deadline counts, after a pass that came to the status's reason."""
+    excused = status.excused
+    if status.reason in reasons.EXCUSED and status.state not in FINISHED:
+        return excused if excused.since is not None else replace(excused, since=now)
+    if excused.since is None:
+        return excused
+    passed = now - excused.since
+    return Excused(excused.total + passed, excused.in_state + passed)
 
 
 def _look_again(migration: Migration, seen: Seen, *, moved: bool) -> timedelta | None:

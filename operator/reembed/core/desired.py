@@ -36,6 +36,10 @@ _INDEXED = frozenset(
 
 # What was made is taken back.
 TAKING_BACK = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.UNWINDING, State.FAILED})
+# What somebody may hold up: nothing of it has been decided for good.
+PAUSABLE = frozenset(
+    {State.PREFLIGHT, State.BACKFILLING, State.INDEXING, State.EVALUATING, State.CANARY, State.RETAINING},
+)
 # The CRD's limit is 64; of the collections that are kept for nobody, the oldest leave the plan before that.
 _MOST_COLLECTIONS = 32
 

@@ -43,7 +43,14 @@ class SetFinalizer:
     present: bool
 
 
-Effect = SetIndexStatus | ApplyJob | DeleteJob | SetFinalizer
+@dataclass(frozen=True, slots=True)
+class ProtectPools:
+    """Have the pods of these pools work with conservative limits for a while; told again for as long as it holds."""
+
+    pools: tuple[str, ...]
+
+
+Effect = SetIndexStatus | ApplyJob | DeleteJob | SetFinalizer | ProtectPools
 
 
 def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple[Effect, ...]]:
@@ -58,6 +65,8 @@ def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple
         if effect is not None:
             (before if takes else after).append(effect)
     after.extend(_job_effects(migration, seen))
+    if status.emergency is not None:
+        after.append(ProtectPools(tuple(pool.meta.name for pool in (seen.target, seen.source) if pool is not None)))
     if status.state in {State.SUCCEEDED, State.GONE} and FINALIZER in migration.meta.finalizers:
         # What serves now must outlive the migration that brought it: there is nothing left to unwind.
         after.append(SetFinalizer(present=False))
@@ -75,9 +84,10 @@ def _index_effect(migration: Migration, index: SeenIndex, seen: Seen) -> SetInde
 
 def _job_effects(migration: Migration, seen: Seen) -> tuple[Effect, ...]:
     state = migration.status.state
-    if state in desired.TAKING_BACK and seen.job is not None:  # it has nothing to do any more
+    if state in desired.TAKING_BACK | {State.PREFLIGHT} and seen.job is not None:  # it has nothing to do any more
         return (DeleteJob(seen.job.name),)
-    suspended = triggers.first_due(migration, seen, migration.status.triggers) is not None
+    due = triggers.first_due(migration, seen, migration.status.triggers) is not None
+    suspended = due or migration.paused or migration.status.emergency is not None
     job = desired.backfill_job(migration, suspended=suspended)
     # Pods of the Job look for the collection: it is there once the store worker reports it.
     if job is None or desired.own_collection(migration, seen) is None:

@@ -12,13 +12,18 @@ from datetime import datetime, timedelta
 from reembed.core.model import (
     Arm,
     ArmMeasure,
+    Command,
+    Consumed,
+    Emergency,
     EvaluationReport,
+    Excused,
     GatewayReport,
     IndexSpec,
     IndexStatus,
     JobReport,
     Meta,
     MigrationSpec,
+    PanelReport,
     PoolReport,
     PoolSpec,
     StoreReport,
@@ -80,14 +85,31 @@ class Status:
     backfill: Backfill | None = None
     evaluation: EvaluationReport | None = None
     triggers: Mapping[str, TriggerState] = field(default_factory=dict)
+    paused: bool = False  # by command; `spec.paused` is the other way
+    promoted: str = ""  # where somebody said to go on
+    commands: tuple[Consumed, ...] = ()
+    emergency: Emergency | None = None
+    excused: Excused = field(default_factory=Excused)
     weight: int = 0  # that gateways were told
     weight_acknowledged: int | None = None  # the largest that a gateway serves; None if nobody answered
     timeline: tuple[Visit, ...] = ()
     observed_generation: int = 0
 
     @property
+    def at(self) -> str:
+        """Return the point of the migration's life that a command is meant for: attempt, state and step."""
+        step = f"/{self.step}" if self.state is State.CANARY else ""
+        return f"{self.attempt}/{self.state.value}{step}"
+
+    @property
     def started_at(self) -> datetime | None:
         return self.timeline[0].entered_at if self.timeline else None
+
+    @property
+    def attempted_at(self) -> datetime | None:
+        """When the present attempt began; a migration begins each in Preflight."""
+        begun = [visit.entered_at for visit in self.timeline if visit.state is State.PREFLIGHT]
+        return begun[-1] if begun else self.started_at
 
     @property
     def entered_at(self) -> datetime | None:
@@ -102,6 +124,11 @@ class Migration:
     meta: Meta
     spec: MigrationSpec
     status: Status
+    asked: tuple[Command, ...] = ()  # by annotation, answered or not
+
+    @property
+    def paused(self) -> bool:
+        return self.spec.paused or self.status.paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +150,32 @@ class SeenPool:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """Between which a value lies, as far as `count` looks can tell."""
+
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another migration of the namespace, as far as one that depends on it cares."""
+
+    state: State
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The world as one pass saw it. None is "not there" or "could not be measured", never zero.
 
     `gateways` holds a report of every gateway pod that answered, `gateway_pods` the names of all that may still answer
     queries, those on their way out too.
-    `arms` and `probes` are keyed by collection: callers' queries, and the gateways' own.
+    `arms` and `probes` are keyed by collection: callers' queries, and the gateways' own. `neighbours` are those that
+    this one depends on, directly or not, by name. `retrieval` bounds the candidate's loss of MRR@k on labelled
+    queries, answered as live ones are. `queries` are the values of the user's PromQL triggers by their name, without
+    those that have none; None where the operator has no Prometheus to ask.
     """
 
     index: SeenIndex | None
@@ -141,3 +188,7 @@ class Seen:
     probes: Mapping[str, ArmMeasure] = field(default_factory=dict)
     job: JobReport | None = None
     backfill_image: str = ""
+    neighbours: Mapping[str, Neighbour] = field(default_factory=dict)
+    panel: PanelReport | None = None  # None where no panel votes
+    retrieval: Bounds | None = None
+    queries: Mapping[str, float] | None = None

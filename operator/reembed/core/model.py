@@ -49,6 +49,20 @@ class NoData(Enum):
     ROLL_BACK = "RollBack"  # counts as exceeded
 
 
+class Approval(Enum):
+    """Whether somebody has to say that a step may be left."""
+
+    NONE = "None"
+    REQUIRED = "Required"
+
+
+class Operator(Enum):
+    """On which side of its threshold a value exceeds it."""
+
+    ABOVE = "Above"
+    BELOW = "Below"
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One embedding model and everything that changes its vectors."""
@@ -112,30 +126,54 @@ class IndexSpec:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One canary step: this share of query traffic, for at least this long."""
+    """One canary step: this share of query traffic, for at least this long, and left by somebody's word if so asked."""
 
     weight: int
     hold: timedelta
+    approval: Approval = Approval.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A rollback trigger's limit. Exactly one of `share`, `factor`, `absolute` is set, as the trigger needs."""
+    """A rollback trigger's limit. At most one of `share`, `factor`, `absolute`, `number` is set, as the trigger needs.
+
+    What was exceeded is over only once the value is back by `hysteresis`, a share of the limit: a value that swings
+    around its limit neither resets the time held nor adds to it while it is below.
+    """
 
     hold: timedelta
     share: float | None = None  # of memory or of requests
     factor: float | None = None  # of the recorded baseline
     absolute: timedelta | None = None
+    number: float | None = None
     no_data: NoData = NoData.HOLD
+    dry_run: bool = False  # told, and never acted upon
+    hysteresis: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusLimit:
+    """A trigger of the user's own: a PromQL query with one value, and the side of `limit.number` where it belongs."""
+
+    name: str
+    query: str
+    operator: Operator
+    limit: Limit
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`spec.rollback.triggers`: defaults are the mission's."""
+    """`spec.rollback.triggers`: defaults are the mission's. None is the trigger's default, where it can be measured."""
 
     memory: Limit = Limit(hold=timedelta(minutes=5), share=0.90)
     error_rate: Limit = Limit(hold=timedelta(minutes=3), share=0.05)
     latency: Limit = Limit(hold=timedelta(minutes=2), factor=10.0)
+    retrieval: Limit | None = None
+    pointer: Limit = Limit(hold=timedelta(minutes=1))
+    agents: Limit | None = None
+    consensus: Limit | None = None
+    follower_lag: Limit | None = None
+    prometheus: tuple[PrometheusLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +205,10 @@ class MigrationSpec:
     retention: timedelta = timedelta(hours=1)
     drop: bool = False
     progress_deadline: timedelta = timedelta(hours=24)
+    deadline: timedelta | None = None  # of everything up to retention
+    paused: bool = False
+    depends_on: tuple[str, ...] = ()
+    shadow: float = 0.05  # share of the queries that are also put to the other side
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +362,7 @@ class StoreReport:
     documents: int | None
     collections: tuple[CollectionReport, ...] = ()
     evaluation: EvaluationReport | None = None
+    lag: timedelta | None = None  # of the follower of live writes; None if none runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,3 +417,71 @@ class TriggerState:
     since: datetime
     held: timedelta
     last_seen: datetime
+    hold: timedelta = timedelta(0)  # what `held` has to reach
+    value: str = ""  # the last one seen, and its limit, for people
+    threshold: str = ""
+    dry_run: bool = False
+
+
+class Verb(Enum):
+    """What a person can command, each by an annotation of its own."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"
+    ABORT = "abort"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What somebody asks for, for one object at one point of its life, once."""
+
+    verb: Verb
+    uid: str
+    at: str  # `Status.at` when it was given
+    nonce: str
+    problem: str = ""  # why it cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """A command that was answered."""
+
+    verb: Verb
+    nonce: str
+    at: str
+    time: datetime
+    accepted: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Emergency:
+    """Protection of pods that are short of memory or near a rollback: what can wait does, until it is clear again."""
+
+    since: datetime
+    reason: str
+    message: str
+    clear_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Excused:
+    """Time that no deadline counts: altogether, in the present state, and since when it runs."""
+
+    total: timedelta = timedelta(0)
+    in_state: timedelta = timedelta(0)
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PanelReport:
+    """What is known of the agents that vote: how many there are, may be faulty and are gone, and whether one is due."""
+
+    members: int
+    faulty: int  # that are tolerated
+    gone: int
+    vote_due: bool  # a proposal for traffic or completion waits
+    quorum: bool  # enough agents answered the proposal that is due, or none is
+    rolling: bool = False  # the panel itself is being rolled out

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reembed.core import reasons
 from reembed.core.fingerprint import fingerprint
-from reembed.core.migration import Migration, Seen
+from reembed.core.migration import Migration, Neighbour, Seen
+from reembed.core.transitions import FINISHED, State
 
 # HNSW indexes of pgvector hold at most this many dimensions (as halfvec).
 MAX_DIMENSIONS = 4000
-# Whoever waits for another migration has not begun: no deadline runs.
-INDEX_HELD = "IndexHeld"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,81 @@ def index_held(migration: Migration, seen: Seen) -> Obstacle | None:
     who = f"EmbeddingMigration {holder.name!r}"
     if holder.name == migration.meta.name:
         who += f" of UID {holder.uid}, which had the same name"
-    return Obstacle(INDEX_HELD, f"waiting for {who}, which holds the index")
+    return Obstacle(reasons.INDEX_HELD, f"waiting for {who}, which holds the index")
+
+
+def dependency_cycle(migration: Migration, seen: Seen) -> Obstacle | None:
+    """Whoever waits for a migration that waits for it would wait for ever."""
+    own = migration.meta.name
+    if own not in _reachable(migration.spec.depends_on, seen):
+        return None
+    message = f"dependsOn leads from {own!r} back to itself, so that none of them could begin; remove one"
+    return Obstacle("DependencyCycle", message, permanent=True)
+
+
+def dependency_unfinished(migration: Migration, seen: Seen) -> Obstacle | None:
+    for name in migration.spec.depends_on:
+        found = seen.neighbours.get(name)
+        if found is not None and found.state is State.SUCCEEDED:
+            continue
+        if found is None:
+            text = f"waiting for EmbeddingMigration {name!r}: it does not exist; create it, or take it from dependsOn"
+        elif found.state in FINISHED:
+            text = f"EmbeddingMigration {name!r} ended as {found.state.value}; retry it, or take it from dependsOn"
+        else:
+            text = f"waiting for EmbeddingMigration {name!r}, which is in {found.state.value}"
+        return Obstacle(reasons.WAITING_FOR_DEPENDENCY, text)
+    return None
+
+
+def _reachable(names: tuple[str, ...], seen: Seen) -> set[str]:
+    found: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left.extend(seen.neighbours.get(name, Neighbour(State.SUCCEEDED)).depends_on)
+    return found
+
+
+def trigger_unmeasurable(migration: Migration, seen: Seen) -> Obstacle | None:
+    """A trigger that somebody asks for and nobody can measure would hold the migration half-way."""
+    limits = migration.spec.limits
+    if seen.panel is None and (limits.agents is not None or limits.consensus is not None):
+        text = "rollback.triggers names agents or consensus, and no panel votes for this index; remove them"
+        return Obstacle("PanelMissing", text, permanent=True)
+    if limits.prometheus and seen.queries is None:
+        text = (
+            "rollback.triggers.prometheus is set, and the operator knows no Prometheus; set its chart's prometheus.url"
+        )
+        return Obstacle("PrometheusMissing", text)
+    if limits.retrieval is not None and migration.spec.evaluation is None:
+        text = "rollback.triggers.retrieval is set, and there are no labelled queries; set evaluation, or remove it"
+        return Obstacle("LabelsMissing", text, permanent=True)
+    return None
+
+
+def query_without_value(migration: Migration, seen: Seen) -> Obstacle | None:
+    for one in migration.spec.limits.prometheus:
+        if one.name not in (seen.queries or {}):
+            text = f"the query of trigger {one.name!r} gives no value; it must give one number, not NaN: {one.query}"
+            return Obstacle("QueryWithoutValue", text)
+    return None
+
+
+def job_left_over(migration: Migration, seen: Seen) -> Obstacle | None:
+    """What an earlier attempt ran must not be taken for this one's."""
+    if seen.job is None:
+        return None
+    return Obstacle("JobLeftOver", f"waiting until Job {seen.job.name} of an earlier attempt and its pods are gone")
+
+
+def follower_missing(migration: Migration, seen: Seen) -> Obstacle | None:
+    if migration.spec.limits.follower_lag is None or seen.store is None or seen.store.lag is not None:
+        return None
+    text = "rollback.triggers.followerLag is set, and the store worker follows no live writes; remove it"
+    return Obstacle("FollowerMissing", text, permanent=True)
 
 
 def store_not_ready(migration: Migration, seen: Seen) -> Obstacle | None:
@@ -109,16 +183,26 @@ def baseline_missing(migration: Migration, seen: Seen) -> Obstacle | None:
     return Obstacle("MeasuringBaseline", "measuring the serving model's p95 latency, up to two minutes without traffic")
 
 
+# Before anybody asks whether the target serves already.
+BEFORE_THERE: tuple[Check, ...] = (index_missing, pool_missing, dimensions_too_large)
 # Before the index is claimed: nothing is made for a migration that may not have it.
 BEFORE_CLAIM: tuple[Check, ...] = (
-    index_missing,
-    pool_missing,
-    dimensions_too_large,
+    trigger_unmeasurable,
+    dependency_cycle,
+    dependency_unfinished,
+    job_left_over,
     index_held,
     other_pool_serves,
 )
 # Once it is claimed: its pods, its store, its gateways.
-AFTER_CLAIM: tuple[Check, ...] = (store_not_ready, model_not_ready, gateways_not_ready, baseline_missing)
+AFTER_CLAIM: tuple[Check, ...] = (
+    store_not_ready,
+    follower_missing,
+    model_not_ready,
+    gateways_not_ready,
+    query_without_value,
+    baseline_missing,
+)
 
 
 def first_obstacle(checks: tuple[Check, ...], migration: Migration, seen: Seen) -> Obstacle | None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import desired, preflight, traffic, triggers
+from reembed.core import desired, preflight, reasons, traffic, triggers
 from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
-from reembed.core.model import CollectionReport
+from reembed.core.model import Approval, CollectionReport
 from reembed.core.transitions import FINISHED, Event, State
 
 # What cannot be reached for this long, a store or a gateway, does not keep a deleted migration from going.
@@ -33,11 +33,11 @@ class Outcome:
 
 def _preflight(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     status = migration.status
-    obstacle = preflight.first_obstacle(preflight.BEFORE_CLAIM[:-2], migration, seen)
+    obstacle = preflight.first_obstacle(preflight.BEFORE_THERE, migration, seen)
     if obstacle is None and preflight.target_serves(migration, seen):
         pool = migration.spec.pool
         return Outcome(status, "AlreadyThere", f"pool {pool!r} serves the index already", Event.ALREADY_THERE)
-    obstacle = obstacle or preflight.first_obstacle(preflight.BEFORE_CLAIM[-2:], migration, seen)
+    obstacle = obstacle or preflight.first_obstacle(preflight.BEFORE_CLAIM, migration, seen)
     if obstacle is None and desired.holds(migration, seen.index):
         status = _recorded(migration, seen)
         obstacle = preflight.first_obstacle(preflight.AFTER_CLAIM, replace(migration, status=status), seen)
@@ -145,9 +145,9 @@ def _evaluation(migration: Migration, seen: Seen) -> Outcome | None:
     judged = replace(status, evaluation=report)
     if report.verdict == "Inferior":
         return Outcome(judged, "RetrievalInferior", report.message, Event.REFUSED)
-    if report.verdict in {"Better", "NonInferior", "NoBaseline"}:
+    if report.verdict in {"Better", "NonInferior", "NoBaseline"} or status.promoted == status.at:
         return None
-    return Outcome(judged, f"Retrieval{report.verdict}", report.message)
+    return Outcome(judged, f"Retrieval{report.verdict}", f"{report.message}. To go on all the same, promote it")
 
 
 def _canary(migration: Migration, seen: Seen, now: datetime) -> Outcome:
@@ -161,14 +161,19 @@ def _canary(migration: Migration, seen: Seen, now: datetime) -> Outcome:
         if waits is not None:
             return Outcome(status, waits.reason, waits.message)
         status = replace(status, acknowledged_at=now)
-    until = (status.acknowledged_at or now) + step.hold
-    early = triggers.Finding("Holding", f"{step.weight} % until {until:%H:%M:%S} UTC") if now < until else None
+    until, promoted = (status.acknowledged_at or now) + step.hold, status.promoted == status.at
+    holding = triggers.Finding("Holding", f"{step.weight} % until {until:%H:%M:%S} UTC")
+    early = holding if now < until and not promoted else None
     stays = triggers.shared_failure(migration, seen) or early or _held_back(migration, seen, traffic.SIDES)
+    if stays is None and step.approval is Approval.REQUIRED and not promoted:
+        text = f"{step.weight} % was held and every gate holds; promote it to go on, or abort it"
+        stays = triggers.Finding(reasons.AWAITING_APPROVAL, text)
     if stays is not None:
         return Outcome(status, stays.reason, stays.message)
+    how = "promoted by command" if promoted else f"{step.weight} % held for {step.hold}"
     if status.step + 1 == len(migration.spec.steps):
-        return Outcome(status, "AllSteps", f"all queries were answered well for {step.hold}", Event.PASSED)
-    return Outcome(status, "StepHeld", f"{step.weight} % held for {step.hold}", Event.NEXT_STEP)
+        return Outcome(status, "AllSteps", f"all queries went to the new side; {how}", Event.PASSED)
+    return Outcome(status, "StepHeld", how, Event.NEXT_STEP)
 
 
 def _told(migration: Migration, seen: Seen, weight: int) -> triggers.Finding | None:
@@ -195,7 +200,7 @@ def _retaining(migration: Migration, seen: Seen, now: datetime) -> Outcome:
             return Outcome(status, waits.reason, waits.message)
         status = replace(status, acknowledged_at=now)
     until = (status.acknowledged_at or now) + migration.spec.retention
-    if now < until:
+    if now < until and status.promoted != status.at:
         return Outcome(
             status, "Retaining", f"the old side can take the queries back until {until:%Y-%m-%d %H:%M:%S} UTC"
         )
@@ -205,7 +210,9 @@ def _retaining(migration: Migration, seen: Seen, now: datetime) -> Outcome:
         return Outcome(status, held_back.reason, f"{held_back.message}. The old side is kept until then")
     if not _points_to(seen, desired.own_name(migration)):
         return _waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
-    return Outcome(status, "WindowEnded", "the retention window ended", Event.PASSED)
+    return Outcome(
+        status, "WindowEnded", "the retention window ended" if now >= until else "promoted by command", Event.PASSED
+    )
 
 
 def _promoting(migration: Migration, seen: Seen, now: datetime) -> Outcome:

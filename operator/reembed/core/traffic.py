@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import Arm, ArmMeasure
-from reembed.core.triggers import Finding, shared_failure
+from reembed.core.reasons import EMERGENCY
+from reembed.core.triggers import Finding, first_running, shared_failure
 
 SIDES = ("candidate", "serving")
 # A gateway gives up the candidate's weight after this long without an answer from the API server (`gateway.lease`).
@@ -26,9 +27,11 @@ _DEAD_SHARE = 0.5
 
 def obstacle(migration: Migration, seen: Seen, sides: tuple[str, ...] = SIDES) -> Finding | None:
     """Find what keeps traffic from moving further: a trigger that runs, pods that are missing, probes that fail."""
-    running = next(iter(migration.status.triggers), None)
+    running = first_running(migration.status.triggers)
     if running is not None:
         return Finding(running, f"{running} is above its limit; traffic moves on when it is not")
+    if migration.status.emergency is not None:
+        return Finding(EMERGENCY, f"{migration.status.emergency.message}; traffic moves on when that is over")
     found = shared_failure(migration, seen) or _capacity(seen, sides)
     return found or _probes(migration, seen, sides)
 

@@ -39,6 +39,8 @@ class Event(Enum):
     REFUSED = "Refused"  # waiting cannot heal what was found
     TRIGGERED = "Triggered"  # a rollback trigger held for its whole time
     DEADLINE = "Deadline"
+    ABORTED = "Aborted"  # somebody commanded to go back
+    RETRIED = "Retried"  # somebody commanded to begin anew
     DELETED = "Deleted"
     CONFIRMED = "Confirmed"  # gateways and store say that it is done
 
@@ -49,18 +51,21 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.ALREADY_THERE: State.SUCCEEDED,
         Event.REFUSED: State.FAILED,
         Event.DEADLINE: State.FAILED,
+        Event.ABORTED: State.ROLLING_BACK,
         Event.DELETED: State.UNWINDING,
     },
     State.BACKFILLING: {
         Event.PASSED: State.INDEXING,
         Event.REFUSED: State.FAILED,
         Event.DEADLINE: State.FAILED,
+        Event.ABORTED: State.ROLLING_BACK,
         Event.DELETED: State.UNWINDING,
     },
     State.INDEXING: {
         Event.PASSED: State.EVALUATING,
         Event.REFUSED: State.FAILED,
         Event.DEADLINE: State.FAILED,
+        Event.ABORTED: State.ROLLING_BACK,
         Event.DELETED: State.UNWINDING,
     },
     State.EVALUATING: {
@@ -68,6 +73,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.NOTHING_SERVES: State.PROMOTING,
         Event.REFUSED: State.ROLLING_BACK,
         Event.DEADLINE: State.ROLLING_BACK,
+        Event.ABORTED: State.ROLLING_BACK,
         Event.DELETED: State.UNWINDING,
     },
     State.CANARY: {
@@ -75,11 +81,13 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.PASSED: State.RETAINING,
         Event.TRIGGERED: State.ROLLING_BACK,
         Event.DEADLINE: State.ROLLING_BACK,
+        Event.ABORTED: State.ROLLING_BACK,
         Event.DELETED: State.UNWINDING,
     },
     State.RETAINING: {
         Event.PASSED: State.PROMOTING,
         Event.TRIGGERED: State.ROLLING_BACK,
+        Event.ABORTED: State.ROLLING_BACK,
         Event.DELETED: State.UNWINDING,
     },
     # The new side serves from here on: a deletion waits until it is confirmed and then undoes nothing.
@@ -88,12 +96,12 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.UNWINDING: {Event.CONFIRMED: State.GONE},
     State.SUCCEEDED: {Event.DELETED: State.GONE},
     # What a failed migration left for inspection goes with it.
-    State.ROLLED_BACK: {Event.DELETED: State.UNWINDING},
-    State.FAILED: {Event.DELETED: State.UNWINDING},
+    State.ROLLED_BACK: {Event.RETRIED: State.PREFLIGHT, Event.DELETED: State.UNWINDING},
+    State.FAILED: {Event.RETRIED: State.PREFLIGHT, Event.DELETED: State.UNWINDING},
     State.GONE: {},
 }
 
-# Nothing is left to do but to wait for deletion.
+# Nothing is left to do but to wait for deletion, or for the command to begin anew.
 FINISHED = frozenset({State.SUCCEEDED, State.ROLLED_BACK, State.FAILED, State.GONE})
 
 # The candidate may answer queries.

@@ -122,14 +122,70 @@ MIGRATIONS = (
                 "margin": 0.01,
                 "minQueries": 50,
             },
-            "canary": {"steps": [{"weight": 25, "hold": "90s"}, {"weight": 100, "hold": "1h30m"}]},
+            "canary": {
+                "shadow": "1%",
+                "steps": [
+                    {"weight": 25, "hold": "90s", "approval": "Required"},
+                    {"weight": 100, "hold": "1h30m", "approval": "None"},
+                ],
+            },
             "rollback": {
                 "triggers": {
-                    "memory": {"threshold": "85%", "for": "1m", "noData": "RollBack"},
-                    "errorRate": {"threshold": "2.5%", "for": "45s", "noData": "RollBack"},
-                    "latency": {"threshold": "4x", "for": "30s", "noData": "RollBack"},
+                    "memory": {
+                        "threshold": "85%",
+                        "for": "1m",
+                        "noData": "RollBack",
+                        "dryRun": True,
+                        "hysteresis": "20%",
+                    },
+                    "errorRate": {
+                        "threshold": "2.5%",
+                        "for": "45s",
+                        "noData": "RollBack",
+                        "dryRun": True,
+                        "hysteresis": "20%",
+                    },
+                    "latency": {
+                        "threshold": "4x",
+                        "for": "30s",
+                        "noData": "RollBack",
+                        "dryRun": True,
+                        "hysteresis": "20%",
+                    },
+                    "retrieval": {
+                        "threshold": 0.05,
+                        "for": "5m",
+                        "noData": "RollBack",
+                        "dryRun": True,
+                        "hysteresis": "20%",
+                    },
+                    "pointer": {"for": "5m", "noData": "RollBack", "dryRun": True},
+                    "agents": {"for": "5m", "noData": "RollBack", "dryRun": True},
+                    "consensus": {"for": "5m", "noData": "RollBack", "dryRun": True},
+                    "followerLag": {
+                        "threshold": "5m",
+                        "for": "5m",
+                        "noData": "RollBack",
+                        "dryRun": True,
+                        "hysteresis": "20%",
+                    },
+                    "prometheus": [
+                        {
+                            "name": "clicks",
+                            "query": "sum(a)",
+                            "operator": "Above",
+                            "threshold": 1.5,
+                            "for": "5m",
+                            "noData": "RollBack",
+                            "dryRun": True,
+                            "hysteresis": "20%",
+                        }
+                    ],
                 }
             },
+            "paused": True,
+            "dependsOn": [{"name": "first"}],
+            "deadline": "7d",
             "retention": {"window": "72h", "drop": True},
             "progressDeadline": "2h",
         }
@@ -146,14 +202,64 @@ MIGRATIONS = (
                 "margin": 0.03,
                 "minQueries": 70,
             },
-            "canary": {"steps": [{"weight": 30, "hold": "500ms"}, {"weight": 100, "hold": "1d"}]},
+            "canary": {
+                "shadow": "2%",
+                "steps": [
+                    {"weight": 30, "hold": "500ms", "approval": "None"},
+                    {"weight": 100, "hold": "1d", "approval": "None"},
+                ],
+            },
             "rollback": {
                 "triggers": {
-                    "memory": {"threshold": "80%", "for": "2m", "noData": "Hold"},
-                    "errorRate": {"threshold": "3%", "for": "50s", "noData": "Hold"},
-                    "latency": {"threshold": "400ms", "for": "40s", "noData": "Hold"},
+                    "memory": {"threshold": "80%", "for": "2m", "noData": "Hold", "dryRun": False, "hysteresis": "30%"},
+                    "errorRate": {
+                        "threshold": "3%",
+                        "for": "50s",
+                        "noData": "Hold",
+                        "dryRun": False,
+                        "hysteresis": "30%",
+                    },
+                    "latency": {
+                        "threshold": "400ms",
+                        "for": "40s",
+                        "noData": "Hold",
+                        "dryRun": False,
+                        "hysteresis": "30%",
+                    },
+                    "retrieval": {
+                        "threshold": 0.06,
+                        "for": "6m",
+                        "noData": "Hold",
+                        "dryRun": False,
+                        "hysteresis": "30%",
+                    },
+                    "pointer": {"for": "6m", "noData": "Hold", "dryRun": False},
+                    "agents": {"for": "6m", "noData": "Hold", "dryRun": False},
+                    "consensus": {"for": "6m", "noData": "Hold", "dryRun": False},
+                    "followerLag": {
+                        "threshold": "6m",
+                        "for": "6m",
+                        "noData": "Hold",
+                        "dryRun": False,
+                        "hysteresis": "30%",
+                    },
+                    "prometheus": [
+                        {
+                            "name": "refunds",
+                            "query": "sum(b)",
+                            "operator": "Below",
+                            "threshold": 2.5,
+                            "for": "6m",
+                            "noData": "Hold",
+                            "dryRun": False,
+                            "hysteresis": "30%",
+                        }
+                    ],
                 }
             },
+            "paused": False,
+            "dependsOn": [{"name": "other"}],
+            "deadline": "8d",
             "retention": {"window": "2d", "drop": False},
             "progressDeadline": "3h",
         }

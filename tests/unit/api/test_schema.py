@@ -60,12 +60,21 @@ KINDS = [
         # One type holds every kind of limit; each trigger uses its own.
         unset=frozenset(
             {
-                ".limits.memory.factor",
-                ".limits.memory.absolute",
-                ".limits.error_rate.factor",
-                ".limits.error_rate.absolute",
-                ".limits.latency.share",
+                f".limits.{trigger}.{threshold}"
+                for trigger, own in {
+                    "memory": {"share"},
+                    "error_rate": {"share"},
+                    "latency": {"factor", "absolute"},
+                    "retrieval": {"number"},
+                    "pointer": set(),
+                    "agents": set(),
+                    "consensus": set(),
+                    "follower_lag": {"absolute"},
+                    "prometheus[].limit": {"number"},
+                }.items()
+                for threshold in {"share", "factor", "absolute", "number"} - own
             }
+            | {f".limits.{trigger}.hysteresis" for trigger in ("pointer", "agents", "consensus")}
         ),
     ),
 ]

@@ -13,21 +13,26 @@ from reembed.api import render_index_status, render_migration_status
 from reembed.core.migration import Backfill, Baseline, Status, Visit
 from reembed.core.model import (
     CollectionPlan,
+    Consumed,
     Desired,
+    Emergency,
     EvaluationPlan,
     EvaluationReport,
+    Excused,
     Holder,
     IndexStatus,
     PointerPlan,
     Routing,
     StorePlan,
     TriggerState,
+    Verb,
 )
 from reembed.core.transitions import State
 from tests.builders import EVALUATION, NEW, NOON, OLD, after, migration
 from tests.unit.api.schemas import closed, leaves, paths, schema_of
 
 SPEC = migration().spec
+_MINUTES = timedelta(minutes=3)
 
 INDEX = IndexStatus(
     active_migration=Holder("move", "u-1"),
@@ -52,7 +57,12 @@ MIGRATION = Status(
     baseline=Baseline(timedelta(milliseconds=40), 500, NOON),
     backfill=Backfill(620, 1000, 10, 51.5, timedelta(seconds=8), "embed", "reembed-backfill-move-2"),
     evaluation=EvaluationReport("e-1", "Better", 200, 10, 0.8, 0.9, 0.05, 0.15, "better"),
-    triggers={"ErrorRate": TriggerState(NOON, timedelta(minutes=3), NOON)},
+    triggers={"ErrorRate": TriggerState(NOON, _MINUTES, NOON, _MINUTES, "8 %", "5 %", dry_run=True)},
+    paused=True,
+    promoted="2/Canary/0",
+    commands=(Consumed(Verb.PROMOTE, "n-1", "2/Canary/0", NOON, accepted=True, message="it goes on"),),
+    emergency=Emergency(NOON, "Memory", "memory is at 90 %", after(30)),
+    excused=Excused(timedelta(minutes=2), timedelta(minutes=1), NOON),
     weight=0,
     weight_acknowledged=0,
     timeline=(Visit(State.PREFLIGHT, NOON), Visit(State.CANARY, after(60), 1), Visit(State.ROLLED_BACK, after(90))),

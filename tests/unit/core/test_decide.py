@@ -9,7 +9,7 @@ import pytest
 
 from reembed.core.decide import Verdict, decide, worth_writing
 from reembed.core.effects import ApplyJob, DeleteJob, SetFinalizer, SetIndexStatus
-from reembed.core.migration import Backfill, Migration, Seen
+from reembed.core.migration import Backfill, Migration, Seen, Status
 from reembed.core.model import (
     ArmMeasure,
     Desired,
@@ -297,8 +297,10 @@ def test_the_new_side_is_promoted_only_after_the_pointer_moved() -> None:
 
 
 def test_the_old_side_is_kept_while_a_trigger_runs_at_the_end_of_the_window() -> None:
-    world = b.seen(b.index(100))
-    moved = replace(world, store=replace(b.store(b.collection()), pointer=PointerPlan(b.NEW.collection, "fp", 2)))
+    pointer = PointerPlan(b.NEW.collection, b.NEW.fingerprint, 2)
+    index = b.index(100)
+    index = replace(index, status=replace(index.status, plan=replace(index.status.plan, pointer=pointer)))
+    moved = b.seen(index, store=b.store(b.collection(), pointer=pointer))
     quiet, failed = (
         decide(b.migration(State.RETAINING, **HELD_STEP), one, b.after(7200)).status
         for one in (moved, failing(moved, b.NEW.collection))
@@ -342,19 +344,20 @@ def test_the_same_pass_twice_decides_the_same_and_then_nothing_new(state: State)
     assert first == decide(migration, world, b.NOON)
     if first.status.state is state and first.status.step == migration.status.step:
         again = decide(replace(migration, status=first.status), world, b.NOON)
-        assert not worth_writing(first.status, again.status, migration, timedelta(hours=1))
+        assert not worth_writing(first.status, again.status, timedelta(hours=1))
 
 
 def test_a_triggers_time_is_written_each_tenth_of_its_hold() -> None:
-    before = b.migration(State.CANARY, triggers={"ErrorRate": TriggerState(b.NOON, timedelta(0), b.NOON)})
-    status = before.status
-    little = replace(status, triggers={"ErrorRate": TriggerState(b.NOON, timedelta(seconds=10), b.NOON)})
-    much = replace(status, triggers={"ErrorRate": TriggerState(b.NOON, timedelta(seconds=18), b.NOON)})
-    assert [worth_writing(status, one, before, timedelta(0)) for one in (little, much)] == [False, True]
+    def held(seconds: float) -> Status:
+        state = TriggerState(b.NOON, timedelta(seconds=seconds), b.NOON, hold=timedelta(minutes=3))
+        return b.migration(State.CANARY, triggers={"ErrorRate": state}).status
+
+    status, little, much = held(0), held(10), held(18)
+    assert [worth_writing(status, one, timedelta(0)) for one in (little, much)] == [False, True]
 
 
 def test_progress_is_written_every_few_seconds() -> None:
     migration = b.migration(State.BACKFILLING)
     embedded = replace(migration.status, backfill=Backfill(10, 100, 0, 5.0, None, "embed", "job"))
-    written = [worth_writing(migration.status, embedded, migration, timedelta(seconds=since)) for since in (1, 3)]
+    written = [worth_writing(migration.status, embedded, timedelta(seconds=since)) for since in (1, 3)]
     assert written == [False, True]

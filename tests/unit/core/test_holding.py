@@ -13,6 +13,7 @@ from reembed.core.model import (
     CollectionPlan,
     Desired,
     EvaluationPlan,
+    Excused,
     Holder,
     IndexStatus,
     PointerPlan,
@@ -34,12 +35,13 @@ def written(verdict: Verdict) -> IndexStatus:
 
 
 def test_waiting_for_another_migration_does_not_count_to_the_deadline() -> None:
-    waiting = decide(b.migration(reason="IndexHeld"), b.seen(b.index(active_migration=OTHER)), b.after(3600 * 48))
+    waits = b.migration(reason="IndexHeld", excused=Excused(since=b.NOON))
+    waiting = decide(waits, b.seen(b.index(active_migration=OTHER)), b.after(3600 * 48))
     free = b.seen(b.index(held=False, candidate=None))
     begun = decide(replace(b.migration(), status=waiting.status), free, b.after(3600 * 48))
     late = decide(replace(b.migration(), status=begun.status), b.seen(store=None), b.after(3600 * 73))
     assert [one.status.state for one in (waiting, begun, late)] == [State.PREFLIGHT, State.PREFLIGHT, State.FAILED]
-    assert begun.status.entered_at == b.after(3600 * 48)
+    assert begun.status.excused == Excused(timedelta(hours=48), timedelta(hours=48))
 
 
 def test_a_holder_of_the_same_name_is_told_by_its_uid() -> None:

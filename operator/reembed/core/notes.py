@@ -1,0 +1,57 @@
+"""Kubernetes events of a migration: what changed in a pass that a person wants to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reembed.core.migration import Status
+from reembed.core.model import Consumed
+from reembed.core.transitions import State
+
+_BAD = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A Kubernetes event."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+def notes(before: Status, after: Status, answered: tuple[Consumed, ...] = ()) -> tuple[Note, ...]:
+    """Return the events of a pass that led from one status to the other and answered these commands."""
+    return (*_commands(answered), *_moved(before, after), *_emergency(before, after), *_dry_run(before, after))
+
+
+def _moved(before: Status, after: Status) -> Iterator[Note]:
+    if before.timeline and (before.state, before.step, before.attempt) == (after.state, after.step, after.attempt):
+        return
+    where = f"{after.state.value} step {after.step + 1}" if after.state is State.CANARY else after.state.value
+    yield Note(after.state.value, f"{where}: {after.reason}: {after.message}", warning=after.state in _BAD)
+
+
+def _commands(answered: tuple[Consumed, ...]) -> Iterator[Note]:
+    for one in answered:
+        what = "Accepted" if one.accepted else "Refused"
+        text = f"{one.verb.value} was {what.lower()}: {one.message}"
+        yield Note(f"Command{what}", text, warning=not one.accepted)
+
+
+def _emergency(before: Status, after: Status) -> Iterator[Note]:
+    if before.emergency is None and after.emergency is not None:
+        text = "backfill and shadow queries stop, and embedders work with conservative limits until it is over"
+        yield Note("EmergencyBegan", f"{after.emergency.message}; {text}", warning=True)
+    if before.emergency is not None and after.emergency is None:
+        yield Note("EmergencyEnded", f"protection is lifted; it began because {before.emergency.message}")
+
+
+def _dry_run(before: Status, after: Status) -> Iterator[Note]:
+    for reason, state in after.triggers.items():
+        earlier = before.triggers.get(reason)
+        was_due = earlier is not None and earlier.held >= earlier.hold
+        if state.dry_run and state.held >= state.hold and not was_due:
+            text = f"{reason} is in dry run; else the queries would go back now: {state.value}, limit {state.threshold}"
+            yield Note("DryRun", text, warning=True)

@@ -1,0 +1,25 @@
+"""Reasons that more than one room must know by name; every other reason is a word of the check that finds it.
+
+A reason says why a migration is where it is, for programs: CamelCase, at most 64 characters, stable once released.
+"""
+
+from __future__ import annotations
+
+# Whoever waits for another migration has not begun.
+INDEX_HELD = "IndexHeld"
+WAITING_FOR_DEPENDENCY = "WaitingForDependency"
+PAUSED = "Paused"
+AWAITING_APPROVAL = "AwaitingApproval"
+EMERGENCY = "EmergencyProtection"
+
+# The labelled queries do not decide; somebody's word can.
+UNDECIDED = frozenset({"RetrievalInconclusive", "RetrievalTooFewQueries"})
+
+# Waiting for people: nothing goes on before somebody says so.
+FOR_PEOPLE = frozenset({PAUSED, AWAITING_APPROVAL}) | UNDECIDED
+
+# Time that counts towards no deadline: neither the migration's nor its store's or model's fault.
+EXCUSED = FOR_PEOPLE | {INDEX_HELD, WAITING_FOR_DEPENDENCY}
+
+# What a state waits for, but somebody has to look at.
+ALARMS = frozenset({"NowhereToGo", "SharedFailure", "GatewaysWithhold", "StatusLost", "IndexLost"})
