@@ -8,8 +8,19 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from reembed.core.migration import Seen
-from reembed.core.model import ArmMeasure, Limit, Limits, NoData, TriggerState
+from reembed.core.decide import decide
+from reembed.core.migration import Bounds, Seen
+from reembed.core.model import (
+    ArmMeasure,
+    Limit,
+    Limits,
+    NoData,
+    Operator,
+    PanelReport,
+    PointerPlan,
+    PrometheusLimit,
+    TriggerState,
+)
 from reembed.core.transitions import State
 from reembed.core.triggers import Finding, first_due, first_missing, track
 from tests import builders as b
@@ -99,3 +110,135 @@ def test_traffic_does_not_move_while_a_trigger_has_nothing_to_judge_by() -> None
     few = ArmMeasure(requests=3, errors=0, p95=None)
     found = first_missing(CANARY, world(few))
     assert found == Finding("NoData", "ErrorRate has no measurements; the weight stays until it has")
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"),
+    [
+        pytest.param(0.051, True, id="above the limit"),
+        pytest.param(0.048, True, id="a little below it"),
+        pytest.param(0.045, False, id="a tenth of it below"),
+    ],
+)
+def test_what_was_exceeded_is_over_only_well_below_the_limit(share: float, kept: bool) -> None:
+    measure = ArmMeasure(requests=1000, errors=round(1000 * share), p95=timedelta(milliseconds=40))
+    migration = b.migration(State.CANARY, triggers={"ErrorRate": held(30)})
+    assert ("ErrorRate" in track(migration, world(measure), b.after(2))) is kept
+
+
+def test_time_just_below_the_limit_is_not_counted_as_held() -> None:
+    measure = ArmMeasure(requests=1000, errors=48, p95=timedelta(milliseconds=40))
+    migration = b.migration(State.CANARY, triggers={"ErrorRate": held(30)})
+    assert clocks(track(migration, world(measure), b.after(2)))["ErrorRate"][1] == timedelta(seconds=30)
+
+
+DRY = replace(Limits(), error_rate=Limit(timedelta(minutes=3), share=0.05, dry_run=True))
+
+
+def test_a_trigger_in_dry_run_is_told_once_and_never_acted_upon() -> None:
+    before = TriggerState(b.NOON, timedelta(seconds=179), b.NOON, timedelta(minutes=3), dry_run=True)
+    migration = b.migration(State.CANARY, spec={"limits": DRY}, triggers={"ErrorRate": before}, weight=10)
+    first = decide(migration, world(FAILING), b.after(2))
+    second = decide(replace(migration, status=first.status), world(FAILING), b.after(4))
+    assert [one.status.state for one in (first, second)] == [State.CANARY, State.CANARY]
+    assert [[note.reason for note in one.notes] for one in (first, second)] == [["DryRun"], []]
+
+
+def test_a_trigger_in_dry_run_does_not_keep_traffic_from_moving() -> None:
+    state = TriggerState(b.NOON, timedelta(seconds=10), b.NOON, timedelta(minutes=3), dry_run=True)
+    migration = b.migration(
+        State.CANARY, spec={"limits": DRY}, triggers={"ErrorRate": state}, weight=10, acknowledged_at=b.NOON
+    )
+    assert decide(migration, world(FAILING), b.after(600)).status.step == 1
+
+
+def test_a_status_shows_how_far_a_trigger_is() -> None:
+    (state,) = track(CANARY, world(FAILING), b.NOON).values()
+    assert (state.hold, state.value, state.threshold, state.dry_run) == (timedelta(minutes=3), "8 %", "5 %", False)
+
+
+PANEL = PanelReport(members=8, faulty=2, gone=0, vote_due=True, quorum=True)
+
+
+@pytest.mark.parametrize(
+    ("panel", "found"),
+    [
+        pytest.param(PANEL, set(), id="all there"),
+        pytest.param(replace(PANEL, gone=2), set(), id="as many gone as may be faulty"),
+        pytest.param(replace(PANEL, gone=3), {"AgentsUnreachable"}, id="one more gone"),
+        pytest.param(replace(PANEL, gone=3, vote_due=False), set(), id="nobody is asked"),
+        pytest.param(replace(PANEL, gone=3, rolling=True), set(), id="the panel is rolled out"),
+        pytest.param(replace(PANEL, quorum=False), {"NoQuorum"}, id="no quorum"),
+        pytest.param(replace(PANEL, quorum=False, vote_due=False), set(), id="no vote is due"),
+    ],
+)
+def test_the_panel_triggers_only_while_its_word_is_needed(panel: PanelReport, found: set[str]) -> None:
+    assert set(track(CANARY, replace(world(), panel=panel), b.NOON)) == found
+
+
+@pytest.mark.parametrize(
+    ("pointer", "found"),
+    [
+        pytest.param(PointerPlan(b.OLD.collection, b.OLD.fingerprint, 1), set(), id="as planned"),
+        pytest.param(PointerPlan(b.NEW.collection, b.NEW.fingerprint, 2), {"PointerInconsistent"}, id="moved by hand"),
+        pytest.param(PointerPlan("c_other", "fp", 1), {"PointerInconsistent"}, id="a strange collection"),
+        pytest.param(None, {"PointerInconsistent"}, id="gone"),
+    ],
+)
+def test_a_pointer_that_is_not_where_it_was_planned_is_found(pointer: PointerPlan | None, found: set[str]) -> None:
+    seen = replace(world(), store=b.store(b.collection(), pointer=pointer))
+    assert set(track(CANARY, seen, b.NOON)) == found
+
+
+def test_a_pointer_that_is_about_to_be_moved_is_not_inconsistent() -> None:
+    index = b.index(100)
+    planned = PointerPlan(b.NEW.collection, b.NEW.fingerprint, 2)
+    index = replace(index, status=replace(index.status, plan=replace(index.status.plan, pointer=planned)))
+    assert track(b.migration(State.RETAINING), b.seen(index), b.NOON) == {}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "found"),
+    [
+        pytest.param(Bounds(0.021, 0.08, 900), {"RetrievalRegression"}, id="a loss above the margin is certain"),
+        pytest.param(Bounds(0.010, 0.08, 900), set(), id="a loss above the margin is possible"),
+    ],
+)
+def test_a_certain_loss_of_retrieval_triggers(bounds: Bounds, found: set[str]) -> None:
+    migration = b.migration(State.CANARY, spec={"evaluation": b.EVALUATION})
+    assert set(track(migration, replace(world(), retrieval=bounds), b.NOON)) == found
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(299, set()), (301, {"FollowerLag"})])
+def test_live_writes_that_are_far_behind_trigger(seconds: int, found: set[str]) -> None:
+    seen = replace(world(), store=b.store(b.collection(), lag=timedelta(seconds=seconds)))
+    assert set(track(CANARY, seen, b.NOON)) == found
+
+
+CLICKS = PrometheusLimit("clicks", "sum(x)", Operator.BELOW, Limit(timedelta(minutes=2), number=100.0))
+
+
+@pytest.mark.parametrize(
+    ("value", "kept", "started"),
+    [
+        pytest.param({"clicks": 99.0}, True, True, id="below"),
+        pytest.param({"clicks": 105.0}, True, False, id="between limit and hysteresis"),
+        pytest.param({"clicks": 110.0}, False, False, id="well above"),
+        pytest.param({}, True, False, id="no value"),
+        pytest.param(None, True, False, id="no Prometheus"),
+    ],
+)
+def test_a_query_of_ones_own_triggers_on_the_side_that_was_said(
+    value: dict[str, float] | None, kept: bool, started: bool
+) -> None:
+    limits = replace(Limits(), prometheus=(CLICKS,))
+    new = b.migration(State.CANARY, spec={"limits": limits})
+    running = b.migration(State.CANARY, spec={"limits": limits}, triggers={"Prometheus_clicks": held(30)})
+    found = ["Prometheus_clicks" in track(one, replace(world(), queries=value), b.after(2)) for one in (running, new)]
+    assert found == [kept, started]
+
+
+def test_a_query_that_is_due_names_its_value_and_limit() -> None:
+    migration = b.migration(State.CANARY, spec={"limits": replace(Limits(), prometheus=(CLICKS,))})
+    found = first_due(migration, replace(world(), queries={"clicks": 42.0}), {"Prometheus_clicks": held(120)})
+    assert found == Finding("Prometheus_clicks", "the query of trigger 'clicks' gives 42, below 100 for 120 s")
