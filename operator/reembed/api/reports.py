@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from reembed.api.fields import Fields, Raw
@@ -30,6 +31,7 @@ def parse_store_report(raw: Raw) -> StoreReport:
         documents=report.number("documents") if raw.get("documents") is not None else None,
         collections=tuple(_parse_collection(one) for one in report.each("collections")),
         evaluation=parse_evaluation_report(evaluation) if evaluation is not None else None,
+        lag=timedelta(seconds=lag) if (lag := report.maybe_real("lagSeconds")) is not None else None,
     )
 
 
@@ -40,6 +42,7 @@ def render_store_report(report: StoreReport) -> dict[str, Any]:
         "documents": report.documents,
         "collections": [_render_collection(one) for one in report.collections],
         "evaluation": render_evaluation_report(report.evaluation) if report.evaluation is not None else None,
+        "lagSeconds": report.lag.total_seconds() if report.lag is not None else None,
     }
 
 

@@ -7,10 +7,11 @@ from reembed.api.fields import parse_meta
 from reembed.cluster import kinds
 from reembed.controller.cache import Cache
 from reembed.controller.manifests import backfill
+from reembed.controller.protection import Protection
 from reembed.controller.settings import Images
 from reembed.controller.writer import Writer
 from reembed.core import names
-from reembed.core.effects import ApplyJob, DeleteJob, Effect, SetFinalizer, SetIndexStatus
+from reembed.core.effects import ApplyJob, DeleteJob, Effect, ProtectPools, SetFinalizer, SetIndexStatus
 from reembed.core.migration import Migration, Seen, SeenIndex
 from reembed.core.model import IndexStatus
 
@@ -21,10 +22,11 @@ MANAGER = "reembed-migrations"
 class Effects:
     """The effects of migrations, on the API server."""
 
-    def __init__(self, cache: Cache, writer: Writer, images: Images) -> None:
+    def __init__(self, cache: Cache, writer: Writer, protection: Protection, images: Images) -> None:
         self._cache = cache
-        self._writer = writer
+        self.writer = writer
         self._images = images
+        self._protection = protection
 
     async def apply(self, effect: Effect, migration: Migration, seen: Seen) -> None:
         """Carry out one effect.
@@ -40,14 +42,16 @@ class Effects:
                 await self.index_status(seen.index, status)
             case ApplyJob(job=job) if seen.index is not None:
                 manifest = backfill.job(job, namespace, seen.index.spec.owner_secret, self._images.pull_policy)
-                await self._writer.ensure(kinds.JOB, manifest, MANAGER)
+                await self.writer.ensure(kinds.JOB, manifest, MANAGER)
             case DeleteJob(name=name):
-                await self._writer.delete(kinds.JOB, namespace, name)
+                await self.writer.delete(kinds.JOB, namespace, name)
+            case ProtectPools(pools=pools):
+                await self._protection.renew(namespace, pools)
             case SetFinalizer(present=present):
                 await self._finalizer(migration, present=present)
 
     async def index_status(self, index: SeenIndex, status: IndexStatus) -> None:
-        await self._writer.status(kinds.INDEX, index.meta, render_index_status(status), MANAGER)
+        await self.writer.status(kinds.INDEX, index.meta, render_index_status(status), MANAGER)
 
     async def _finalizer(self, migration: Migration, *, present: bool) -> None:
         """Change our finalizer alone: the status was written a moment ago, and others have finalizers of their own."""
@@ -57,4 +61,4 @@ class Effects:
         newest = parse_meta(raw)
         kept = [one for one in newest.finalizers if one != names.FINALIZER]
         wanted = [*kept, names.FINALIZER] if present else kept
-        await self._writer.finalizers(kinds.MIGRATION, newest, wanted, MANAGER)
+        await self.writer.finalizers(kinds.MIGRATION, newest, wanted, MANAGER)

@@ -17,8 +17,11 @@ from typing import Any
 
 from reembed.cluster.client import Snapshot
 from reembed.cluster.kinds import Kind
+from reembed.controller import relations
+from reembed.controller.relations import Relation
 
 Object = Mapping[str, Any]
+Shelf = tuple[Kind, str]  # a kind in a namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,64 +46,96 @@ def labels_of(obj: Object) -> Mapping[str, str]:
 
 
 class Cache:
-    """The newest known version of each object."""
+    """The newest known version of each object, filed by what it is related to."""
 
     def __init__(self) -> None:
-        self._objects: dict[Key, Object] = {}
+        self._objects: dict[Shelf, dict[str, Object]] = {}
+        self._filed: dict[tuple[Shelf, Relation], dict[str, Object]] = {}
         # Since which version an object does not exist: an older word of it, still under way, must not bring it back.
         self._gone: dict[Key, int] = {}
 
     def put(self, kind: Kind, obj: Object) -> bool:
         """Remember `obj` unless something newer is known of its name; return whether it is news."""
         key, version = key_of(kind, obj), version_of(obj)
-        known = self._objects.get(key)
+        known = self._known(key)
         if (known is not None and version < version_of(known)) or version <= self._gone.get(key, -1):
             return False
-        self._objects[key] = obj
+        self._take(key, known)
+        self._file(key, obj)
         self._gone.pop(key, None)
         return known is None or version_of(known) < version
 
     def remove(self, kind: Kind, obj: Object) -> None:
         """Forget `obj`, of which the watch told the end; a new object of the same name stays."""
         key = key_of(kind, obj)
-        known = self._objects.get(key)
+        known = self._known(key)
         if known is None or known["metadata"]["uid"] == obj["metadata"]["uid"]:
-            self._objects.pop(key, None)
+            self._take(key, known)
             self._gone[key] = max(version_of(obj), self._gone.get(key, -1))
 
     def forget(self, key: Key) -> None:
-        self._objects.pop(key, None)
+        self._take(key, self._known(key))
 
     def settle(self, kind: Kind, namespace: str, listed: Snapshot) -> list[Object]:
         """Take a list of everything of a kind in a namespace, and return what is new or gone by it."""
         version = as_number(listed.version)
-        there = {key_of(kind, obj) for obj in listed.objects}
-        ended = [
-            key
-            for key, obj in self._objects.items()
-            if key.belongs(kind, namespace) and key not in there and version_of(obj) <= version
-        ]
+        there = {obj["metadata"]["name"] for obj in listed.objects}
+        shelf = self._objects.get((kind, namespace), {})
+        ended = [obj for name, obj in shelf.items() if name not in there and version_of(obj) <= version]
         changed: list[Object] = [obj for obj in listed.objects if self.put(kind, obj)]
-        changed += [self._objects.pop(key) for key in ended]
+        for obj in ended:
+            self._take(key_of(kind, obj), obj)
         # Whatever was under way at the list before has arrived by now.
         late = [key for key, since in self._gone.items() if key.belongs(kind, namespace) and since < version]
         for key in late:
             del self._gone[key]
-        self._gone.update(dict.fromkeys(ended, version))
-        return changed
+        self._gone.update({key_of(kind, obj): version for obj in ended})
+        return changed + ended
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        return self._objects.get(Key(kind, namespace, name))
+        return self._objects.get((kind, namespace), {}).get(name)
+
+    def related(self, kind: Kind, namespace: str, relation: Relation) -> Iterator[Object]:
+        """Yield the objects of a kind in a namespace that are filed under `relation`."""
+        yield from list(self._filed.get(((kind, namespace), relation), {}).values())
 
     def all(self, kind: Kind, namespace: str, labels: Mapping[str, str] | None = None) -> Iterator[Object]:
         """Yield the objects of a kind in a namespace that carry all of `labels`."""
+        shelf = (kind, namespace)
+        filed = [one for name, value in (labels or {}).items() if (one := self._bucket(shelf, name, value)) is not None]
+        found = min(filed, key=len) if filed else self._objects.get(shelf, {})
         wanted = (labels or {}).items()
-        for key, obj in list(self._objects.items()):
-            if key.belongs(kind, namespace) and wanted <= labels_of(obj).items():
+        for obj in list(found.values()):
+            if wanted <= labels_of(obj).items():
                 yield obj
 
     def keys(self) -> tuple[Key, ...]:
-        return tuple(self._objects)
+        return tuple(Key(kind, namespace, name) for (kind, namespace), shelf in self._objects.items() for name in shelf)
+
+    def _bucket(self, shelf: Shelf, name: str, value: str) -> dict[str, Object] | None:
+        """Return what is filed under a label, None if it is not one that objects are filed under."""
+        return self._filed.get((shelf, (name, value)), {}) if name in relations.LABELS else None
+
+    def _known(self, key: Key) -> Object | None:
+        return self.get(key.kind, key.namespace, key.name)
+
+    def _file(self, key: Key, obj: Object) -> None:
+        shelf = (key.kind, key.namespace)
+        self._objects.setdefault(shelf, {})[key.name] = obj
+        for relation in relations.relations(key.kind, obj):
+            self._filed.setdefault((shelf, relation), {})[key.name] = obj
+
+    def _take(self, key: Key, obj: Object | None) -> None:
+        """Take an object that is known from everywhere it is filed."""
+        if obj is None:
+            return
+        shelf = (key.kind, key.namespace)
+        del self._objects[shelf][key.name]
+        for relation in relations.relations(key.kind, obj):
+            filed = self._filed[shelf, relation]
+            filed.pop(key.name, None)
+            if not filed:
+                del self._filed[shelf, relation]
 
 
 def version_of(obj: Object) -> int:

@@ -13,8 +13,10 @@ import kopf
 
 from reembed.cluster import kinds
 from reembed.cluster.kinds import Kind
+from reembed.controller import relations
 from reembed.controller.cache import Cache, Key, Object, labels_of
 from reembed.controller.loop import Loops
+from reembed.controller.relations import Relation
 from reembed.core import names
 from reembed.core.transitions import FINISHED
 
@@ -54,55 +56,66 @@ def seen(kind: Kind, change: str | None, obj: Object, cache: Cache, loops: Loops
 
 
 def concerned(kind: Kind, obj: Object, cache: Cache) -> Iterator[Key]:
-    """Yield the objects whose next pass may decide differently because `obj` changed."""
+    """Yield the objects whose next pass may decide differently because `obj` changed; some of them twice."""
     namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
     if kind in OWN:
         yield Key(kind, namespace, name)
-        yield from _users_pools(f"{kind.name}/{name}", namespace, cache)
-    if kind == kinds.MIGRATION:
-        yield Key(kinds.POOL, namespace, obj["spec"]["target"]["poolRef"]["name"])
-        yield Key(kinds.INDEX, namespace, obj["spec"]["indexRef"]["name"])
-        yield from _active(cache, namespace)  # another migration may wait for this one
-    elif kind == kinds.INDEX:
-        yield from (Key(kinds.POOL, namespace, pool) for pool in _routed_pools(obj))
-        yield from _active(cache, namespace)
-    elif kind == kinds.POOL:
-        yield from _active(cache, namespace)
+        # It may need them no longer.
+        yield from _keys(kinds.POOL, namespace, (relations.USER, f"{kind.name}/{name}"), cache)
+        yield from _OF_OWN[kind](obj, cache)
     else:
-        labels = labels_of(obj)
-        for label, owner in (
-            (names.LABEL_POOL, kinds.POOL),
-            (names.LABEL_INDEX, kinds.INDEX),
-        ):
-            yield from _labelled(owner, namespace, labels.get(label), cache)
-        if names.LABEL_POOL in labels or names.LABEL_INDEX in labels:
-            yield from _active(cache, namespace)
+        yield from _of_child(obj, cache)
 
 
-def _active(cache: Cache, namespace: str) -> Iterator[Key]:
-    """Yield the migrations that are under way, or on their way out."""
-    for migration in cache.all(kinds.MIGRATION, namespace):
+def _of_migration(obj: Object, cache: Cache) -> Iterator[Key]:
+    namespace, index = obj["metadata"]["namespace"], obj["spec"]["indexRef"]["name"]
+    yield Key(kinds.POOL, namespace, obj["spec"]["target"]["poolRef"]["name"])
+    yield Key(kinds.INDEX, namespace, index)
+    # Others may wait for it.
+    yield from _migrations(namespace, (relations.INDEX, index), cache)
+    yield from _migrations(namespace, (relations.DEPENDS_ON, obj["metadata"]["name"]), cache)
+
+
+def _of_index(obj: Object, cache: Cache) -> Iterator[Key]:
+    namespace = obj["metadata"]["namespace"]
+    yield from (Key(kinds.POOL, namespace, pool) for pool in relations.routed_pools(obj))
+    yield from _migrations(namespace, (relations.INDEX, obj["metadata"]["name"]), cache)
+
+
+def _of_pool(obj: Object, cache: Cache) -> Iterator[Key]:
+    yield from _migrations_of_pool(obj["metadata"]["namespace"], obj["metadata"]["name"], cache)
+
+
+_OF_OWN = {kinds.MIGRATION: _of_migration, kinds.INDEX: _of_index, kinds.POOL: _of_pool}
+
+
+def _of_child(obj: Object, cache: Cache) -> Iterator[Key]:
+    """Yield whom an object that the operator made belongs to, and the migrations that look at it."""
+    namespace, labels = obj["metadata"]["namespace"], labels_of(obj)
+    for pool in _keys(kinds.POOL, namespace, (relations.FITTED, labels.get(names.LABEL_POOL, "")), cache):
+        yield pool
+        yield from _migrations_of_pool(namespace, pool.name, cache)
+    for index in _keys(kinds.INDEX, namespace, (relations.FITTED, labels.get(names.LABEL_INDEX, "")), cache):
+        yield index
+        yield from _migrations(namespace, (relations.INDEX, index.name), cache)
+    yield from _migrations(namespace, (relations.FITTED, labels.get(names.LABEL_MIGRATION, "")), cache)
+
+
+def _migrations_of_pool(namespace: str, pool: str, cache: Cache) -> Iterator[Key]:
+    """Yield the migrations to or from a pool: before it has begun, only the index of one says which that is."""
+    yield from _migrations(namespace, (relations.POOL, pool), cache)
+    for index in _keys(kinds.INDEX, namespace, (relations.POOL, pool), cache):
+        yield from _migrations(namespace, (relations.INDEX, index.name), cache)
+
+
+def _migrations(namespace: str, relation: Relation, cache: Cache) -> Iterator[Key]:
+    """Yield the related migrations that are under way, or on their way out."""
+    for migration in cache.related(kinds.MIGRATION, namespace, relation):
         state = migration.get("status", {}).get("state")
         if state not in _FINISHED or migration["metadata"].get("deletionTimestamp"):
             yield Key(kinds.MIGRATION, namespace, migration["metadata"]["name"])
 
 
-def _users_pools(user: str, namespace: str, cache: Cache) -> Iterator[Key]:
-    """Yield the pools that run for `user`: it may need them no longer."""
-    for pool in cache.all(kinds.POOL, namespace):
-        if user in pool.get("status", {}).get("inUseBy", ()):
-            yield Key(kinds.POOL, namespace, pool["metadata"]["name"])
-
-
-def _labelled(kind: Kind, namespace: str, label: str | None, cache: Cache) -> Iterator[Key]:
-    """Yield the objects whose name, cut to what a label holds, is `label`."""
-    for owner in cache.all(kind, namespace) if label is not None else ():
-        if names.fit(owner["metadata"]["name"]) == label:
-            yield Key(kind, namespace, owner["metadata"]["name"])
-
-
-def _routed_pools(index: Object) -> Iterator[str]:
-    routing = index.get("status", {}).get("routing") or {}
-    for arm in (routing.get("serving"), routing.get("candidate")):
-        if arm:
-            yield arm["pool"]
+def _keys(kind: Kind, namespace: str, relation: Relation, cache: Cache) -> Iterator[Key]:
+    for obj in cache.related(kind, namespace, relation):
+        yield Key(kind, namespace, obj["metadata"]["name"])

@@ -12,7 +12,6 @@ from typing import Any
 
 from reembed.api import parse_pool
 from reembed.cluster import kinds
-from reembed.cluster.client import Cluster
 from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.loop import RESYNC, Ended
@@ -21,7 +20,7 @@ from reembed.controller.observe import Observer
 from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock
 from reembed.controller.vanished import Vanished
-from reembed.controller.writer import Writer, conditions, differs
+from reembed.controller.writer import conditions, differs
 from reembed.core import desired, names
 from reembed.core.conditions import of_index
 from reembed.core.fingerprint import fingerprint
@@ -42,20 +41,20 @@ class Indexes:
 
     def __init__(
         self,
-        cluster: Cluster,
         cache: Cache,
-        writer: Writer,
         observer: Observer,
+        effects: Effects,
+        vanished: Vanished,
         settings: Settings,
         clock: Clock,
     ) -> None:
         self._cache = cache
-        self._writer = writer
+        self._writer = effects.writer
         self._observer = observer
         self._settings = settings
         self._clock = clock
-        self._effects = Effects(cache, writer, settings.images)
-        self._vanished = Vanished(cluster, cache, writer, observer, self._effects, clock)
+        self._effects = effects
+        self._vanished = vanished
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
         raw = self._cache.get(kinds.INDEX, key.namespace, key.name)

@@ -17,9 +17,8 @@ from reembed.controller.apply import MANAGER, Effects
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.loop import Ended
 from reembed.controller.observe import Observer
-from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock
-from reembed.controller.writer import Writer, conditions
+from reembed.controller.writer import conditions
 from reembed.core.conditions import of_migration
 from reembed.core.decide import Verdict, decide, worth_writing
 from reembed.core.migration import Migration, Status
@@ -32,11 +31,11 @@ _FINISHED_LOOK = timedelta(hours=1)
 class Migrations:
     """Makes EmbeddingMigrations true."""
 
-    def __init__(self, cache: Cache, writer: Writer, observer: Observer, settings: Settings, clock: Clock) -> None:
+    def __init__(self, cache: Cache, observer: Observer, effects: Effects, clock: Clock) -> None:
         self._cache = cache
-        self._writer = writer
+        self._writer = effects.writer
         self._observer = observer
-        self._effects = Effects(cache, writer, settings.images)
+        self._effects = effects
         self._clock = clock
         self._decided: dict[str, Status] = {}  # by UID
         self._written: dict[str, tuple[Status, datetime]] = {}

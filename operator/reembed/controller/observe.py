@@ -10,13 +10,15 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from reembed.api import InvalidField, parse_gateway_report, parse_index, parse_pool, parse_store_report
+from reembed.api import InvalidField, parse_gateway_report, parse_store_report
 from reembed.cluster import kinds
 from reembed.controller import pods
 from reembed.controller.cache import Cache, Object
 from reembed.controller.manifests import embedder
 from reembed.controller.manifests import index as index_manifests
+from reembed.controller.prometheus import Prometheus
 from reembed.controller.scrape import Pods, Sample
+from reembed.controller.typed import Typed
 from reembed.core import names
 from reembed.core.measures import Window, counted
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
@@ -26,8 +28,10 @@ from reembed.core.model import GatewayReport, JobReport, StoreReport
 class Observer:
     """Looks at the world for one pass."""
 
-    def __init__(self, cache: Cache, scrape: Pods, backfill_image: str) -> None:
+    def __init__(self, cache: Cache, scrape: Pods, prometheus: Prometheus | None, backfill_image: str) -> None:
         self._cache = cache
+        self._typed = Typed(cache)
+        self._prometheus = prometheus
         self._scrape = scrape
         self._backfill_image = backfill_image
         self._windows: dict[tuple[str, str], Mapping[str, Window]] = {}
@@ -40,12 +44,13 @@ class Observer:
         if source is None and index is not None:
             source = index.status.routing.serving
         gateways = self.gateway_addresses(index) if index is not None else {}
-        target, old, store, reports, metrics = await asyncio.gather(
+        target, old, store, reports, metrics, queries = await asyncio.gather(
             self.pool(namespace, migration.spec.pool),
             self.pool(namespace, source.pool) if source is not None else _nothing(),
             self.store(index) if index is not None else _nothing(),
             self._scrape.json(gateways, "/v1/index"),
             self._scrape.metrics(gateways),
+            self._queries(migration),
         )
         windows = self._looked((namespace, index_name), metrics, now)
         return Seen(
@@ -59,18 +64,19 @@ class Observer:
             probes={name: measure for name, window in windows.items() if (measure := window.probes()) is not None},
             job=self._job(migration),
             backfill_image=self._backfill_image,
+            neighbours=self._typed.neighbours(migration),
+            queries=queries,
         )
 
     def index(self, namespace: str, name: str) -> SeenIndex | None:
-        raw = self._cache.get(kinds.INDEX, namespace, name)
-        return SeenIndex(*parse_index(raw)) if raw is not None else None
+        return self._typed.index(namespace, name)
 
     async def pool(self, namespace: str, name: str) -> SeenPool | None:
         """Return a pool with what its pods say; its desired replicas are those its Deployments have now."""
-        raw = self._cache.get(kinds.POOL, namespace, name)
-        if raw is None:
+        parsed = self._typed.pool(namespace, name)
+        if parsed is None:
             return None
-        meta, spec = parse_pool(raw)
+        meta, spec = parsed
         label = embedder.pool_labels(meta)
         found = list(self._cache.all(kinds.POD, namespace, label))
         deployments = list(self._cache.all(kinds.DEPLOYMENT, namespace, label))
@@ -94,6 +100,12 @@ class Observer:
     def gateway_addresses(self, index: SeenIndex) -> dict[str, str]:
         label = index_manifests.gateway_labels(index.meta)
         return pods.running_addresses(self._cache.all(kinds.POD, index.meta.namespace, label))
+
+    async def _queries(self, migration: Migration) -> Mapping[str, float] | None:
+        """Return the values of the user's own triggers, None where there is no Prometheus to ask."""
+        if self._prometheus is None:
+            return None
+        return await self._prometheus.values(migration.spec.limits.prometheus)
 
     def forget(self, namespace: str, index: str) -> None:
         """Drop the scrapes of an index that no migration looks at any more."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import aiohttp
 
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
+from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key
 from reembed.controller.ending import Ending
 from reembed.controller.indexes import Indexes
@@ -23,11 +24,14 @@ from reembed.controller.loop import Ended, Loops
 from reembed.controller.migrations import Migrations
 from reembed.controller.observe import Observer
 from reembed.controller.pools import Pools
+from reembed.controller.prometheus import Prometheus
+from reembed.controller.protection import Protection
 from reembed.controller.readiness import Readiness
 from reembed.controller.scrape import HttpPods, Pods
 from reembed.controller.serving import serve
 from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock, wall_clock
+from reembed.controller.vanished import Vanished
 from reembed.controller.watching import watch
 from reembed.controller.web import Metrics, served
 from reembed.controller.writer import Writer
@@ -39,17 +43,25 @@ class Operator:
     """The loops of all objects of some namespaces."""
 
     def __init__(
-        self, cluster: Cluster, scrape: Pods, settings: Settings, metrics: Metrics, clock: Clock = wall_clock
+        self,
+        cluster: Cluster,
+        scrape: Pods,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Clock = wall_clock,
+        prometheus: Prometheus | None = None,
     ) -> None:
         self._namespaces = settings.namespaces
         self._metrics = metrics
         self.cache = Cache()
         writer = Writer(cluster, self.cache)
-        observer = Observer(self.cache, scrape, settings.images.backfill)
+        observer = Observer(self.cache, scrape, prometheus, settings.images.backfill)
+        effects = Effects(self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
+        vanished = Vanished(cluster, self.cache, observer, effects, clock)
         self._passes = {
             kinds.POOL: Pools(self.cache, writer, settings, clock).reconcile,
-            kinds.INDEX: Indexes(cluster, self.cache, writer, observer, settings, clock).reconcile,
-            kinds.MIGRATION: Migrations(self.cache, writer, observer, settings, clock).reconcile,
+            kinds.INDEX: Indexes(self.cache, observer, effects, vanished, settings, clock).reconcile,
+            kinds.MIGRATION: Migrations(self.cache, observer, effects, clock).reconcile,
         }
         self.loops = Loops(self._pass, _LOGGER)
         self.readiness = Readiness(settings.namespaces, KINDS)
@@ -79,7 +91,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the operator until `stop` is set."""
     metrics = Metrics()
     async with Cluster.connect() as cluster, aiohttp.ClientSession() as session:
-        operator = Operator(cluster, HttpPods(session), settings, metrics)
+        prometheus = Prometheus(session, settings.prometheus, monotonic) if settings.prometheus else None
+        operator = Operator(cluster, HttpPods(session), settings, metrics, prometheus=prometheus)
         metrics.tell(operator.readiness)
         async with served(operator.readiness, metrics):
             await operator.run(stop)

@@ -10,8 +10,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from reembed.api import parse_index, parse_migration, parse_pool
-from reembed.api.status import parse_migration_status
 from reembed.cluster import kinds
 from reembed.controller import pods
 from reembed.controller.cache import Cache, Key, Object, labels_of
@@ -19,11 +17,11 @@ from reembed.controller.loop import RESYNC, Ended
 from reembed.controller.manifests import embedder
 from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock
+from reembed.controller.typed import Typed
 from reembed.controller.writer import Writer, conditions, differs
 from reembed.core import names
 from reembed.core.claims import claims
 from reembed.core.conditions import of_pool
-from reembed.core.migration import Migration, SeenIndex
 from reembed.core.model import Meta, PoolReport, PoolSpec, Problem
 
 _MANAGER = "reembed-pools"
@@ -34,15 +32,16 @@ class Pools:
 
     def __init__(self, cache: Cache, writer: Writer, settings: Settings, clock: Clock) -> None:
         self._cache = cache
+        self._typed = Typed(cache)
         self._writer = writer
         self._settings = settings
         self._clock = clock
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
-        raw = self._cache.get(kinds.POOL, key.namespace, key.name)
-        if raw is None:
+        raw, parsed = self._cache.get(kinds.POOL, key.namespace, key.name), self._typed.pool(key.namespace, key.name)
+        if raw is None or parsed is None:
             return Ended.ENDED
-        meta, spec = parse_pool(raw)
+        meta, spec = parsed
         if names.FINALIZER not in meta.finalizers:
             if meta.deleting:
                 return RESYNC
@@ -57,11 +56,10 @@ class Pools:
         return RESYNC
 
     def _claims(self, meta: Meta, before: Iterable[str]) -> tuple[str, ...]:
-        indexes = (SeenIndex(*parse_index(raw)) for raw in self._cache.all(kinds.INDEX, meta.namespace))
-        migrations = (
-            Migration(*parse_migration(raw), parse_migration_status(raw))
-            for raw in self._cache.all(kinds.MIGRATION, meta.namespace)
-        )
+        indexes, migrations = self._typed.users(meta.name, meta.namespace)
+        seen = {index.meta.name for index in indexes}
+        known = (user.removeprefix("EmbeddingIndex/") for user in before if user.startswith("EmbeddingIndex/"))
+        indexes += self._typed.indexes(meta.namespace, set(known) - seen)
         return claims(meta.name, indexes, migrations, before)
 
     async def _run(self, meta: Meta, spec: PoolSpec, *, claimed: bool) -> None:

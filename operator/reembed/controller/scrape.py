@@ -29,6 +29,9 @@ class Pods(Protocol):
     async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
         """Return the samples of the pods (name -> IP address) that answered, by name."""
 
+    async def put(self, addresses: Mapping[str, str], path: str, body: Mapping[str, Any]) -> tuple[str, ...]:
+        """Put `body` as JSON to the pods (name -> IP address) and return the names of those that took it."""
+
 
 class HttpPods:
     """Asks pods by their addresses."""
@@ -43,6 +46,18 @@ class HttpPods:
     async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
         answers = await self._ask(addresses, "/metrics", self._text)
         return {name: samples(text) for name, text in answers if text is not None}
+
+    async def put(self, addresses: Mapping[str, str], path: str, body: Mapping[str, Any]) -> tuple[str, ...]:
+        urls = [f"http://{address}:{self._port}{path}" for address in addresses.values()]
+        taken = await asyncio.gather(*(self._put(url, body) for url in urls))
+        return tuple(name for name, took in zip(addresses, taken, strict=True) if took)
+
+    async def _put(self, url: str, body: Mapping[str, Any]) -> bool:
+        try:
+            async with self._session.put(url, json=body, timeout=aiohttp.ClientTimeout(total=_SECONDS)) as response:
+                return response.status < 300
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
 
     async def _ask(self, addresses: Mapping[str, str], path: str, read: Any) -> Iterable[tuple[str, Any]]:
         urls = [f"http://{address}:{self._port}{path}" for address in addresses.values()]

@@ -22,6 +22,7 @@ class Settings:
 
     namespaces: tuple[str, ...]
     images: Images
+    prometheus: str = ""  # where triggers of users' own are asked; empty if nowhere
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -42,4 +43,4 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         backfill=environment["REEMBED_IMAGE_BACKFILL"],
         pull_policy=environment.get("REEMBED_PULL_POLICY", "IfNotPresent"),
     )
-    return Settings(namespaces, images)
+    return Settings(namespaces, images, environment.get("REEMBED_PROMETHEUS_URL", ""))

@@ -12,7 +12,6 @@ from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache
 from reembed.controller.observe import Observer
 from reembed.controller.shell import Clock
-from reembed.controller.writer import Writer
 from reembed.core.decide import decide
 from reembed.core.effects import SetFinalizer
 from reembed.core.migration import SeenIndex
@@ -24,12 +23,10 @@ from reembed.core.recovery import in_place_of
 class Vanished:
     """What becomes of an index whose holder is gone."""
 
-    def __init__(
-        self, cluster: Cluster, cache: Cache, writer: Writer, observer: Observer, effects: Effects, clock: Clock
-    ) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, observer: Observer, effects: Effects, clock: Clock) -> None:
         self._cluster = cluster
         self._cache = cache
-        self._writer = writer
+        self._writer = effects.writer
         self._observer = observer
         self._effects = effects
         self._clock = clock

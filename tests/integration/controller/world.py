@@ -31,6 +31,7 @@ class World:
         self.starting: set[str] = set()  # Deployments whose pods do not come up
         self._remembered: dict[str, Any] = {}
         self.jobs: dict[str, str] = {}  # every Job ever made, and the collection it filled
+        self.protected: set[str] = set()  # pods that were told to protect themselves
         self.weights: list[int] = []  # every weight that gateways were told, in order
 
     async def run(self) -> None:
@@ -60,6 +61,10 @@ class World:
                 outcome = "error" if arm["pool"] in self.failing and arms["weight"] else "ok"
                 samples += _arm_samples(arm["collection"], outcome, self._answers)
         return dict.fromkeys(addresses, samples)  # type: ignore[arg-type]
+
+    async def put(self, addresses: Mapping[str, str], path: str, body: Mapping[str, Any]) -> tuple[str, ...]:
+        self.protected.update(addresses)
+        return tuple(addresses)
 
     async def _status(self) -> dict[str, Any]:
         index = await self._cluster.get(kinds.INDEX, self._namespace, self._index)
