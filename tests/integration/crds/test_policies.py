@@ -153,3 +153,48 @@ def test_accounts_may_do_their_work_and_nothing_else(
 ) -> None:
     done = replace(installed, user=account(installed, who)).run("auth", "can-i", verb, what)
     assert done.stdout.strip() == ("yes" if allowed else "no")
+
+
+@pytest.fixture
+def editor(installed: Kubectl) -> Kubectl:
+    """Return kubectl as somebody who may do everything with migrations but approve them."""
+    verbs = "get,list,watch,create,update,patch,delete"
+    installed.run("create", "role", "editor", f"--verb={verbs}", "--resource=embeddingmigrations.reembed.dev")
+    installed.run("create", "rolebinding", "editor", "--role=editor", "--user=editor")
+    installed.ok("apply", "-f", "-", stdin=example("migration"))
+    editor, patient_until = replace(installed, user="editor"), time.monotonic() + PATIENCE_SECONDS
+    while editor.run(*command("promote", nonce="early"), "--dry-run=server").returncode == 0:
+        assert time.monotonic() < patient_until, "the policy is not in force"
+    return editor
+
+
+def command(verb: str, nonce: str = "n") -> tuple[str, ...]:
+    value = json.dumps({"uid": "u", "at": "1/Canary/0", "nonce": nonce})
+    return ("annotate", "emig", example("migration")["metadata"]["name"], f"reembed.dev/{verb}={value}", "--overwrite")
+
+
+def test_promoting_needs_the_verb_approve(editor: Kubectl) -> None:
+    refusal = editor.refused(*command("promote"))
+    assert "User 'editor' may not promote EmbeddingMigration" in refusal
+    assert "that needs the verb approve on embeddingmigrations.reembed.dev" in refusal
+
+
+def test_whoever_may_edit_a_migration_may_stop_it(editor: Kubectl) -> None:
+    for verb in ("pause", "resume", "abort"):
+        editor.ok(*command(verb))
+
+
+def test_an_approval_that_somebody_else_gave_keeps_nobody_from_editing(installed: Kubectl, editor: Kubectl) -> None:
+    installed.ok(*command("promote"))
+    editor.ok(
+        "patch", "emig", example("migration")["metadata"]["name"], "--type=merge", '--patch={"spec":{"paused":true}}'
+    )
+
+
+def test_who_holds_the_verb_approve_may_promote(installed: Kubectl, editor: Kubectl) -> None:
+    installed.run("create", "role", "approver", "--verb=approve", "--resource=embeddingmigrations.reembed.dev")
+    installed.run("create", "rolebinding", "approver", "--role=approver", "--user=editor")
+    patient_until = time.monotonic() + PATIENCE_SECONDS
+    while (done := editor.run(*command("promote"))).returncode != 0:
+        assert time.monotonic() < patient_until, done.stderr
+    installed.ok("delete", "rolebinding", "approver")
