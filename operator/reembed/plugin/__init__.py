@@ -1,0 +1,1 @@
+"""`kubectl reembed`: looks at migrations, waits for them, and gives them commands; it decides nothing itself."""

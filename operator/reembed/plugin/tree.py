@@ -1,0 +1,263 @@
+"""`kubectl reembed get`: the whole of one migration on a screen.
+
+Above what it is and why, then a tree of what it is made of: the index with both sides, the states with their times,
+gates, hooks, rollback triggers and commands; below which command helps. A part that the operator does not tell is left
+out. Pure: an overview and the time in, a rich renderable out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from reembed.plugin.advice import advice
+from reembed.plugin.course import course
+from reembed.plugin.overview import Gate, Hook, Overview, Pods, Trigger
+from reembed.plugin.wording import (
+    ALARM,
+    BAD_STYLE,
+    BROKEN,
+    BUSY,
+    DONE,
+    GOOD_STYLE,
+    QUIET_STYLE,
+    WAITING,
+    WAITING_STYLE,
+    Mark,
+    Row,
+    columns,
+    count,
+    joined,
+    mark_of,
+    rate,
+    spell,
+)
+
+# Of the commands that were given; all are in `-o json`.
+_LATEST = 3
+_BAR = 10
+
+
+def tree(overview: Overview, now: datetime) -> RenderableType:
+    """Return the view of one migration."""
+    mark = mark_of(overview)
+    root = Tree(Text.assemble((mark.sign, mark.style), " ", (overview.name, "bold")), guide_style=QUIET_STYLE)
+    _branch(root, _index(overview), _sides(overview))
+    attempt = f"attempt {overview.attempt}" if overview.attempt > 1 else ""
+    _branch(root, Text(joined("states", attempt)), course(overview, now))
+    _branch(root, Text("gates"), columns([_gate(one) for one in overview.gates]) if overview.gates else [])
+    _branch(root, Text("hooks"), columns([_hook(one) for one in overview.hooks]) if overview.hooks else [])
+    _branch(root, *_triggers(overview))
+    _branch(root, Text("commands"), _answers(overview, now))
+    parts: list[RenderableType] = [_head(overview, now), Text(), root]
+    helps = _advice(overview)
+    return Group(*parts, *([Text(), *helps] if helps else []))
+
+
+def _branch(root: Tree, title: Text | None, lines: Sequence[Text]) -> None:
+    if title is None or not lines:
+        return
+    branch = root.add(title)
+    for line in lines:
+        branch.add(line)
+
+
+def _head(overview: Overview, now: datetime) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    rows: list[tuple[str, str | Text]] = [
+        ("Name", overview.name),
+        ("Namespace", overview.namespace),
+        ("State", _state(overview, now)),
+        ("Why", _why(overview)),
+        ("Waits for", overview.waiting_for),
+        ("Protection", _protection(overview, now)),
+        ("Documents", _documents(overview)),
+        ("Queries", _queries(overview)),
+    ]
+    for name, told in rows:
+        if told:
+            grid.add_row(f"{name}:", told if isinstance(told, Text) else Text(told))
+    return grid
+
+
+def _state(overview: Overview, now: datetime) -> Text:
+    mark = mark_of(overview)
+    step = f"step {overview.step_text}" if overview.step_text else ""
+    entered = overview.entered_at
+    lasted = (spell(now - entered) + " ago" if overview.ended else f"for {spell(now - entered)}") if entered else ""
+    rest = joined(overview.state or "Pending", step, lasted, "being deleted" if overview.deleting else "")
+    return Text(f"{mark.sign} {rest}", mark.style)
+
+
+def _why(overview: Overview) -> Text:
+    if not overview.state:
+        return Text("no operator has looked at it yet; `kubectl get pods -A -l app.kubernetes.io/component=operator`")
+    reason = Text(overview.reason, "bold")
+    return reason.append(f": {overview.message}", "not bold") if overview.message else reason
+
+
+def _protection(overview: Overview, now: datetime) -> Text | str:
+    emergency = overview.emergency
+    if emergency is None:
+        return ""
+    clear = f"; clear for {spell(now - emergency.clear_since)} of 1m" if emergency.clear_since is not None else ""
+    since = f"for {spell(now - emergency.since)}"
+    return Text(f"{emergency.message or emergency.reason} ({since}{clear})", BAD_STYLE)
+
+
+def _documents(overview: Overview) -> str:
+    backfill = overview.backfill
+    if backfill is None:
+        return ""
+    share = f" ({overview.embedded} %)" if overview.embedded is not None else ""
+    parts = [f"{backfill.documents:,} of {backfill.total:,} embedded{share}"]
+    if backfill.rejected:
+        parts.append(f"{backfill.rejected:,} rejected")
+    if overview.state == "Backfilling":
+        parts.append(f"{rate(backfill.documents_per_second)} documents/s")
+        parts.append(f"{spell(backfill.eta)} left" if backfill.eta is not None else "")
+        parts.append(f"slowest stage: {backfill.bottleneck}" if backfill.bottleneck else "")
+    return joined(*parts)
+
+
+def _queries(overview: Overview) -> str:
+    """Return who answers; before anything was told to gateways there is nothing to say."""
+    told, actual = overview.weight, overview.weight_actual
+    if told is None or overview.ended:
+        return ""
+    share = f"{told} % to {overview.candidate or overview.wanted.pool}"
+    if actual is None:
+        return f"{share} set; no gateway says what it serves"
+    return f"{share}" if actual == told else f"{share} set, {actual} % actual: not every gateway follows yet"
+
+
+def _index(overview: Overview) -> Text:
+    index = overview.surroundings.index
+    title = f"index {overview.wanted.index}"
+    if index is None:
+        return Text(title)
+    parts = [Text(title)]
+    if index.documents is not None:
+        parts.append(Text(count(index.documents, "document")))
+    if index.gateway is not None:
+        parts.append(_pods(index.gateway, "gateway pods"))
+    return Text(", ").join(parts)
+
+
+def _sides(overview: Overview) -> list[Text]:
+    pools = overview.surroundings.pools
+    to_candidate = _share_of_candidate(overview)
+    sides = [
+        ("serving", overview.serving or overview.wanted.from_pool, 100 - to_candidate),
+        ("candidate", overview.candidate or overview.wanted.pool, to_candidate),
+    ]
+    rows: list[Row] = [
+        [role, pool, _pods(pools[pool], "pods") if pool in pools else Text("pods unknown", QUIET_STYLE), _share(share)]
+        for role, pool, share in sides
+        if pool is not None
+    ]
+    hidden = overview.surroundings.hidden
+    return [*columns(rows), *([Text(hidden, QUIET_STYLE)] if hidden else [])]
+
+
+def _share_of_candidate(overview: Overview) -> int:
+    """Return the percentage of queries that the candidate answers; a promoted one is all there is."""
+    if overview.state in {"Promoting", "Succeeded"}:
+        return 100
+    actual = overview.weight_actual if overview.weight_actual is not None else overview.weight
+    return actual or 0
+
+
+def _share(percent: int) -> str:
+    return f"{percent} % of queries"
+
+
+def _pods(pods: Pods, what: str) -> Text:
+    short = pods.ready < pods.desired
+    return Text(f"{pods.ready}/{pods.desired} {what} ready", WAITING_STYLE if short else "")
+
+
+_VERDICTS = {"Holds": DONE, "Undecided": WAITING, "Fails": BROKEN}
+_RUNS = {"Succeeded": DONE, "Running": BUSY, "Failed": BROKEN}
+
+
+def _gate(gate: Gate) -> Row:
+    mark = _VERDICTS.get(gate.verdict, ALARM)
+    return [_marked(mark, gate.name), gate.verdict, gate.message]
+
+
+def _hook(hook: Hook) -> Row:
+    mark = _RUNS.get(hook.state, ALARM)
+    job = f"job {hook.job}" if hook.job else ""
+    return [_marked(mark, hook.name), hook.at, hook.state, joined(job, hook.message)]
+
+
+def _marked(mark: Mark, text: str) -> Text:
+    return Text.assemble((mark.sign, mark.style), " ", text)
+
+
+def _triggers(overview: Overview) -> tuple[Text | None, list[Text]]:
+    if overview.triggers is None or overview.ended:
+        return None, []
+    if not overview.triggers:
+        return Text("rollback triggers"), [_marked(DONE, "none exceeds its limit")]
+    return Text("rollback triggers"), columns([_trigger(one) for one in overview.triggers])
+
+
+def _trigger(trigger: Trigger) -> Row:
+    style = QUIET_STYLE if trigger.dry_run else BAD_STYLE if _part(trigger) >= 0.5 else WAITING_STYLE
+    held = f"{spell(trigger.held)} of {spell(trigger.hold)}" if trigger.hold is not None else spell(trigger.held)
+    return [_marked(Mark(ALARM.sign, style), trigger.name), exceeded(trigger), Text(held, style), _bar(trigger, style)]
+
+
+def exceeded(trigger: Trigger) -> str:
+    """Return the measurement beside its limit; what is only true or false needs no numbers."""
+    if trigger.threshold in {"yes", "no"}:
+        return ""
+    if not trigger.value:
+        return f"not measured, limit {trigger.threshold}" if trigger.threshold else "not measured"
+    sign = "<" if trigger.below else ">"
+    # At the limit's other side the value is on its way back, but not by the whole hysteresis yet.
+    return f"{trigger.value} {sign} {trigger.threshold}" if trigger.threshold else trigger.value
+
+
+def _part(trigger: Trigger) -> float:
+    if trigger.hold is None:
+        return 0.0
+    return min(trigger.held / trigger.hold, 1.0) if trigger.hold else 1.0
+
+
+def _bar(trigger: Trigger, style: str) -> Text:
+    full = int(_part(trigger) * _BAR) if trigger.hold is not None else 0
+    bar = Text("■" * full, style).append("□" * (_BAR - full), QUIET_STYLE) if trigger.hold is not None else Text()
+    return bar.append("  dry run: nothing follows", QUIET_STYLE) if trigger.dry_run else bar
+
+
+def _answers(overview: Overview, now: datetime) -> list[Text]:
+    latest = overview.answers[-_LATEST:]
+    rows: list[Row] = [
+        [
+            _marked(DONE if one.accepted else BROKEN, one.verb),
+            f"{spell(now - one.time)} ago",
+            f"{'accepted' if one.accepted else 'refused'}: {one.message}",
+        ]
+        for one in latest
+    ]
+    return columns(rows) if rows else []
+
+
+def _advice(overview: Overview) -> list[Text]:
+    found = advice(overview)
+    if not found:
+        return []
+    needed = found[0].needed
+    title = Text("Waits for you:" if needed else "You can:", f"bold {WAITING_STYLE}" if needed else "bold")
+    rows: list[Row] = [[Text(f"  {one.command}", GOOD_STYLE if one.needed else ""), one.effect] for one in found]
+    return [title, *columns(rows, gap=3)]
