@@ -14,6 +14,7 @@ from reembed.core.model import (
     Problem,
     StoreReport,
 )
+from reembed.core.sequences import Sample
 
 
 def parse_store_report(raw: Raw) -> StoreReport:
@@ -31,6 +32,7 @@ def parse_store_report(raw: Raw) -> StoreReport:
         documents=report.number("documents") if raw.get("documents") is not None else None,
         collections=tuple(_parse_collection(one) for one in report.each("collections")),
         evaluation=parse_evaluation_report(evaluation) if evaluation is not None else None,
+        retrieval=_parse_sample(report.maybe("retrieval")),
         lag=timedelta(seconds=lag) if (lag := report.maybe_real("lagSeconds")) is not None else None,
     )
 
@@ -42,6 +44,7 @@ def render_store_report(report: StoreReport) -> dict[str, Any]:
         "documents": report.documents,
         "collections": [_render_collection(one) for one in report.collections],
         "evaluation": render_evaluation_report(report.evaluation) if report.evaluation is not None else None,
+        "retrieval": _render_sample(report.retrieval),
         "lagSeconds": report.lag.total_seconds() if report.lag is not None else None,
     }
 
@@ -100,6 +103,14 @@ def render_evaluation_report(report: EvaluationReport) -> dict[str, Any]:
         "message": report.message,
     }
     return {name: value for name, value in rendered.items() if value is not None}
+
+
+def _parse_sample(sample: Fields | None) -> Sample | None:
+    return Sample(sample.number("count"), sample.real("total"), sample.real("squares")) if sample is not None else None
+
+
+def _render_sample(sample: Sample | None) -> dict[str, float] | None:
+    return {"count": sample.count, "total": sample.total, "squares": sample.squares} if sample is not None else None
 
 
 def _parse_problem(problem: Fields | None) -> Problem | None:

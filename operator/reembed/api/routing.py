@@ -135,13 +135,15 @@ def _parse_evaluation(plan: Fields | None) -> EvaluationPlan | None:
     candidate = parse_arm(plan.into("candidate"))
     if candidate is None:  # `into` never returns None; said for the type checker
         return None
-    return EvaluationPlan(plan.text("id"), parse_arm(plan.maybe("serving")), candidate, parse_evaluation_spec(plan))
+    serving, spec = parse_arm(plan.maybe("serving")), parse_evaluation_spec(plan)
+    return EvaluationPlan(plan.text("id"), serving, candidate, spec, plan.flag("live", default=False))
 
 
 def _render_evaluation(plan: EvaluationPlan) -> dict[str, Any]:
     serving = render_arm(plan.serving)
     return {
         "id": plan.id,
+        **({"live": True} if plan.live else {}),
         "candidate": render_arm(plan.candidate),
         **({"serving": serving} if serving is not None else {}),
         **render_evaluation_spec(plan.spec),

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from reembed.api.fields import Fields, Raw, parse_meta
 from reembed.api.limits import parse_limits
-from reembed.api.values import parse_duration, parse_share
+from reembed.api.values import parse_duration, parse_factor, parse_share
 from reembed.core.model import (
     Approval,
+    CanaryGate,
     EvaluationSpec,
+    GateKind,
     IndexSpec,
     InputType,
     Meta,
@@ -85,8 +87,18 @@ def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:
         deadline=spec.parsed("deadline", parse_duration) if spec.maybe_text("deadline") is not None else None,
         paused=spec.flag("paused", default=False),
         depends_on=tuple(one.text("name") for one in spec.each("dependsOn")),
+        gates=tuple(_gate(one) for one in spec.each("gates")),
         shadow=spec.into("canary").parsed("shadow", parse_share, 0.05),
     )
+
+
+def _gate(gate: Fields) -> CanaryGate:
+    name, kind, threshold = gate.text("name"), gate.choice("type", GateKind), gate.text("threshold")
+    if threshold.endswith("%"):
+        return CanaryGate(name, kind, share=gate.parsed("threshold", parse_share))
+    if threshold.endswith("x"):
+        return CanaryGate(name, kind, factor=gate.parsed("threshold", parse_factor))
+    return CanaryGate(name, kind, absolute=gate.parsed("threshold", parse_duration))
 
 
 def parse_evaluation_spec(evaluation: Fields) -> EvaluationSpec:

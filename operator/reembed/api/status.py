@@ -15,7 +15,7 @@ from reembed.api.reports import parse_evaluation_report, render_evaluation_repor
 from reembed.api.routing import parse_arm, render_arm
 from reembed.api.values import format_duration, format_time, parse_duration, parse_time
 from reembed.core.migration import Backfill, Baseline, Status, Visit
-from reembed.core.model import Emergency, Excused, MigrationSpec, TriggerState
+from reembed.core.model import Emergency, Excused, GateStanding, MigrationSpec, TriggerState
 from reembed.core.transitions import FINISHED, State
 
 # The CRD's limit: the API server would refuse the whole status for one character more.
@@ -54,6 +54,7 @@ def parse_migration_status(raw: Raw) -> Status:
         commands=tuple(parse_consumed(one) for one in status.each("commands")),
         emergency=_parse_emergency(status.maybe("emergency")),
         excused=_parse_excused(status.into("excused")),
+        gates=tuple(_parse_gate(one) for one in status.each("gates")),
         weight=weight.number("set", 0),
         weight_acknowledged=weight.number("actual") if "actual" in raw_status.get("weight", {}) else None,
         timeline=tuple(_parse_visit(one) for one in status.each("timeline")),
@@ -88,6 +89,7 @@ def render_migration_status(status: Status, spec: MigrationSpec) -> dict[str, An
         "progress": _progress(status.backfill),
         "evaluation": render_evaluation_report(status.evaluation) if status.evaluation is not None else None,
         "triggers": [_render_trigger(name, one) for name, one in sorted(status.triggers.items())],
+        "gates": [_render_gate(one) for one in status.gates] or None,
         "weight": _render_weight(status),
         "timeline": [_render_visit(one) for one in status.timeline],
         "startedAt": _stamp(status.started_at),
@@ -189,6 +191,14 @@ def _render_trigger(name: str, state: TriggerState) -> dict[str, Any]:
         "threshold": state.threshold,
         **({"dryRun": True} if state.dry_run else {}),
     }
+
+
+def _parse_gate(gate: Fields) -> GateStanding:
+    return GateStanding(gate.text("name"), gate.text("standing"), gate.text("message", ""))
+
+
+def _render_gate(gate: GateStanding) -> dict[str, str]:
+    return {"name": gate.name, "standing": gate.standing, "message": gate.message}
 
 
 def _parse_emergency(emergency: Fields | None) -> Emergency | None:

@@ -39,8 +39,8 @@ class Evaluator:
     async def run(self, plan: EvaluationPlan, index: IndexSpec) -> EvaluationReport:
         """Compare, record the outcome and return what is recorded: another worker's, if that was faster."""
         labels = await self.store.labels(plan.spec, index)
-        candidate = await self._ranks(plan.candidate, labels, plan.spec.k)
-        serving = None if plan.serving is None else await self._ranks(plan.serving, labels, plan.spec.k)
+        candidate = await self.ranks(plan.candidate, labels, plan.spec.k)
+        serving = None if plan.serving is None else await self.ranks(plan.serving, labels, plan.spec.k)
         gate = Gate(plan.spec.k, plan.spec.margin, plan.spec.min_queries)
         # Seconds of arithmetic: in a thread, so that /status answers meanwhile.
         outcome = await asyncio.to_thread(judge, serving, candidate, gate, _rng(plan.id))
@@ -48,7 +48,7 @@ class Evaluator:
         await self.store.record(report)
         return await self.store.evaluation(plan.id) or report
 
-    async def _ranks(self, arm: Arm, labels: Labels, k: int) -> Ranks:
+    async def ranks(self, arm: Arm, labels: Labels, k: int) -> Ranks:
         """Return the reciprocal rank of each query, in the order of `labels`."""
         queries = list(labels.relevant)
         ranks = np.zeros(len(queries))

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from reembed.backfill.evaluation import Evaluator
+from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.plan_source import PlanSource, Reading
 from reembed.backfill.retries import Backoff, Retrying
@@ -86,9 +87,10 @@ class Keeping:
                 tasks.create_task(source.follow(lambda found: _tell(worker, reading, found)))
 
     def _made(self, keeper: Keeper) -> Worker:
-        retrying = Retrying(Backoff(), random.Random())  # noqa: S311 spreads attempts, keeps no secret
-        evaluator = Evaluator(keeper, self._embedder, retrying)
-        return Worker(keeper, evaluator, time.monotonic, self._metrics)
+        rng = random.Random()  # noqa: S311 spreads attempts and draws queries, keeps no secret
+        evaluator = Evaluator(keeper, self._embedder, Retrying(Backoff(), rng))
+        live = LiveRetrieval(keeper, evaluator, rng)
+        return Worker(keeper, evaluator, live, time.monotonic, self._metrics)
 
     @asynccontextmanager
     async def _embedder(self, arm: Arm) -> AsyncIterator[EmbedderClient]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from reembed.backfill.evaluation import Evaluator
 from reembed.backfill.jobs import Jobs, problem_of
+from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.reports import Paces, collection_reports
 from reembed.core.model import (
@@ -28,6 +29,7 @@ from reembed.core.model import (
     StorePlan,
     StoreReport,
 )
+from reembed.core.sequences import Sample
 from reembed.stores.protocol import Held, Keeping, StoreError
 
 log = logging.getLogger(__name__)
@@ -54,10 +56,16 @@ class Worker:
     """One index's worker over an open store; `run` goes on until it is cancelled, `report` is what it last saw."""
 
     def __init__(
-        self, store: Keeping, evaluator: Evaluator, clock: Callable[[], float], metrics: WorkerMetrics
+        self,
+        store: Keeping,
+        evaluator: Evaluator,
+        live: LiveRetrieval,
+        clock: Callable[[], float],
+        metrics: WorkerMetrics,
     ) -> None:
         self._store = store
         self._evaluator = evaluator
+        self._live = live
         self._clock = clock
         self._metrics = metrics
         self._jobs = Jobs(clock)
@@ -162,6 +170,9 @@ class Worker:
                 self._jobs.ask(plan.name, "drop", lambda: self._store.drop(plan.name))
 
     def _evaluate(self, plan: EvaluationPlan, spec: IndexSpec, held: dict[str, Held]) -> None:
+        if plan.live:
+            self._jobs.ask(_retrieval(plan), "watch", lambda: self._live.look(plan, spec))
+            return
         if self._evaluation is not None and self._evaluation.id == plan.id:
             return
         arms = [arm for arm in (plan.serving, plan.candidate) if arm is not None]
@@ -195,7 +206,16 @@ class Worker:
                 held, wanted.plan.collections, self._paces.read(held, self._clock()), problems
             ),
             evaluation=outcome if plan is not None and outcome is not None and outcome.id == plan.id else None,
+            retrieval=self._seen_live(plan) if plan is not None and plan.live else None,
         )
+
+    def _seen_live(self, plan: EvaluationPlan) -> Sample | None:
+        """Return what labelled queries came to, None while they cannot be answered: old numbers say nothing of now."""
+        return None if _retrieval(plan) in self._jobs.problems else self._live.sample(plan)
+
+
+def _retrieval(plan: EvaluationPlan) -> str:
+    return f"retrieval {plan.id}"
 
 
 def _evaluation(plan: EvaluationPlan) -> str:

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import commands, desired, emergency, reasons, traffic, triggers
+from reembed.core import canary, commands, desired, emergency, reasons, traffic, triggers
 from reembed.core.effects import Effect, SetFinalizer, effects
 from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
 from reembed.core.model import Consumed, Excused
 from reembed.core.names import FINALIZER
 from reembed.core.notes import Note, notes
+from reembed.core.sequences import Standing
 from reembed.core.states import STATES, Outcome
 from reembed.core.transitions import FINISHED, TRANSITIONS, WITH_TRAFFIC, Event, State, move
 
@@ -33,6 +34,7 @@ _TAKES_BACK = frozenset({State.ROLLING_BACK, State.UNWINDING})
 # A rolled back migration still waits for the word of a gateway that was silent.
 _UNSETTLED_LOOK = timedelta(seconds=30)
 _PROGRESS_EVERY = timedelta(seconds=3)
+_GATES_EVERY = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +116,15 @@ def worth_writing(before: Status, after: Status, since: timedelta) -> bool:
         return True
     if before.backfill != after.backfill and since >= _PROGRESS_EVERY:
         return True
+    if before.gates != after.gates and since >= _GATES_EVERY:
+        return True
     return any(state.held - before.triggers[name].held >= state.hold / 10 for name, state in after.triggers.items())
 
 
 def _settled(status: Status) -> Status:
     """Return a status without what moves all the time."""
-    return replace(status, triggers={}, backfill=None)
+    gates = tuple(replace(gate, message="") for gate in status.gates)
+    return replace(status, triggers={}, backfill=None, gates=gates)
 
 
 def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
@@ -135,6 +140,7 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         observed_generation=migration.meta.generation,
         triggers=held,
         emergency=emergency.track(migration, seen, held, now),
+        gates=canary.standings(migration, seen) if status.state is State.CANARY else status.gates,
         weight=routing.weight if routing is not None else 0,
         weight_acknowledged=max(weights, default=None) if routing is not None else None,
         backfill=_progress(migration, seen) or status.backfill,
@@ -171,8 +177,16 @@ def _traffic_back(migration: Migration, seen: Seen, now: datetime) -> Outcome | 
     lowered = _lowered(migration, seen)
     if lowered is not None:
         return _back(migration, lowered, Event.TRIGGERED)
-    due = triggers.first_due(migration, seen, migration.status.triggers)
+    due = triggers.first_due(migration, seen, migration.status.triggers) or _failed_gate(migration)
     return _back_if_possible(migration, seen, due, Event.TRIGGERED) if due is not None else None
+
+
+def _failed_gate(migration: Migration) -> triggers.Finding | None:
+    """Find a gate of which it is certain that it will not hold."""
+    if migration.status.state is not State.CANARY:
+        return None
+    failed = next((gate for gate in migration.status.gates if gate.standing == Standing.FAILS.value), None)
+    return triggers.Finding("GateFails", f"gate {failed.name!r} fails: {failed.message}") if failed else None
 
 
 def _late(migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
@@ -270,6 +284,7 @@ def _entered(migration: Migration, outcome: Outcome, now: datetime) -> Status:
         waiting="",
         excused=Excused(status.excused.total),
         emergency=None if state in FINISHED else status.emergency,
+        gates=(),
         triggers=status.triggers if state in WITH_TRAFFIC else {},
         timeline=timeline,
     )

@@ -23,7 +23,7 @@ from reembed.core.model import (
     Routing,
     StorePlan,
 )
-from reembed.core.transitions import FINISHED, State
+from reembed.core.transitions import FINISHED, WITH_TRAFFIC, State
 
 # The candidate is known to the gateways, which probe it, from here on.
 _CANDIDATE_KNOWN = frozenset(
@@ -288,10 +288,11 @@ def _pointer(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen)
 
 
 def _evaluation(migration: Migration, candidate: Arm) -> EvaluationPlan | None:
-    spec = migration.spec.evaluation
-    if migration.status.state is not State.EVALUATING or spec is None:
+    spec, state = migration.spec.evaluation, migration.status.state
+    if state not in {State.EVALUATING} | WITH_TRAFFIC or spec is None:
         return None
-    return EvaluationPlan(evaluation_id(migration), migration.status.serving, candidate, spec)
+    live = state in WITH_TRAFFIC
+    return EvaluationPlan(evaluation_id(migration), migration.status.serving, candidate, spec, live)
 
 
 def evaluation_id(migration: Migration) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from reembed.core.measures import Counts
 from reembed.core.model import (
     Arm,
     ArmMeasure,
@@ -17,6 +18,7 @@ from reembed.core.model import (
     Emergency,
     EvaluationReport,
     Excused,
+    GateStanding,
     GatewayReport,
     IndexSpec,
     IndexStatus,
@@ -29,6 +31,7 @@ from reembed.core.model import (
     StoreReport,
     TriggerState,
 )
+from reembed.core.sequences import Sample
 from reembed.core.transitions import State
 
 
@@ -90,6 +93,7 @@ class Status:
     commands: tuple[Consumed, ...] = ()
     emergency: Emergency | None = None
     excused: Excused = field(default_factory=Excused)
+    gates: tuple[GateStanding, ...] = ()
     weight: int = 0  # that gateways were told
     weight_acknowledged: int | None = None  # the largest that a gateway serves; None if nobody answered
     timeline: tuple[Visit, ...] = ()
@@ -150,15 +154,6 @@ class SeenPool:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """Between which a value lies, as far as `count` looks can tell."""
-
-    low: float
-    high: float
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class Neighbour:
     """Another migration of the namespace, as far as one that depends on it cares."""
 
@@ -173,9 +168,9 @@ class Seen:
     `gateways` holds a report of every gateway pod that answered, `gateway_pods` the names of all that may still answer
     queries, those on their way out too.
     `arms` and `probes` are keyed by collection: callers' queries, and the gateways' own. `neighbours` are those that
-    this one depends on, directly or not, by name. `retrieval` bounds the candidate's loss of MRR@k on labelled
-    queries, answered as live ones are. `queries` are the values of the user's PromQL triggers by their name, without
-    those that have none; None where the operator has no Prometheus to ask.
+    this one depends on, directly or not, by name. `step` is what callers saw of each collection since the present step
+    began, `overlap` the share of results that shadow queries had in common. `queries` are the values of the user's
+    PromQL triggers by their name, without those that have none; None where the operator has no Prometheus to ask.
     """
 
     index: SeenIndex | None
@@ -190,5 +185,6 @@ class Seen:
     backfill_image: str = ""
     neighbours: Mapping[str, Neighbour] = field(default_factory=dict)
     panel: PanelReport | None = None  # None where no panel votes
-    retrieval: Bounds | None = None
+    step: Mapping[str, Counts] = field(default_factory=dict)
+    overlap: Sample | None = None
     queries: Mapping[str, float] | None = None

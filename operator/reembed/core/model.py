@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
+from reembed.core.sequences import Sample
+
 
 class Pooling(Enum):
     """How token vectors become one vector."""
@@ -189,6 +191,35 @@ class EvaluationSpec:
     min_queries: int = 100
 
 
+class GateKind(Enum):
+    """What a canary gate looks at."""
+
+    ERROR_RATE = "ErrorRate"  # share of the candidate's queries that fail
+    LATENCY = "Latency"  # its p95
+    SHADOW_OVERLAP = "ShadowOverlap"  # share of results that both sides give to the same query
+    RETRIEVAL = "Retrieval"  # loss of MRR on labelled queries, answered as live ones are
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryGate:
+    """What must be shown of the candidate before a step is left, by the one threshold that its kind has."""
+
+    name: str
+    kind: GateKind
+    share: float | None = None
+    factor: float | None = None  # of the recorded baseline
+    absolute: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateStanding:
+    """Where a gate stands: Holds, Undecided or Fails, with the numbers."""
+
+    name: str
+    standing: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class MigrationSpec:
     """An EmbeddingMigration as its user wrote it."""
@@ -209,6 +240,7 @@ class MigrationSpec:
     paused: bool = False
     depends_on: tuple[str, ...] = ()
     shadow: float = 0.05  # share of the queries that are also put to the other side
+    gates: tuple[CanaryGate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,12 +310,13 @@ class PointerPlan:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """An offline comparison that the store worker shall run once, named by `id`."""
+    """A comparison on labelled queries that the store worker shall run, named by `id`."""
 
     id: str
     serving: Arm | None
     candidate: Arm
     spec: EvaluationSpec
+    live: bool = False  # again and again, a few queries at a time, while the candidate answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +396,7 @@ class StoreReport:
     collections: tuple[CollectionReport, ...] = ()
     evaluation: EvaluationReport | None = None
     lag: timedelta | None = None  # of the follower of live writes; None if none runs
+    retrieval: Sample | None = None  # losses of reciprocal rank, serving - candidate, by live plans
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from reembed.core import reasons
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import Migration, Neighbour, Seen
+from reembed.core.model import GateKind
 from reembed.core.transitions import FINISHED, State
 
 # HNSW indexes of pgvector hold at most this many dimensions (as halfvec).
@@ -123,6 +124,19 @@ def trigger_unmeasurable(migration: Migration, seen: Seen) -> Obstacle | None:
     return None
 
 
+def gate_unmeasurable(migration: Migration, seen: Seen) -> Obstacle | None:
+    """A gate that can never hold would hold the migration until its deadline."""
+    spec = migration.spec
+    kinds = {gate.kind: gate.name for gate in spec.gates}
+    if GateKind.RETRIEVAL in kinds and spec.evaluation is None:
+        text = f"gate {kinds[GateKind.RETRIEVAL]!r} needs labelled queries; set evaluation, or remove the gate"
+        return Obstacle("LabelsMissing", text, permanent=True)
+    if GateKind.SHADOW_OVERLAP in kinds and not spec.shadow:
+        text = f"gate {kinds[GateKind.SHADOW_OVERLAP]!r} needs shadow queries, and canary.shadow is 0%; raise it"
+        return Obstacle("ShadowMissing", text, permanent=True)
+    return None
+
+
 def query_without_value(migration: Migration, seen: Seen) -> Obstacle | None:
     for one in migration.spec.limits.prometheus:
         if one.name not in (seen.queries or {}):
@@ -188,6 +202,7 @@ BEFORE_THERE: tuple[Check, ...] = (index_missing, pool_missing, dimensions_too_l
 # Before the index is claimed: nothing is made for a migration that may not have it.
 BEFORE_CLAIM: tuple[Check, ...] = (
     trigger_unmeasurable,
+    gate_unmeasurable,
     dependency_cycle,
     dependency_unfinished,
     job_left_over,

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import Arm, ArmMeasure, Limit, Operator, PointerPlan
+from reembed.core.sequences import mean_bounds
 from reembed.core.transitions import WITH_TRAFFIC
 
 # Fewer answers than this say nothing about a share of errors.
@@ -121,12 +122,14 @@ def _latency(migration: Migration, seen: Seen) -> Reading:
 def _retrieval(migration: Migration, seen: Seen) -> Reading | None:
     """How much of MRR@k the candidate loses for certain on labelled queries, answered as live ones are."""
     evaluation = migration.spec.evaluation
-    if evaluation is None or seen.retrieval is None or migration.status.state not in WITH_TRAFFIC:
+    if evaluation is None or migration.status.state not in WITH_TRAFFIC:
         return None
+    sample = seen.store.retrieval if seen.store is not None else None
+    value = mean_bounds(sample)[0] if sample is not None else None
     limit = migration.spec.limits.retrieval or _RETRIEVAL
     threshold = limit.number if limit.number is not None else evaluation.margin
     text = f"the candidate loses at least {{value}} of MRR@{evaluation.k} on labelled queries, above {{threshold}}"
-    return Reading("RetrievalRegression", limit, seen.retrieval.low, threshold, text, _number)
+    return Reading("RetrievalRegression", limit, value, threshold, text, _number)
 
 
 def _agents(migration: Migration, seen: Seen) -> Reading | None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from reembed.core import desired, preflight, reasons, traffic, triggers
 from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
 from reembed.core.model import Approval, CollectionReport
+from reembed.core.sequences import Standing
 from reembed.core.transitions import FINISHED, Event, State
 
 # What cannot be reached for this long, a store or a gateway, does not keep a deleted migration from going.
@@ -189,7 +190,17 @@ def _told(migration: Migration, seen: Seen, weight: int) -> triggers.Finding | N
 
 def _held_back(migration: Migration, seen: Seen, sides: tuple[str, ...]) -> triggers.Finding | None:
     """Find why what was held long enough is not left yet."""
-    return traffic.obstacle(migration, seen, sides) or triggers.first_missing(migration, seen) or traffic.behind(seen)
+    missing = traffic.obstacle(migration, seen, sides) or triggers.first_missing(migration, seen)
+    return missing or _undecided(migration) or traffic.behind(seen)
+
+
+def _undecided(migration: Migration) -> triggers.Finding | None:
+    """Find the first listed gate that does not hold; its numbers move all the time, so that they are told apart."""
+    for gate in migration.status.gates:
+        if gate.standing != Standing.HOLDS.value:
+            text = f"gate {gate.name!r} is {gate.standing.lower()}; status.gates says what would decide it"
+            return triggers.Finding(f"Gate{gate.standing}", text)
+    return None
 
 
 def _retaining(migration: Migration, seen: Seen, now: datetime) -> Outcome:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from reembed.backfill.evaluation import Evaluator
+from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.backfill.shard import Work, fill
@@ -46,7 +47,10 @@ async def working(database: Database, uid: str = UID) -> AsyncIterator[Worker]:
 
     retrying = Retrying(Backoff(0.001, 0.01), random.Random(1))
     async with Keeper(database.owner_dsn, KEY, uid) as keeper:
-        worker = Worker(keeper, Evaluator(keeper, embedder, retrying), time.monotonic, WorkerMetrics())
+        evaluator = Evaluator(keeper, embedder, retrying)
+        worker = Worker(
+            keeper, evaluator, LiveRetrieval(keeper, evaluator, random.Random(7)), time.monotonic, WorkerMetrics()
+        )
         running = asyncio.create_task(worker.run())
         try:
             yield worker
@@ -211,6 +215,25 @@ async def test_a_first_model_is_evaluated_without_a_baseline(database: Database)
         report = await reported(worker, lambda report: report.evaluation is not None)
     assert report.evaluation is not None
     assert (report.evaluation.verdict, report.evaluation.mrr_serving) == ("NoBaseline", None)
+
+
+async def test_labelled_queries_are_watched_for_as_long_as_the_candidate_answers(database: Database) -> None:
+    label(Documents(database).create(400), 400)
+    live = EvaluationPlan("e1", Arm("text-v1", "c_old", "fp-old"), Arm("text-v2", "c_new", "fp-new"), LABELS, live=True)
+    async with working(database) as worker:
+        want(worker, OLD, INDEXED)
+        await reported(worker, lambda report: len(report.collections) == 2)
+        await fill_all(database, OLD)
+        await fill_all(database)
+        await reported(worker, lambda report: {one.state for one in report.collections} == {"Indexed"})
+        want(worker, OLD, INDEXED, evaluation=live)
+        report = await reported(worker, lambda report: report.retrieval is not None and report.retrieval.count >= 16)
+        want(worker, OLD, INDEXED)
+        ended = await reported(worker, lambda report: report.retrieval is None)
+    assert report.retrieval is not None
+    # The new model finds what the old one misses, so that the loss is negative.
+    assert -1.0 <= report.retrieval.total / report.retrieval.count < 0.0
+    assert (report.evaluation, ended.problem) == (None, None)
 
 
 async def test_a_missing_evaluation_table_is_named(database: Database) -> None:

@@ -183,6 +183,7 @@ MIGRATIONS = (
                     ],
                 }
             },
+            "gates": [{"name": "p95", "type": "Latency", "threshold": "2x"}],
             "paused": True,
             "dependsOn": [{"name": "first"}],
             "deadline": "7d",
@@ -257,6 +258,7 @@ MIGRATIONS = (
                     ],
                 }
             },
+            "gates": [{"name": "overlap", "type": "ShadowOverlap", "threshold": "60%"}],
             "paused": False,
             "dependsOn": [{"name": "other"}],
             "deadline": "8d",

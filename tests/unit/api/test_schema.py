@@ -74,6 +74,7 @@ KINDS = [
                 }.items()
                 for threshold in {"share", "factor", "absolute", "number"} - own
             }
+            | {".gates[].absolute"}
             | {f".limits.{trigger}.hysteresis" for trigger in ("pointer", "agents", "consensus")}
         ),
     ),

@@ -19,6 +19,7 @@ from reembed.core.model import (
     EvaluationPlan,
     EvaluationReport,
     Excused,
+    GateStanding,
     Holder,
     IndexStatus,
     PointerPlan,
@@ -40,7 +41,7 @@ INDEX = IndexStatus(
     plan=StorePlan(
         collections=(CollectionPlan(NEW.collection, NEW.pool, NEW.fingerprint, 384, 8, Desired.INDEXED),),
         pointer=PointerPlan(OLD.collection, OLD.fingerprint, 3),
-        evaluation=EvaluationPlan("e-1", OLD, NEW, EVALUATION),
+        evaluation=EvaluationPlan("e-1", OLD, NEW, EVALUATION, live=True),
     ),
 )
 MIGRATION = Status(
@@ -59,6 +60,7 @@ MIGRATION = Status(
     evaluation=EvaluationReport("e-1", "Better", 200, 10, 0.8, 0.9, 0.05, 0.15, "better"),
     triggers={"ErrorRate": TriggerState(NOON, _MINUTES, NOON, _MINUTES, "8 %", "5 %", dry_run=True)},
     paused=True,
+    gates=(GateStanding("p95", "Undecided", "share of answers"),),
     promoted="2/Canary/0",
     commands=(Consumed(Verb.PROMOTE, "n-1", "2/Canary/0", NOON, accepted=True, message="it goes on"),),
     emergency=Emergency(NOON, "Memory", "memory is at 90 %", after(30)),

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from reembed.core.decide import decide
-from reembed.core.migration import Bounds, Seen
+from reembed.core.migration import Seen
 from reembed.core.model import (
     ArmMeasure,
     Limit,
@@ -21,6 +21,7 @@ from reembed.core.model import (
     PrometheusLimit,
     TriggerState,
 )
+from reembed.core.sequences import Sample
 from reembed.core.transitions import State
 from reembed.core.triggers import Finding, first_due, first_missing, track
 from tests import builders as b
@@ -198,15 +199,23 @@ def test_a_pointer_that_is_about_to_be_moved_is_not_inconsistent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "found"),
+    ("losses", "found"),
     [
-        pytest.param(Bounds(0.021, 0.08, 900), {"RetrievalRegression"}, id="a loss above the margin is certain"),
-        pytest.param(Bounds(0.010, 0.08, 900), set(), id="a loss above the margin is possible"),
+        pytest.param([0.1, 0.2] * 400, {"RetrievalRegression"}, id="a loss above the margin is certain"),
+        pytest.param([0.1, 0.2] * 4, set(), id="too few queries to be certain"),
+        pytest.param([0.5, -0.5] * 400, set(), id="no loss"),
     ],
 )
-def test_a_certain_loss_of_retrieval_triggers(bounds: Bounds, found: set[str]) -> None:
+def test_a_certain_loss_of_retrieval_triggers(losses: list[float], found: set[str]) -> None:
     migration = b.migration(State.CANARY, spec={"evaluation": b.EVALUATION})
-    assert set(track(migration, replace(world(), retrieval=bounds), b.NOON)) == found
+    store = b.store(b.collection(), retrieval=Sample.of(losses))
+    assert set(track(migration, replace(world(), store=store), b.NOON)) == found
+
+
+def test_the_weight_stays_while_nobody_watches_the_labelled_queries() -> None:
+    migration = b.migration(State.CANARY, spec={"evaluation": b.EVALUATION})
+    found = first_missing(migration, world())
+    assert found == Finding("NoData", "RetrievalRegression has no measurements; the weight stays until it has")
 
 
 @pytest.mark.parametrize(("seconds", "found"), [(299, set()), (301, {"FollowerLag"})])
