@@ -33,8 +33,8 @@ def advice(overview: Overview) -> tuple[Advice, ...]:
         return ()
     needed = _for_people(overview) or _repair(overview)
     if needed is not None:
-        return (needed, *_ways_back(overview))
-    return (*_ways_on(overview), *_ways_back(overview))
+        return (needed, *_back(overview))
+    return (*_on(overview), *_stay(overview), *_back(overview))
 
 
 def _for_people(overview: Overview) -> Advice | None:
@@ -44,9 +44,8 @@ def _for_people(overview: Overview) -> Advice | None:
     if reason in reasons.UNDECIDED:
         return _verb("promote", overview, "goes on although the labelled queries do not decide", needed=True)
     if overview.wanted.paused:
-        change = """'{"spec":{"paused":false}}'"""
-        patch = f"kubectl patch emig {overview.name} -n {overview.namespace} --type=merge -p {change}"
-        return Advice(patch, "goes on; change it in the manifest too", needed=True)
+        edit = f"kubectl edit emig {overview.name} -n {overview.namespace}"
+        return Advice(edit, "set spec.paused to false, in its manifest too", needed=True)
     if overview.paused:
         return _verb("resume", overview, "goes on", needed=True)
     return None
@@ -66,7 +65,10 @@ def _repair(overview: Overview) -> Advice | None:
     return None
 
 
-def _ways_on(overview: Overview) -> tuple[Advice, ...]:
+def _on(overview: Overview) -> tuple[Advice, ...]:
+    if any(not one.dry_run for one in overview.triggers or ()):
+        # Promoting would change nothing while a limit is exceeded.
+        return ()
     if overview.in_canary:
         return (_verb("promote", overview, "skips the rest of the hold; every gate still has to hold"),)
     if overview.state == "Retaining":
@@ -74,16 +76,19 @@ def _ways_on(overview: Overview) -> tuple[Advice, ...]:
     return ()
 
 
-def _ways_back(overview: Overview) -> tuple[Advice, ...]:
-    to = f" to {overview.serving}" if overview.serving else ""
-    if overview.state == "Retaining":
-        return (_verb("abort", overview, f"takes all queries back{to}"),)
-    if overview.state not in _MOVING:
+def _stay(overview: Overview) -> tuple[Advice, ...]:
+    if overview.state not in _MOVING or overview.wanted.paused or overview.paused:
         return ()
-    pauses = not (overview.wanted.paused or overview.paused)
-    pause = (_verb("pause", overview, "stays here; rollback triggers are watched on"),) if pauses else ()
-    effect = f"takes all queries back{to}" if overview.in_canary else "gives up and withdraws what was made"
-    return (*pause, _verb("abort", overview, effect))
+    return (_verb("pause", overview, "stays here; rollback triggers are watched on"),)
+
+
+def _back(overview: Overview) -> tuple[Advice, ...]:
+    if overview.in_canary or overview.state == "Retaining":
+        to = f" to {overview.serving}" if overview.serving else ""
+        return (_verb("abort", overview, f"takes all queries back{to}"),)
+    if overview.state in _MOVING:
+        return (_verb("abort", overview, "gives up and withdraws what was made"),)
+    return ()
 
 
 def _verb(verb: str, overview: Overview, effect: str, *, needed: bool = False) -> Advice:

@@ -113,9 +113,7 @@ def _common() -> _Parser:
     return common
 
 
-def _named(
-    verbs: argparse._SubParsersAction[_Parser], common: _Parser, name: str, text: str
-) -> _Parser:
+def _named(verbs: argparse._SubParsersAction[_Parser], common: _Parser, name: str, text: str) -> _Parser:
     parser = verbs.add_parser(name, parents=[common], help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("name", metavar="NAME", type=_bare, help="name of the EmbeddingMigration")
     return parser

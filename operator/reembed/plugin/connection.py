@@ -65,7 +65,9 @@ async def _configure(settings: Configuration, target: Target) -> str | None:
         )
     except Exception as error:
         # A broken file fails in as many ways as it can be broken.
-        raise Problem(f"kubeconfig {path} cannot be used ({error}): look at `kubectl config view`") from error
+        raise Problem(
+            f"kubeconfig {path} cannot be used ({error}): `kubectl config get-contexts` lists what it has"
+        ) from error
     current: Mapping[str, Any] = loaded.current_context
     namespace: str | None = (current.get("context") or {}).get("namespace")
     return namespace

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from reembed.core.transitions import TRANSITIONS, Event, State
 from reembed.plugin.overview import BAD, ENDED, SUCCEEDED, Overview, Visit
-from reembed.plugin.wording import AHEAD, BROKEN, BUSY, DONE, QUIET_STYLE, Mark, Row, columns, joined, mark_of, spell
+from reembed.plugin.wording import AHEAD, BROKEN, BUSY, DONE, QUIET_STYLE, Mark, Row, hanging, joined, mark_of, spell
 
 
-def course(overview: Overview, now: datetime) -> list[Text]:
+def course(overview: Overview, now: datetime) -> list[RenderableType]:
     """Return a line for each state of the present attempt, and for those that follow if all goes well."""
-    rows = [*_visited(overview, now), *_ahead(overview)]
-    return columns(rows) if rows else []
+    return hanging([*_visited(overview, now), *_ahead(overview)])
 
 
 def _visited(overview: Overview, now: datetime) -> Iterator[Row]:
@@ -41,13 +41,13 @@ def _label(state: str, step: int | None, overview: Overview) -> str:
     if step is None:
         return state
     steps = overview.wanted.steps
-    weight = f" {steps[step].weight} %" if 0 <= step < len(steps) else ""
+    weight = f" ({steps[step].weight} %)" if 0 <= step < len(steps) else ""
     return f"{state} {step + 1}/{len(steps)}{weight}"
 
 
 def _detail(visit: Visit, overview: Overview) -> str:
     if visit.state == "Evaluating" and overview.evaluation is not None:
-        return _evaluation(overview)
+        return overview.evaluation.verdict
     present = visit is overview.timeline[-1]
     if visit.step is not None and 0 <= visit.step < len(overview.wanted.steps) and present:
         step = overview.wanted.steps[visit.step]
@@ -55,19 +55,12 @@ def _detail(visit: Visit, overview: Overview) -> str:
     return ""
 
 
-def _evaluation(overview: Overview) -> str:
-    found = overview.evaluation
-    if found is None:
-        return ""
-    return f"{found.verdict}: {found.message}" if found.message else found.verdict
-
-
 def _ahead(overview: Overview) -> Iterator[Row]:
     if overview.state in ENDED | BAD or overview.deleting:
         return
     for state, step in _path(overview):
         label = _label(state, step, overview)
-        yield [Text(f"{AHEAD.sign} {label}", QUIET_STYLE)]
+        yield [Text(f"{AHEAD.sign} {label}", QUIET_STYLE), "", ""]
 
 
 def _path(overview: Overview) -> Iterator[tuple[str, int | None]]:

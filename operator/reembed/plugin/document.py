@@ -48,7 +48,7 @@ def migration(overview: Overview, now: datetime) -> Document:
         "weight": {"set": overview.weight, "actual": overview.weight_actual},
         "documents": _documents(overview),
         "evaluation": _evaluation(overview),
-        "gates": [{"name": one.name, "verdict": one.verdict, "message": one.message} for one in overview.gates],
+        "gates": [{"name": one.name, "standing": one.standing, "message": one.message} for one in overview.gates],
         "hooks": [
             {"name": one.name, "at": one.at, "state": one.state, "job": one.job or None, "message": one.message}
             for one in overview.hooks

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from reembed.plugin.overview import Overview
-from reembed.plugin.tree import exceeded
-from reembed.plugin.wording import joined, spell, weight_of
+from reembed.plugin.wording import joined, weight_of
 
 
 def line(overview: Overview) -> str:
@@ -12,10 +11,9 @@ def line(overview: Overview) -> str:
     step = f"step {overview.step_text}" if overview.step_text else ""
     weight = f"weight {weight_of(overview)}" if overview.weight else ""
     embedded = f"{overview.embedded} % embedded" if overview.state == "Backfilling" and overview.embedded else ""
-    triggers = [
-        f"{one.name} {exceeded(one)} for {spell(one.held)}".replace("  ", " ") for one in overview.triggers or ()
-    ]
-    where = joined(overview.state or "Pending", step, weight, embedded, *triggers)
+    others = [one.name for one in overview.triggers or () if one.name != overview.reason and not one.dry_run]
+    triggers = f"over the limit of {' and '.join(others)}" if others else ""
+    where = joined(overview.state or "Pending", step, weight, embedded, triggers)
     if not overview.state:
         return f"{where}: no operator has looked at it yet"
     return f"{where}: {verdict(overview)}"

@@ -100,7 +100,7 @@ async def _not_found(place: Place) -> str:
         return f"{what}; did you mean {_quoted(close)}?"
     if beside:
         return f"{what}; there are {_quoted(sorted(beside)[:10])}"
-    return f"{what}, and no other; `kubectl reembed list -A` shows all"
+    return f"{what}, nor any other; `kubectl reembed list -A` shows all"
 
 
 async def _namespaces_of(place: Place) -> list[str]:

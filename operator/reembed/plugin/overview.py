@@ -92,7 +92,7 @@ class Gate:
     """What has to hold before the migration goes on."""
 
     name: str
-    verdict: str
+    standing: str  # Holds, Undecided or Fails
     message: str = ""
 
 

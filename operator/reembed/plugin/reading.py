@@ -189,7 +189,7 @@ def _trigger(trigger: Fields, below: Mapping[str, bool]) -> Trigger:
 
 
 def _gate(gate: Fields) -> Gate:
-    return Gate(_text(gate, "name"), _text(gate, "verdict"), _text(gate, "message"))
+    return Gate(_text(gate, "name"), _text(gate, "standing"), _text(gate, "message"))
 
 
 def _hook(hook: Fields) -> Hook:

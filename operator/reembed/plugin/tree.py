@@ -32,6 +32,7 @@ from reembed.plugin.wording import (
     Row,
     columns,
     count,
+    hanging,
     joined,
     mark_of,
     rate,
@@ -40,18 +41,19 @@ from reembed.plugin.wording import (
 
 # Of the commands that were given; all are in `-o json`.
 _LATEST = 3
+_PROMOTED = frozenset({"Promoting", "Succeeded"})
 _BAR = 10
 
 
 def tree(overview: Overview, now: datetime) -> RenderableType:
     """Return the view of one migration."""
     mark = mark_of(overview)
-    root = Tree(Text.assemble((mark.sign, mark.style), " ", (overview.name, "bold")), guide_style=QUIET_STYLE)
+    root = Tree(_marked(mark, _move(overview)), guide_style=QUIET_STYLE)
     _branch(root, _index(overview), _sides(overview))
     attempt = f"attempt {overview.attempt}" if overview.attempt > 1 else ""
     _branch(root, Text(joined("states", attempt)), course(overview, now))
-    _branch(root, Text("gates"), columns([_gate(one) for one in overview.gates]) if overview.gates else [])
-    _branch(root, Text("hooks"), columns([_hook(one) for one in overview.hooks]) if overview.hooks else [])
+    _branch(root, Text("gates"), hanging([_gate(one) for one in overview.gates]))
+    _branch(root, Text("hooks"), hanging([_hook(one) for one in overview.hooks]))
     _branch(root, *_triggers(overview))
     _branch(root, Text("commands"), _answers(overview, now))
     parts: list[RenderableType] = [_head(overview, now), Text(), root]
@@ -59,7 +61,13 @@ def tree(overview: Overview, now: datetime) -> RenderableType:
     return Group(*parts, *([Text(), *helps] if helps else []))
 
 
-def _branch(root: Tree, title: Text | None, lines: Sequence[Text]) -> None:
+def _move(overview: Overview) -> Text:
+    """Return from where to where."""
+    sides = (overview.serving or overview.wanted.from_pool, overview.candidate or overview.wanted.pool)
+    return Text(" → ").join(Text(pool, "bold") for pool in sides if pool)
+
+
+def _branch(root: Tree, title: Text | None, lines: Sequence[RenderableType]) -> None:
     if title is None or not lines:
         return
     branch = root.add(title)
@@ -79,6 +87,7 @@ def _head(overview: Overview, now: datetime) -> Table:
         ("Waits for", overview.waiting_for),
         ("Protection", _protection(overview, now)),
         ("Documents", _documents(overview)),
+        ("Evaluation", _evaluation(overview)),
         ("Queries", _queries(overview)),
     ]
     for name, told in rows:
@@ -117,9 +126,8 @@ def _documents(overview: Overview) -> str:
     if backfill is None:
         return ""
     share = f" ({overview.embedded} %)" if overview.embedded is not None else ""
-    parts = [f"{backfill.documents:,} of {backfill.total:,} embedded{share}"]
-    if backfill.rejected:
-        parts.append(f"{backfill.rejected:,} rejected")
+    rejected = f", {backfill.rejected:,} rejected" if backfill.rejected else ""
+    parts = [f"{backfill.documents:,} of {backfill.total:,} embedded{share}{rejected}"]
     if overview.state == "Backfilling":
         parts.append(f"{rate(backfill.documents_per_second)} documents/s")
         parts.append(f"{spell(backfill.eta)} left" if backfill.eta is not None else "")
@@ -127,15 +135,26 @@ def _documents(overview: Overview) -> str:
     return joined(*parts)
 
 
+def _evaluation(overview: Overview) -> str:
+    found = overview.evaluation
+    if found is None:
+        return ""
+    return f"{found.verdict}: {found.message}" if found.message else found.verdict
+
+
 def _queries(overview: Overview) -> str:
-    """Return who answers; before anything was told to gateways there is nothing to say."""
+    """Return the candidate's share while it has or is to have one."""
     told, actual = overview.weight, overview.weight_actual
-    if told is None or overview.ended:
+    if told is None or overview.ended or not (told or actual or overview.in_canary):
         return ""
     share = f"{told} % to {overview.candidate or overview.wanted.pool}"
     if actual is None:
         return f"{share} set; no gateway says what it serves"
-    return f"{share}" if actual == told else f"{share} set, {actual} % actual: not every gateway follows yet"
+    return (
+        f"{share}, set and actual"
+        if actual == told
+        else f"{share} set, {actual} % actual: not every gateway follows yet"
+    )
 
 
 def _index(overview: Overview) -> Text:
@@ -152,45 +171,43 @@ def _index(overview: Overview) -> Text:
 
 
 def _sides(overview: Overview) -> list[Text]:
-    pools = overview.surroundings.pools
-    to_candidate = _share_of_candidate(overview)
-    sides = [
-        ("serving", overview.serving or overview.wanted.from_pool, 100 - to_candidate),
-        ("candidate", overview.candidate or overview.wanted.pool, to_candidate),
-    ]
+    """Return a line for each pool; who is promoted is no candidate any more."""
+    roles = ("before", "serving") if overview.state in _PROMOTED else ("serving", "candidate")
+    pools = (overview.serving or overview.wanted.from_pool, overview.candidate or overview.wanted.pool)
+    found = overview.surroundings.pools
     rows: list[Row] = [
-        [role, pool, _pods(pools[pool], "pods") if pool in pools else Text("pods unknown", QUIET_STYLE), _share(share)]
-        for role, pool, share in sides
+        [role, pool, _pods(found[pool], "pods") if pool in found else Text("pods unknown", QUIET_STYLE), share]
+        for role, pool, share in zip(roles, pools, _shares(overview), strict=True)
         if pool is not None
     ]
     hidden = overview.surroundings.hidden
     return [*columns(rows), *([Text(hidden, QUIET_STYLE)] if hidden else [])]
 
 
-def _share_of_candidate(overview: Overview) -> int:
-    """Return the percentage of queries that the candidate answers; a promoted one is all there is."""
-    if overview.state in {"Promoting", "Succeeded"}:
-        return 100
+def _shares(overview: Overview) -> tuple[str, str]:
+    """Return who answers how much, for serving and candidate; nothing where it is not told or nobody serves yet."""
+    if overview.state in _PROMOTED:
+        return "", "100 % of queries"
     actual = overview.weight_actual if overview.weight_actual is not None else overview.weight
-    return actual or 0
-
-
-def _share(percent: int) -> str:
-    return f"{percent} % of queries"
+    if actual is None or overview.serving is None:
+        return "", ""
+    return f"{100 - actual} % of queries", f"{actual} % of queries"
 
 
 def _pods(pods: Pods, what: str) -> Text:
+    if not pods.ready and not pods.desired:
+        return Text(f"no {what}", QUIET_STYLE)
     short = pods.ready < pods.desired
     return Text(f"{pods.ready}/{pods.desired} {what} ready", WAITING_STYLE if short else "")
 
 
-_VERDICTS = {"Holds": DONE, "Undecided": WAITING, "Fails": BROKEN}
+_STANDINGS = {"Holds": DONE, "Undecided": WAITING, "Fails": BROKEN}
 _RUNS = {"Succeeded": DONE, "Running": BUSY, "Failed": BROKEN}
 
 
 def _gate(gate: Gate) -> Row:
-    mark = _VERDICTS.get(gate.verdict, ALARM)
-    return [_marked(mark, gate.name), gate.verdict, gate.message]
+    mark = _STANDINGS.get(gate.standing, ALARM)
+    return [_marked(mark, gate.name), gate.standing, gate.message]
 
 
 def _hook(hook: Hook) -> Row:
@@ -199,22 +216,24 @@ def _hook(hook: Hook) -> Row:
     return [_marked(mark, hook.name), hook.at, hook.state, joined(job, hook.message)]
 
 
-def _marked(mark: Mark, text: str) -> Text:
+def _marked(mark: Mark, text: str | Text) -> Text:
     return Text.assemble((mark.sign, mark.style), " ", text)
 
 
-def _triggers(overview: Overview) -> tuple[Text | None, list[Text]]:
+def _triggers(overview: Overview) -> tuple[Text | None, Sequence[RenderableType]]:
     if overview.triggers is None or overview.ended:
         return None, []
     if not overview.triggers:
         return Text("rollback triggers"), [_marked(DONE, "none exceeds its limit")]
-    return Text("rollback triggers"), columns([_trigger(one) for one in overview.triggers])
+    return Text("rollback triggers"), hanging([_trigger(one) for one in overview.triggers])
 
 
 def _trigger(trigger: Trigger) -> Row:
     style = QUIET_STYLE if trigger.dry_run else BAD_STYLE if _part(trigger) >= 0.5 else WAITING_STYLE
     held = f"{spell(trigger.held)} of {spell(trigger.hold)}" if trigger.hold is not None else spell(trigger.held)
-    return [_marked(Mark(ALARM.sign, style), trigger.name), exceeded(trigger), Text(held, style), _bar(trigger, style)]
+    bar = _bar(trigger, style)
+    dry_run = Text("dry run" if trigger.dry_run else "", QUIET_STYLE)
+    return [_marked(Mark(ALARM.sign, style), trigger.name), exceeded(trigger), Text(held, style), bar, dry_run]
 
 
 def exceeded(trigger: Trigger) -> str:
@@ -222,9 +241,8 @@ def exceeded(trigger: Trigger) -> str:
     if trigger.threshold in {"yes", "no"}:
         return ""
     if not trigger.value:
-        return f"not measured, limit {trigger.threshold}" if trigger.threshold else "not measured"
+        return f"not measured, limit {trigger.threshold}" if trigger.threshold else ""
     sign = "<" if trigger.below else ">"
-    # At the limit's other side the value is on its way back, but not by the whole hysteresis yet.
     return f"{trigger.value} {sign} {trigger.threshold}" if trigger.threshold else trigger.value
 
 
@@ -235,29 +253,30 @@ def _part(trigger: Trigger) -> float:
 
 
 def _bar(trigger: Trigger, style: str) -> Text:
-    full = int(_part(trigger) * _BAR) if trigger.hold is not None else 0
-    bar = Text("■" * full, style).append("□" * (_BAR - full), QUIET_STYLE) if trigger.hold is not None else Text()
-    return bar.append("  dry run: nothing follows", QUIET_STYLE) if trigger.dry_run else bar
+    if trigger.hold is None:
+        return Text()
+    full = int(_part(trigger) * _BAR)
+    return Text("■" * full, style).append("□" * (_BAR - full), QUIET_STYLE)
 
 
-def _answers(overview: Overview, now: datetime) -> list[Text]:
+def _answers(overview: Overview, now: datetime) -> list[RenderableType]:
     latest = overview.answers[-_LATEST:]
     rows: list[Row] = [
         [
             _marked(DONE if one.accepted else BROKEN, one.verb),
             f"{spell(now - one.time)} ago",
-            f"{'accepted' if one.accepted else 'refused'}: {one.message}",
+            ": ".join(filter(None, ("accepted" if one.accepted else "refused", one.message))),
         ]
         for one in latest
     ]
-    return columns(rows) if rows else []
+    return hanging(rows)
 
 
-def _advice(overview: Overview) -> list[Text]:
+def _advice(overview: Overview) -> list[RenderableType]:
     found = advice(overview)
     if not found:
         return []
     needed = found[0].needed
     title = Text("Waits for you:" if needed else "You can:", f"bold {WAITING_STYLE}" if needed else "bold")
     rows: list[Row] = [[Text(f"  {one.command}", GOOD_STYLE if one.needed else ""), one.effect] for one in found]
-    return [title, *columns(rows, gap=3)]
+    return [title, *hanging(rows)]

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from reembed.core import reasons
-from reembed.plugin.overview import BAD, ENDED, SUCCEEDED, Overview
+from reembed.plugin.overview import BAD, SUCCEEDED, Overview
 
 GOOD_STYLE, BAD_STYLE, WAITING_STYLE, BUSY_STYLE, QUIET_STYLE = "green", "red", "yellow", "cyan", "dim"
 
@@ -39,7 +41,9 @@ def mark_of(overview: Overview) -> Mark:
     if overview.state == SUCCEEDED:
         return DONE
     if overview.state in BAD:
-        return BROKEN if overview.state in ENDED else BACK
+        return BROKEN if overview.ended else BACK
+    if overview.deleting:
+        return BACK
     if overview.reason in reasons.FOR_PEOPLE or overview.wanted.paused or overview.paused:
         return WAITING
     if overview.reason in reasons.ALARMS or overview.emergency is not None:
@@ -82,9 +86,28 @@ def joined(*parts: str) -> str:
 
 def columns(rows: Sequence[Row], gap: int = 2) -> list[Text]:
     """Return rows of cells with each column as wide as its widest cell; the last column is left as it is."""
+    if not rows:
+        return []
     texts = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     widths = [max(row[place].cell_len for row in texts if place < len(row)) for place in range(max(map(len, texts)))]
     return [_line(row, widths, gap) for row in texts]
+
+
+def hanging(rows: Sequence[Row]) -> list[RenderableType]:
+    """Return the same for rows of equal length, but the last cell, a text of any length, is wrapped below itself."""
+    lines = columns([row[:-1] for row in rows])
+    left = max((line.cell_len for line in lines), default=0)
+    return [_hung(line, row[-1], left) for line, row in zip(lines, rows, strict=True)]
+
+
+def _hung(line: Text, last: str | Text, left: int) -> RenderableType:
+    if not last:
+        return line
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, min_width=left)
+    grid.add_column(overflow="fold")
+    grid.add_row(line, Text(last) if isinstance(last, str) else last)
+    return grid
 
 
 def _line(row: Sequence[Text], widths: Sequence[int], gap: int) -> Text:
