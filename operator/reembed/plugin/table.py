@@ -8,7 +8,7 @@ from datetime import datetime
 from rich.text import Text
 
 from reembed.plugin.overview import Overview
-from reembed.plugin.wording import Row, columns, mark_of, rate, spell, weight_of
+from reembed.plugin.wording import Row, columns, mark_of, rate, spell
 
 _HEADERS = ("NAME", "INDEX", "FROM", "TO", "STATE", "STEP", "WEIGHT", "EMBEDDED", "DOCS/S", "ETA", "AGE", "REASON")
 
@@ -30,7 +30,7 @@ def _row(overview: Overview, now: datetime, *, all_namespaces: bool) -> Row:
         overview.candidate or overview.wanted.pool,
         Text(overview.state or "Pending", mark_of(overview).style),
         overview.step_text,
-        weight_of(overview),
+        _weight(overview),
         f"{overview.embedded}%" if overview.embedded is not None else "",
         *_speed(overview),
         spell(now - overview.created_at),
@@ -38,6 +38,14 @@ def _row(overview: Overview, now: datetime, *, all_namespaces: bool) -> Row:
     ]
     place = [overview.namespace] if all_namespaces else []
     return [*place, overview.name, *(cell or "-" for cell in cells)]
+
+
+def _weight(overview: Overview) -> str:
+    """Return the candidate's share; while gateways do not follow, what is so of what is set, as in kubectl's READY."""
+    told, actual = overview.weight, overview.weight_actual
+    if told is None:
+        return ""
+    return f"{told}%" if actual is None or actual == told else f"{actual}%/{told}%"
 
 
 def _speed(overview: Overview) -> tuple[str, str]:

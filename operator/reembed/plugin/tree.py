@@ -231,9 +231,8 @@ def _triggers(overview: Overview) -> tuple[Text | None, Sequence[RenderableType]
 def _trigger(trigger: Trigger) -> Row:
     style = QUIET_STYLE if trigger.dry_run else BAD_STYLE if _part(trigger) >= 0.5 else WAITING_STYLE
     held = f"{spell(trigger.held)} of {spell(trigger.hold)}" if trigger.hold is not None else spell(trigger.held)
-    bar = _bar(trigger, style)
-    dry_run = Text("dry run" if trigger.dry_run else "", QUIET_STYLE)
-    return [_marked(Mark(ALARM.sign, style), trigger.name), exceeded(trigger), Text(held, style), bar, dry_run]
+    name = f"{trigger.name} (dry run)" if trigger.dry_run else trigger.name
+    return [_marked(Mark(ALARM.sign, style), name), exceeded(trigger), Text(held, style), _bar(trigger, style)]
 
 
 def exceeded(trigger: Trigger) -> str:

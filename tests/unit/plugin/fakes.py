@@ -19,7 +19,7 @@ class ScriptedCluster(Cluster):
 
     def __init__(self, *answers: Answer, others: Sequence[Object] = (), **faults: ClusterError) -> None:
         self._answers = list(answers)
-        self._others = others
+        self.others = others
         self._faults = faults  # by plural, for lists and gets
         self.patches: list[Mapping[str, Any]] = []
 
@@ -45,7 +45,7 @@ class ScriptedCluster(Cluster):
         return {}
 
     def _of(self, kind: Kind) -> list[Object]:
-        return [one for one in self._others if one["kind"] == kind.name]
+        return [one for one in self.others if one["kind"] == kind.name]
 
 
 def namespace(name: str = NAMESPACE) -> Object:
