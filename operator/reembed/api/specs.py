@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from reembed.api.fields import Fields, Raw, parse_meta
+from reembed.api.hooks import parse_hook
 from reembed.api.limits import parse_limits
 from reembed.api.values import parse_duration, parse_factor, parse_share
 from reembed.core.model import (
@@ -88,6 +89,7 @@ def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:
         paused=spec.flag("paused", default=False),
         depends_on=tuple(one.text("name") for one in spec.each("dependsOn")),
         gates=tuple(_gate(one) for one in spec.each("gates")),
+        hooks=tuple(parse_hook(one) for one in spec.each("hooks")),
         shadow=spec.into("canary").parsed("shadow", parse_share, 0.05),
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from reembed.api.commands import parse_consumed, render_consumed
 from reembed.api.fields import Fields, Raw
+from reembed.api.hooks import parse_run, render_run
 from reembed.api.reports import parse_evaluation_report, render_evaluation_report
 from reembed.api.routing import parse_arm, render_arm
 from reembed.api.values import format_duration, format_time, parse_duration, parse_time
@@ -54,6 +55,7 @@ def parse_migration_status(raw: Raw) -> Status:
         commands=tuple(parse_consumed(one) for one in status.each("commands")),
         emergency=_parse_emergency(status.maybe("emergency")),
         excused=_parse_excused(status.into("excused")),
+        hooks=tuple(parse_run(one) for one in status.each("hooks")),
         gates=tuple(_parse_gate(one) for one in status.each("gates")),
         weight=weight.number("set", 0),
         weight_acknowledged=weight.number("actual") if "actual" in raw_status.get("weight", {}) else None,
@@ -89,6 +91,7 @@ def render_migration_status(status: Status, spec: MigrationSpec) -> dict[str, An
         "progress": _progress(status.backfill),
         "evaluation": render_evaluation_report(status.evaluation) if status.evaluation is not None else None,
         "triggers": [_render_trigger(name, one) for name, one in sorted(status.triggers.items())],
+        "hooks": [render_run(one) for one in status.hooks] or None,
         "gates": [_render_gate(one) for one in status.gates] or None,
         "weight": _render_weight(status),
         "timeline": [_render_visit(one) for one in status.timeline],

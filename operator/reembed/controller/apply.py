@@ -5,13 +5,15 @@ from __future__ import annotations
 from reembed.api import render_index_status
 from reembed.api.fields import parse_meta
 from reembed.cluster import kinds
+from reembed.cluster.client import Cluster
 from reembed.controller.cache import Cache
-from reembed.controller.manifests import backfill
+from reembed.controller.manifests import backfill, hook
 from reembed.controller.protection import Protection
 from reembed.controller.settings import Images
 from reembed.controller.writer import Writer
 from reembed.core import names
 from reembed.core.effects import ApplyJob, DeleteJob, Effect, ProtectPools, SetFinalizer, SetIndexStatus
+from reembed.core.hooks import RunHook
 from reembed.core.migration import Migration, Seen, SeenIndex
 from reembed.core.model import IndexStatus
 
@@ -22,11 +24,13 @@ MANAGER = "reembed-migrations"
 class Effects:
     """The effects of migrations, on the API server."""
 
-    def __init__(self, cache: Cache, writer: Writer, protection: Protection, images: Images) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, writer: Writer, protection: Protection, images: Images) -> None:
+        self._cluster = cluster
         self._cache = cache
         self.writer = writer
         self._images = images
         self._protection = protection
+        self.unmade: dict[str, str] = {}  # Jobs of hooks that cannot be made, and why
 
     async def apply(self, effect: Effect, migration: Migration, seen: Seen) -> None:
         """Carry out one effect.
@@ -45,10 +49,24 @@ class Effects:
                 await self.writer.ensure(kinds.JOB, manifest, MANAGER)
             case DeleteJob(name=name):
                 await self.writer.delete(kinds.JOB, namespace, name)
+            case RunHook():
+                await self._run_hook(effect, migration)
             case ProtectPools(pools=pools):
                 await self._protection.renew(namespace, pools)
             case SetFinalizer(present=present):
                 await self._finalizer(migration, present=present)
+
+    async def _run_hook(self, run: RunHook, migration: Migration) -> None:
+        """Make a hook's Job once; what keeps it from being made is told until it is."""
+        namespace, wanted = migration.meta.namespace, run.hook.cron_job
+        cron_job = await self._cluster.get(kinds.CRON_JOB, namespace, wanted) if wanted is not None else None
+        try:
+            manifest = hook.job(run, migration, self._images.gateway, self._images.pull_policy, cron_job)
+        except hook.CannotRun as error:
+            self.unmade[run.job] = str(error)
+            return
+        self.unmade.pop(run.job, None)
+        await self.writer.make(kinds.JOB, manifest, MANAGER)
 
     async def index_status(self, index: SeenIndex, status: IndexStatus) -> None:
         await self.writer.status(kinds.INDEX, index.meta, render_index_status(status), MANAGER)

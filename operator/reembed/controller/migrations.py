@@ -6,6 +6,7 @@ read from the object. An effect that fails ends the pass; the next one decides a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reembed.api import parse_migration
@@ -21,7 +22,8 @@ from reembed.controller.shell import Clock
 from reembed.controller.writer import conditions
 from reembed.core.conditions import of_migration
 from reembed.core.decide import Verdict, decide, worth_writing
-from reembed.core.migration import Migration, Status
+from reembed.core.hooks import HookReport, RunState
+from reembed.core.migration import Migration, Seen, Status
 from reembed.core.transitions import FINISHED
 
 # A finished migration has nothing to do; it is looked at when it changes.
@@ -46,7 +48,7 @@ class Migrations:
             return Ended.ENDED
         migration = self._read(raw)
         now = self._clock()
-        seen = await self._observer.see(migration, now)
+        seen = self._with_unmade(migration, await self._observer.see(migration, now))
         verdict = decide(migration, seen, now)
         for effect in verdict.before:
             await self._effects.apply(effect, migration, seen)
@@ -57,6 +59,14 @@ class Migrations:
         if verdict.status.state in FINISHED:
             self._forget(migration)
         return verdict.look_again if verdict.look_again is not None else _FINISHED_LOOK
+
+    def _with_unmade(self, migration: Migration, seen: Seen) -> Seen:
+        """Add the hooks' Jobs that could not be made at the last try."""
+        found = {
+            run.job: self._effects.unmade[run.job] for run in migration.status.hooks if run.job in self._effects.unmade
+        }
+        reports = {job: HookReport(RunState.RUNNING, why, made=False) for job, why in found.items()}
+        return replace(seen, hooks={**seen.hooks, **reports}) if reports else seen
 
     def _read(self, raw: Object) -> Migration:
         meta, spec = parse_migration(raw)

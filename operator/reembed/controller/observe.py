@@ -15,11 +15,13 @@ from reembed.cluster import kinds
 from reembed.controller import pods
 from reembed.controller.cache import Cache, Object
 from reembed.controller.manifests import embedder
+from reembed.controller.manifests import hook as hook_manifests
 from reembed.controller.manifests import index as index_manifests
 from reembed.controller.prometheus import Prometheus
 from reembed.controller.scrape import Pods, Sample
 from reembed.controller.typed import Typed
 from reembed.core import names
+from reembed.core.hooks import HookReport
 from reembed.core.measures import Window, counted
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
 from reembed.core.model import GatewayReport, JobReport, StoreReport
@@ -66,6 +68,7 @@ class Observer:
             backfill_image=self._backfill_image,
             neighbours=self._typed.neighbours(migration),
             queries=queries,
+            hooks=self._hooks(migration),
         )
 
     def index(self, namespace: str, name: str) -> SeenIndex | None:
@@ -123,6 +126,16 @@ class Observer:
         }
         self._windows[index] = {arm: window for arm, window in windows.items() if window.pods}
         return self._windows[index]
+
+    def _hooks(self, migration: Migration) -> Mapping[str, HookReport]:
+        """Return how the Jobs of the migration's hooks are, by name."""
+        namespace = migration.meta.namespace
+        label = {names.LABEL_COMPONENT: "hook", names.LABEL_MIGRATION: names.fit(migration.meta.name)}
+        own = list(self._cache.all(kinds.POD, namespace, label))
+        return {
+            job["metadata"]["name"]: hook_manifests.report(job, own)
+            for job in self._cache.all(kinds.JOB, namespace, label)
+        }
 
     def _job(self, migration: Migration) -> JobReport | None:
         label = {names.LABEL_COMPONENT: "backfill", names.LABEL_MIGRATION: names.fit(migration.meta.name)}

@@ -56,7 +56,7 @@ class Operator:
         self.cache = Cache()
         writer = Writer(cluster, self.cache)
         observer = Observer(self.cache, scrape, prometheus, settings.images.backfill)
-        effects = Effects(self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
+        effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
         self._passes = {
             kinds.POOL: Pools(self.cache, writer, settings, clock).reconcile,

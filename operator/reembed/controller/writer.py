@@ -40,6 +40,14 @@ class Writer:
         self._applied[key] = (manifest, _edition(result))
         self._cache.put(kind, result)
 
+    async def make(self, kind: Kind, manifest: dict[str, Any], manager: str) -> None:
+        """Create an object that is never changed; that it is there already is as good."""
+        try:
+            made = await self._cluster.create(kind, manifest["metadata"]["namespace"], manifest, manager=manager)
+        except Conflict:
+            return
+        self._cache.put(kind, made)
+
     async def status(self, kind: Kind, meta: Meta, status: Mapping[str, Any], manager: str) -> None:
         """Apply the part of a status that `manager` owns, if nobody wrote to the object since `meta` was read.
 

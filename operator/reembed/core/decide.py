@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import canary, commands, desired, emergency, reasons, traffic, triggers
+from reembed.core import canary, commands, desired, emergency, hooks, reasons, traffic, triggers
 from reembed.core.effects import Effect, SetFinalizer, effects
 from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
 from reembed.core.model import Consumed, Excused
@@ -103,7 +103,9 @@ def _unless_paused(migration: Migration, outcome: Outcome) -> Outcome:
     if outcome.event not in {None, Event.PASSED, Event.NEXT_STEP, Event.NOTHING_SERVES, Event.ALREADY_THERE}:
         return outcome
     how = "spec.paused is true" if migration.spec.paused else "by command; resume lets it go on"
-    return Outcome(outcome.status, reasons.PAUSED, f"paused: {how}. Where it stands: {outcome.message}")
+    # A hook that runs is let run; none is started.
+    kept = replace(outcome.status, hooks=status.hooks)
+    return Outcome(kept, reasons.PAUSED, f"paused: {how}. Where it stands: {outcome.message}")
 
 
 def worth_writing(before: Status, after: Status, since: timedelta) -> bool:
@@ -140,6 +142,7 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         observed_generation=migration.meta.generation,
         triggers=held,
         emergency=emergency.track(migration, seen, held, now),
+        hooks=hooks.track(desired.hooking(migration, seen), status.hooks, now),
         gates=canary.standings(migration, seen) if status.state is State.CANARY else status.gates,
         weight=routing.weight if routing is not None else 0,
         weight_acknowledged=max(weights, default=None) if routing is not None else None,
@@ -297,6 +300,7 @@ def _anew(status: Status, timeline: tuple[Visit, ...]) -> Status:
         message=status.message,
         attempt=status.attempt + 1,
         commands=status.commands,
+        hooks=status.hooks,
         timeline=timeline,
         observed_generation=status.observed_generation,
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reembed.core import names, traffic
+from reembed.core import hooks, names, traffic
+from reembed.core.hooks import Situation
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
 from reembed.core.model import (
     Arm,
@@ -84,6 +85,13 @@ def reclaims(migration: Migration, index: SeenIndex) -> bool:
         return False
     # Who only takes back needs it for a weight, not for a collection of its own.
     return status.state not in TAKING_BACK or (routing.candidate is not None and routing.candidate == status.candidate)
+
+
+def hooking(migration: Migration, seen: Seen) -> Situation:
+    """Return what `core.hooks` asks about: hooks, their Jobs, and the moment that the migration is at."""
+    status, meta = migration.status, migration.meta
+    when = hooks.moment(status.state, status.attempt, status.step)
+    return Situation(meta.name, meta.uid, when, migration.spec.hooks, seen.hooks)
 
 
 def step_weight(migration: Migration) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reembed.core import desired, triggers
+from reembed.core import desired, hooks, triggers
+from reembed.core.hooks import RunHook
 from reembed.core.migration import Migration, Seen, SeenIndex
 from reembed.core.model import IndexStatus
 from reembed.core.names import FINALIZER
@@ -50,7 +51,7 @@ class ProtectPools:
     pools: tuple[str, ...]
 
 
-Effect = SetIndexStatus | ApplyJob | DeleteJob | SetFinalizer | ProtectPools
+Effect = SetIndexStatus | ApplyJob | DeleteJob | SetFinalizer | ProtectPools | RunHook
 
 
 def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple[Effect, ...]]:
@@ -65,6 +66,7 @@ def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple
         if effect is not None:
             (before if takes else after).append(effect)
     after.extend(_job_effects(migration, seen))
+    after.extend(_hook_effects(migration, seen))
     if status.emergency is not None:
         after.append(ProtectPools(tuple(pool.meta.name for pool in (seen.target, seen.source) if pool is not None)))
     if status.state in {State.SUCCEEDED, State.GONE} and FINALIZER in migration.meta.finalizers:
@@ -80,6 +82,13 @@ def _index_effect(migration: Migration, index: SeenIndex, seen: Seen) -> SetInde
     if wanted == index.status:
         return None
     return SetIndexStatus(index.meta.name, index.meta.resource_version, wanted)
+
+
+def _hook_effects(migration: Migration, seen: Seen) -> tuple[Effect, ...]:
+    situation, runs = desired.hooking(migration, seen), migration.status.hooks
+    due = hooks.to_make(situation, runs)
+    stopped = tuple(DeleteJob(name) for name in hooks.to_stop(situation, runs))
+    return stopped if due is None else (*stopped, due)
 
 
 def _job_effects(migration: Migration, seen: Seen) -> tuple[Effect, ...]:

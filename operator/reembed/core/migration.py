@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from reembed.core.hooks import HookReport, HookRun
 from reembed.core.measures import Counts
 from reembed.core.model import (
     Arm,
@@ -94,6 +95,7 @@ class Status:
     emergency: Emergency | None = None
     excused: Excused = field(default_factory=Excused)
     gates: tuple[GateStanding, ...] = ()
+    hooks: tuple[HookRun, ...] = ()
     weight: int = 0  # that gateways were told
     weight_acknowledged: int | None = None  # the largest that a gateway serves; None if nobody answered
     timeline: tuple[Visit, ...] = ()
@@ -169,8 +171,9 @@ class Seen:
     queries, those on their way out too.
     `arms` and `probes` are keyed by collection: callers' queries, and the gateways' own. `neighbours` are those that
     this one depends on, directly or not, by name. `step` is what callers saw of each collection since the present step
-    began, `overlap` the share of results that shadow queries had in common. `queries` are the values of the user's
-    PromQL triggers by their name, without those that have none; None where the operator has no Prometheus to ask.
+    began, `overlap` the share of results that shadow queries had in common, `hooks` the Jobs of hooks by name.
+    `queries` are the values of the user's PromQL triggers by their name, without those that have none; None where the
+    operator has no Prometheus to ask.
     """
 
     index: SeenIndex | None
@@ -187,4 +190,5 @@ class Seen:
     panel: PanelReport | None = None  # None where no panel votes
     step: Mapping[str, Counts] = field(default_factory=dict)
     overlap: Sample | None = None
+    hooks: Mapping[str, HookReport] = field(default_factory=dict)
     queries: Mapping[str, float] | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
+from reembed.core.hooks import Hook
 from reembed.core.sequences import Sample
 
 
@@ -179,8 +180,20 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigMapKey:
+    """A reference to one key of a ConfigMap."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationSpec:
-    """Labelled queries in the index's own database: one row a (query, relevant document)."""
+    """Labelled queries in the index's own database, one row a (query, relevant document), or in a ConfigMap.
+
+    Each label may name the slice that its query belongs to. `config_map` stands in place of the table, whose fields
+    then mean nothing.
+    """
 
     schema: str
     table: str
@@ -189,6 +202,10 @@ class EvaluationSpec:
     k: int = 10
     margin: float = 0.02  # of MRR@k: how much worse still counts as no worse
     min_queries: int = 100
+    slice_column: str | None = None  # None: queries of the table belong to no slice
+    config_map: ConfigMapKey | None = None
+    slice_margin: float = 0.05  # of a slice's MRR@k
+    slice_min_queries: int = 30  # with fewer, a slice is not judged
 
 
 class GateKind(Enum):
@@ -241,6 +258,7 @@ class MigrationSpec:
     depends_on: tuple[str, ...] = ()
     shadow: float = 0.05  # share of the queries that are also put to the other side
     gates: tuple[CanaryGate, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +390,31 @@ class CollectionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricReport:
+    """One metric of both sides, its mean over all queries, and bounds of the difference candidate - serving."""
+
+    name: str  # such as MRR@10
+    serving: float | None
+    candidate: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """What the queries of one slice say. `verdict` is one of core.slices.SliceVerdict's values."""
+
+    name: str
+    verdict: str
+    queries: int
+    serving: float  # MRR@k
+    candidate: float
+    low: float | None  # bounds of the difference; None if the slice was not judged
+    high: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationReport:
     """The outcome of an EvaluationPlan. `verdict` is one of core.gates.Verdict's values."""
 
@@ -384,6 +427,8 @@ class EvaluationReport:
     low: float | None  # bounds of the difference candidate - serving
     high: float | None
     message: str
+    metrics: tuple[MetricReport, ...] = ()
+    slices: tuple[SliceReport, ...] = ()  # the worst first
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reembed.core import hooks
+from reembed.core.hooks import RunState
 from reembed.core.migration import Status
 from reembed.core.model import Consumed
 from reembed.core.transitions import State
@@ -23,7 +25,8 @@ class Note:
 
 def notes(before: Status, after: Status, answered: tuple[Consumed, ...] = ()) -> tuple[Note, ...]:
     """Return the events of a pass that led from one status to the other and answered these commands."""
-    return (*_commands(answered), *_moved(before, after), *_emergency(before, after), *_dry_run(before, after))
+    told = (_moved, _emergency, _dry_run, _hooks)
+    return (*_commands(answered), *(note for one in told for note in one(before, after)))
 
 
 def _moved(before: Status, after: Status) -> Iterator[Note]:
@@ -46,6 +49,14 @@ def _emergency(before: Status, after: Status) -> Iterator[Note]:
         yield Note("EmergencyBegan", f"{after.emergency.message}; {text}", warning=True)
     if before.emergency is not None and after.emergency is None:
         yield Note("EmergencyEnded", f"protection is lifted; it began because {before.emergency.message}")
+
+
+def _hooks(before: Status, after: Status) -> Iterator[Note]:
+    for run in hooks.ended(before.hooks, after.hooks):
+        if run.state is RunState.FAILED:
+            yield Note("HookFailed", hooks.failed(run), warning=True)
+        else:
+            yield Note("HookSucceeded", f"hook {run.name!r} succeeded (Job {run.job}): {run.message}".rstrip(": "))
 
 
 def _dry_run(before: Status, after: Status) -> Iterator[Note]:

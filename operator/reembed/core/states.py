@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import desired, preflight, reasons, traffic, triggers
+from reembed.core import desired, hooks, preflight, reasons, traffic, triggers
 from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
 from reembed.core.model import Approval, CollectionReport
 from reembed.core.sequences import Standing
@@ -47,8 +47,20 @@ def _preflight(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if obstacle is not None:
         event = Event.REFUSED if obstacle.permanent else None
         return Outcome(status, obstacle.reason, obstacle.message, event)
+    hooked = _hooks(replace(migration, status=status), seen, now, Event.REFUSED)
+    if hooked is not None:
+        return hooked
     ready = replace(status, baseline=_baseline(status, seen, now))
     return Outcome(ready, "Ready", "everything the migration needs is there", Event.PASSED)
+
+
+def _hooks(migration: Migration, seen: Seen, now: datetime, failing: Event | None) -> Outcome | None:
+    """Return what the hooks of the moment hold up, None once they are over; `failing` is what a failed one means."""
+    found = hooks.check(desired.hooking(migration, seen), migration.status.hooks, now)
+    status = replace(migration.status, hooks=found.runs)
+    if found.failure:
+        return Outcome(status, "HookFailed", found.failure, failing)
+    return Outcome(status, "WaitingForHook", found.waits) if found.waits else None
 
 
 def _recorded(migration: Migration, seen: Seen) -> Status:
@@ -131,6 +143,9 @@ def _evaluating(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     obstacle = traffic.obstacle(replace(migration, status=status), seen)
     if obstacle is not None:
         return Outcome(status, obstacle.reason, obstacle.message)
+    hooked = _hooks(replace(migration, status=status), seen, now, Event.REFUSED)
+    if hooked is not None:
+        return hooked
     why = report.message if report is not None else "no evaluation is asked for"
     return Outcome(status, "Evaluated", why, Event.PASSED)
 
@@ -174,7 +189,8 @@ def _canary(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     how = "promoted by command" if promoted else f"{step.weight} % held for {step.hold}"
     if status.step + 1 == len(migration.spec.steps):
         return Outcome(status, "AllSteps", f"all queries went to the new side; {how}", Event.PASSED)
-    return Outcome(status, "StepHeld", how, Event.NEXT_STEP)
+    hooked = _hooks(replace(migration, status=status), seen, now, Event.TRIGGERED)
+    return hooked or Outcome(status, "StepHeld", how, Event.NEXT_STEP)
 
 
 def _told(migration: Migration, seen: Seen, weight: int) -> triggers.Finding | None:
@@ -231,11 +247,12 @@ def _promoting(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if seen.index is None or seen.index.meta.deleting:
         return Outcome(status, "IndexGone", "the index was deleted; nothing is left to promote", Event.CONFIRMED)
     waits = _unpromoted(migration, seen)
+    waits = waits or _hooks(migration, seen, now, None)
     if waits is None:
         return Outcome(status, "Promoted", f"pool {migration.spec.pool!r} serves the index", Event.CONFIRMED)
     if migration.meta.deleting and _impatient(status, now):
         text = f"deleted while it still waited: {waits.message}"
-        return Outcome(status, "PromotedUnconfirmed", text, Event.CONFIRMED)
+        return Outcome(waits.status, "PromotedUnconfirmed", text, Event.CONFIRMED)
     return waits
 
 
@@ -267,6 +284,9 @@ def _rolling_back(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if waits and status.state is State.UNWINDING and _impatient(status, now):
         left = f"gave up after {_PATIENCE}: {waits}; collection {desired.own_name(migration)} may stay in the store"
         return Outcome(replace(status, waiting=""), "LeftBehind", left, Event.CONFIRMED)
+    hooked = _hooks(migration, seen, now, None) if not waits else None
+    if hooked is not None:
+        status, waits = hooked.status, hooked.message
     return Outcome(replace(status, waiting=waits), status.reason, status.message, None if waits else Event.CONFIRMED)
 
 

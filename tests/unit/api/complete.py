@@ -184,6 +184,16 @@ MIGRATIONS = (
                 }
             },
             "gates": [{"name": "p95", "type": "Latency", "threshold": "2x"}],
+            "hooks": [
+                {
+                    "name": "a",
+                    "on": "Pre",
+                    "timeout": "30s",
+                    "failurePolicy": "Fail",
+                    "http": {"url": "https://a/", "retries": 1, "hmacSecretRef": {"name": "a", "key": "a"}},
+                    "job": {"cronJobRef": {"name": "a"}},
+                }
+            ],
             "paused": True,
             "dependsOn": [{"name": "first"}],
             "deadline": "7d",
@@ -259,6 +269,16 @@ MIGRATIONS = (
                 }
             },
             "gates": [{"name": "overlap", "type": "ShadowOverlap", "threshold": "60%"}],
+            "hooks": [
+                {
+                    "name": "b",
+                    "on": "EachStep",
+                    "timeout": "2m",
+                    "failurePolicy": "Ignore",
+                    "http": {"url": "https://b/", "retries": 2, "hmacSecretRef": {"name": "b", "key": "b"}},
+                    "job": {"cronJobRef": {"name": "b"}},
+                }
+            ],
             "paused": False,
             "dependsOn": [{"name": "other"}],
             "deadline": "8d",

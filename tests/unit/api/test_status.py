@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from reembed.api import render_index_status, render_migration_status
+from reembed.core.hooks import HookRun, RunState
 from reembed.core.migration import Backfill, Baseline, Status, Visit
 from reembed.core.model import (
     CollectionPlan,
@@ -60,6 +61,7 @@ MIGRATION = Status(
     evaluation=EvaluationReport("e-1", "Better", 200, 10, 0.8, 0.9, 0.05, 0.15, "better"),
     triggers={"ErrorRate": TriggerState(NOON, _MINUTES, NOON, _MINUTES, "8 %", "5 %", dry_run=True)},
     paused=True,
+    hooks=(HookRun("warm", "2/EachStep/0", "job-1", RunState.FAILED, NOON, "503"),),
     gates=(GateStanding("p95", "Undecided", "share of answers"),),
     promoted="2/Canary/0",
     commands=(Consumed(Verb.PROMOTE, "n-1", "2/Canary/0", NOON, accepted=True, message="it goes on"),),
