@@ -17,7 +17,7 @@ def parse_hook(hook: Fields) -> Hook:
     http, job = hook.maybe("http"), hook.maybe("job")
     return Hook(
         name=hook.text("name"),
-        on=hook.choice("on", On),
+        on=hook.choice("when", On),
         timeout=hook.parsed("timeout", parse_duration, _TIMEOUT),
         failure_policy=hook.choice("failurePolicy", FailurePolicy, FailurePolicy.FAIL),
         http=_http(http) if http is not None else None,

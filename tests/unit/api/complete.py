@@ -187,7 +187,7 @@ MIGRATIONS = (
             "hooks": [
                 {
                     "name": "a",
-                    "on": "Pre",
+                    "when": "Pre",
                     "timeout": "30s",
                     "failurePolicy": "Fail",
                     "http": {"url": "https://a/", "retries": 1, "hmacSecretRef": {"name": "a", "key": "a"}},
@@ -272,7 +272,7 @@ MIGRATIONS = (
             "hooks": [
                 {
                     "name": "b",
-                    "on": "EachStep",
+                    "when": "EachStep",
                     "timeout": "2m",
                     "failurePolicy": "Ignore",
                     "http": {"url": "https://b/", "retries": 2, "hmacSecretRef": {"name": "b", "key": "b"}},
