@@ -11,7 +11,7 @@ from typing import Any
 
 from reembed.api.values import format_time
 from reembed.plugin.advice import advice
-from reembed.plugin.overview import Overview, Pods, Trigger, Visit
+from reembed.plugin.overview import Hook, Overview, Pods, Trigger, Visit
 
 Document = dict[str, Any]
 
@@ -49,10 +49,7 @@ def migration(overview: Overview, now: datetime) -> Document:
         "documents": _documents(overview),
         "evaluation": _evaluation(overview),
         "gates": [{"name": one.name, "standing": one.standing, "message": one.message} for one in overview.gates],
-        "hooks": [
-            {"name": one.name, "at": one.at, "state": one.state, "job": one.job or None, "message": one.message}
-            for one in overview.hooks
-        ],
+        "hooks": [_hook(one) for one in overview.hooks],
         "triggers": [_trigger(one) for one in overview.triggers] if overview.triggers is not None else None,
         "emergency": _emergency(overview),
         "commands": _commands(overview),
@@ -105,6 +102,17 @@ def _evaluation(overview: Overview) -> Document | None:
         "k": found.k,
         "mrrServing": found.mrr_serving,
         "mrrCandidate": found.mrr_candidate,
+    }
+
+
+def _hook(hook: Hook) -> Document:
+    return {
+        "name": hook.name,
+        "at": hook.at,
+        "state": hook.state,
+        "job": hook.job or None,
+        "startedAt": format_time(hook.started_at) if hook.started_at is not None else None,
+        "message": hook.message,
     }
 
 

@@ -89,12 +89,12 @@ async def _pool(cluster: Cluster, namespace: str, name: str) -> Pods | None:
 async def _not_found(place: Place) -> str:
     what = f"there is no migration {place.name!r} in namespace {place.namespace!r}"
     beside = [one.name for one in await find_all(place.cluster, place.namespace)]
-    elsewhere = await _namespaces_of(place)
-    if elsewhere:
-        return f"{what}, but in {_quoted(elsewhere)}: add -n {elsewhere[0]}"
     missing = await _missing_namespace(place.cluster, place.namespace)
     if missing:
         return missing
+    elsewhere = await _namespaces_of(place)
+    if elsewhere:
+        return f"{what}, but in {_quoted(elsewhere[:3])}: add -n {elsewhere[0]}"
     close = get_close_matches(place.name, beside, n=3)
     if close:
         return f"{what}; did you mean {_quoted(close)}?"

@@ -98,12 +98,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One run of a hook."""
+    """One run of a hook; `at` is attempt, moment and step, as `1/EachStep/0`."""
 
     name: str
     at: str
     state: str
     job: str = ""
+    started_at: datetime | None = None
     message: str = ""
 
 

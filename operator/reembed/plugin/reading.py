@@ -193,8 +193,14 @@ def _gate(gate: Fields) -> Gate:
 
 
 def _hook(hook: Fields) -> Hook:
-    words = {name: _text(hook, name) for name in ("name", "at", "state", "job", "message")}
-    return Hook(**words)
+    return Hook(
+        name=_text(hook, "name"),
+        at=_text(hook, "at"),
+        state=_text(hook, "state"),
+        job=_text(hook, "job"),
+        started_at=hook.parsed("startedAt", parse_time, None),
+        message=_text(hook, "message"),
+    )
 
 
 def _answer(answer: Fields) -> Answer:

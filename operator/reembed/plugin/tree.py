@@ -53,7 +53,7 @@ def tree(overview: Overview, now: datetime) -> RenderableType:
     attempt = f"attempt {overview.attempt}" if overview.attempt > 1 else ""
     _branch(root, Text(joined("states", attempt)), course(overview, now))
     _branch(root, Text("gates"), hanging([_gate(one) for one in overview.gates]))
-    _branch(root, Text("hooks"), hanging([_hook(one) for one in overview.hooks]))
+    _branch(root, Text("hooks"), _hooks(overview, now))
     _branch(root, *_triggers(overview))
     _branch(root, Text("commands"), _answers(overview, now))
     parts: list[RenderableType] = [_head(overview, now), Text(), root]
@@ -210,22 +210,36 @@ def _gate(gate: Gate) -> Row:
     return [_marked(mark, gate.name), gate.standing, gate.message]
 
 
-def _hook(hook: Hook) -> Row:
+def _hooks(overview: Overview, now: datetime) -> list[RenderableType]:
+    """Return the runs of the present attempt; those of earlier ones are in `-o json`."""
+    of_attempt = [one for one in overview.hooks if one.at.startswith(f"{overview.attempt}/")]
+    return hanging([_hook(one, now) for one in of_attempt])
+
+
+def _hook(hook: Hook, now: datetime) -> Row:
     mark = _RUNS.get(hook.state, ALARM)
+    _, moment, *step = hook.at.split("/")
+    when = f"{moment}, step {int(step[0]) + 1}" if step and step[0].isdigit() else moment
+    started = f"{spell(now - hook.started_at)} ago" if hook.started_at is not None else ""
     job = f"job {hook.job}" if hook.job else ""
-    return [_marked(mark, hook.name), hook.at, hook.state, joined(job, hook.message)]
+    return [_marked(mark, hook.name), when, hook.state, started, joined(job, hook.message)]
 
 
 def _marked(mark: Mark, text: str | Text) -> Text:
     return Text.assemble((mark.sign, mark.style), " ", text)
 
 
-def _triggers(overview: Overview) -> tuple[Text | None, Sequence[RenderableType]]:
+def _triggers(overview: Overview) -> tuple[Text | None, list[Text]]:
     if overview.triggers is None or overview.ended:
         return None, []
+    title = Text("rollback triggers")
     if not overview.triggers:
-        return Text("rollback triggers"), [_marked(DONE, "none exceeds its limit")]
-    return Text("rollback triggers"), hanging([_trigger(one) for one in overview.triggers])
+        return title, [_marked(DONE, "none exceeds its limit")]
+    lines = columns([_trigger(one) for one in overview.triggers])
+    for line in lines:
+        # Where the terminal ends, a part of the bar is missed least.
+        line.no_wrap, line.overflow = True, "crop"
+    return title, lines
 
 
 def _trigger(trigger: Trigger) -> Row:

@@ -158,8 +158,23 @@ AWAITING_APPROVAL = migration(
             {"name": "labelled", "standing": "Holds", "message": "loses at most 0.011 of MRR@10, limit 0.02"},
         ],
         "hooks": [
-            {"name": "freeze-deploys", "at": "1/Preflight", "state": "Succeeded", "message": "204 No Content"},
-            {"name": "smoke", "at": "1/Canary/1", "job": "hook-smoke-5d2", "state": "Succeeded", "message": ""},
+            {"name": "warm-up", "at": "0/Pre", "job": "", "startedAt": ago("3h"), "state": "Failed", "message": "500"},
+            {
+                "name": "freeze-deploys",
+                "at": "1/Pre",
+                "job": "",
+                "startedAt": ago("1h50m"),
+                "state": "Succeeded",
+                "message": "204 No Content",
+            },
+            {
+                "name": "smoke",
+                "at": "1/EachStep/1",
+                "job": "hook-smoke-5d2",
+                "startedAt": ago("25m"),
+                "state": "Succeeded",
+                "message": "",
+            },
         ],
         "commands": [
             {
@@ -249,7 +264,16 @@ IN_DANGER = migration(
                 "message": "between 64 and 81 %, limit 70 %: 900 more queries",
             },
         ],
-        "hooks": [{"name": "smoke", "at": "1/Canary/1", "job": "hook-smoke-5d2", "state": "Running", "message": ""}],
+        "hooks": [
+            {
+                "name": "smoke",
+                "at": "1/EachStep/1",
+                "job": "hook-smoke-5d2",
+                "startedAt": ago("4m"),
+                "state": "Running",
+                "message": "",
+            }
+        ],
         "timeline": timeline(*TO_CANARY, "Canary/1 4m10s"),
     },
     rollback={"triggers": {"prometheus": [{"name": "clicks", "query": "q", "operator": "Below", "threshold": 0.5}]}},
