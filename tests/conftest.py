@@ -1,8 +1,8 @@
-"""What every test may ask for: a real API server and a real PostgreSQL, each started once and only when asked for."""
+"""What every test may ask for: a real API server, PostgreSQL and Prometheus, each started once and only when asked for."""
 
 import asyncio
 
 # looptime asks for the current loop before every test; without this, Python makes one that nobody closes.
 asyncio.set_event_loop(None)
 
-pytest_plugins = ["tests.fixtures.apiserver", "tests.fixtures.postgres"]
+pytest_plugins = ["tests.fixtures.apiserver", "tests.fixtures.postgres", "tests.fixtures.prometheus"]

@@ -29,6 +29,12 @@ class World:
         self._answers = 0
         self.failing: set[str] = set()  # pools whose queries fail
         self.starting: set[str] = set()  # Deployments whose pods do not come up
+        self.ip = "10.0.0.1"  # of every pod
+        self.reached = ""  # the farthest that the store gets with a collection; empty is all the way
+        self.rejected = 0
+        self.withdraws = True  # whether the store withdraws and drops what it is told to
+        self.silent = False  # whether gateways say nothing of themselves
+        self.verdict: str | None = "Better"  # of an evaluation; None if it never ends
         self._remembered: dict[str, Any] = {}
         self.jobs: dict[str, str] = {}  # every Job ever made, and the collection it filled
         self.protected: set[str] = set()  # pods that were told to protect themselves
@@ -49,8 +55,9 @@ class World:
 
     async def json(self, addresses: Mapping[str, str], path: str) -> dict[str, Any]:
         status = await self._status()
-        answer = self._store(status) if path == "/status" else self._gateway(status)
-        return dict.fromkeys(addresses, answer)
+        if path == "/status":
+            return dict.fromkeys(addresses, self._store(status))
+        return {} if self.silent else dict.fromkeys(addresses, self._gateway(status))
 
     async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
         self._answers += 100
@@ -85,18 +92,36 @@ class World:
 
     def _store(self, status: dict[str, Any]) -> dict[str, Any]:
         plan = status.get("plan") or {}
-        entries = [one for one in plan.get("collections") or [] if one["desired"] != "Dropped"]
+        entries = [one for one in plan.get("collections") or [] if one["desired"] != "Dropped" or not self.withdraws]
         return {
             "problem": None,
             "pointer": plan.get("pointer"),
             "documents": _DOCUMENTS,
             "collections": [self._collection(one) for one in entries],
-            "evaluation": None,
+            "evaluation": self._evaluation(plan.get("evaluation")),
+            "retrieval": {"count": 500, "total": 0.0, "squares": 5.0},
+        }
+
+    def _evaluation(self, plan: dict[str, Any] | None) -> dict[str, Any] | None:
+        if plan is None or self.verdict is None:
+            return None
+        return {
+            "id": plan["id"],
+            "verdict": self.verdict,
+            "queries": 500,
+            "k": 10,
+            "mrrCandidate": 0.5,
+            "message": f"the candidate is {self.verdict}",
         }
 
     def _collection(self, entry: dict[str, Any]) -> dict[str, Any]:
-        states = {"Present": "Filled", "Indexed": "Indexed", "Withdrawn": "Withdrawn"}
-        filled = entry["name"] in self.jobs.values()
+        states = {
+            "Present": "Filled",
+            "Indexed": self.reached or "Indexed",
+            "Withdrawn": "Withdrawn" if self.withdraws else "Indexed",
+        }
+        states["Dropped"] = states["Withdrawn"]
+        filled = entry["name"] in self.jobs.values() and self.reached != "Filling"
         return {
             "name": entry["name"],
             "fingerprint": entry["fingerprint"],
@@ -105,7 +130,7 @@ class World:
             "shards": entry["shards"],
             "shardsDone": entry["shards"] if filled else 0,
             "written": _DOCUMENTS if filled else 0,
-            "rejected": 0,
+            "rejected": self.rejected,
             "total": _DOCUMENTS,
             "documentsPerSecond": 50.0,
             "bottleneck": "embed",
@@ -128,7 +153,7 @@ class World:
         spec = {"metadata": {**meta, "labels": labels}, "spec": {"containers": containers}}
         await self._cluster.apply(kinds.POD, spec, manager="kubelet")
         ready = {"type": "Ready", "status": "True"}
-        status = {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [ready]}
+        status = {"phase": "Running", "podIP": self.ip, "podIPs": [{"ip": self.ip}], "conditions": [ready]}
         await self._cluster.apply(
             kinds.POD, {"metadata": meta, "status": status}, manager="kubelet", subresource="status"
         )
