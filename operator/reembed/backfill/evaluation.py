@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reembed.backfill.embedding import PASSING, Embedder
+from reembed.backfill.label_lines import ReadKey, labelled, without_cluster
 from reembed.backfill.retries import Retrying
 from reembed.client import TextRefused
-from reembed.core.gates import Gate, Outcome, Ranks, judge, reciprocal_rank
-from reembed.core.model import Arm, EvaluationPlan, EvaluationReport, IndexSpec, InputType
+from reembed.core.gates import METRICS, Gate, Outcome, Values, judge
+from reembed.core.model import Arm, EvaluationPlan, EvaluationReport, EvaluationSpec, IndexSpec, InputType
+from reembed.core.retrieval import scores
+from reembed.core.slices import SliceRule, told
 from reembed.stores.protocol import Keeping, Labels, StoreUnavailable
 
 _BATCH = 16  # queries of one request
 _AT_ONCE = 4  # requests; live queries have precedence, and the worker has as many connections
 
+Ranks = NDArray[np.float64]
 Embedders = Callable[[Arm], AbstractAsyncContextManager[Embedder]]
 
 
@@ -35,35 +40,49 @@ class Evaluator:
     store: Keeping
     embedders: Embedders
     retrying: Retrying
+    config_map: ReadKey = without_cluster
 
     async def run(self, plan: EvaluationPlan, index: IndexSpec) -> EvaluationReport:
         """Compare, record the outcome and return what is recorded: another worker's, if that was faster."""
-        labels = await self.store.labels(plan.spec, index)
-        candidate = await self.ranks(plan.candidate, labels, plan.spec.k)
-        serving = None if plan.serving is None else await self.ranks(plan.serving, labels, plan.spec.k)
-        gate = Gate(plan.spec.k, plan.spec.margin, plan.spec.min_queries)
+        labels = await self.labels(plan.spec, index)
+        candidate = await self._values(plan.candidate, labels, plan.spec.k)
+        serving = None if plan.serving is None else await self._values(plan.serving, labels, plan.spec.k)
+        slices = [labels.slices.get(query, ()) for query in labels.relevant]
         # Seconds of arithmetic: in a thread, so that /status answers meanwhile.
-        outcome = await asyncio.to_thread(judge, serving, candidate, gate, _rng(plan.id))
-        report = _report(plan.id, outcome, labels.vanished)
+        outcome = await asyncio.to_thread(judge, serving, candidate, slices, _gate(plan.spec), _rng(plan.id))
+        report = _report(plan, outcome, labels.vanished)
         await self.store.record(report)
         return await self.store.evaluation(plan.id) or report
 
+    async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels:
+        """Return the labelled queries, from wherever they are, with the documents that still exist."""
+        if spec.config_map is None:
+            return await self.store.labels(spec, index)
+        found = labelled(await self.config_map(spec.config_map), spec.config_map)
+        ids = {document for relevant in found.relevant.values() for document in relevant}
+        return found.without(ids - await self.store.present(index, ids))
+
     async def ranks(self, arm: Arm, labels: Labels, k: int) -> Ranks:
         """Return the reciprocal rank of each query, in the order of `labels`."""
+        return (await self._values(arm, labels, k))[:, 0]
+
+    async def _values(self, arm: Arm, labels: Labels, k: int) -> Values:
+        """Return what each query is worth by each metric, in the order of `labels`."""
         queries = list(labels.relevant)
-        ranks = np.zeros(len(queries))
+        values = np.zeros((len(queries), len(METRICS)))
         room = asyncio.Semaphore(_AT_ONCE)
 
         async def batch(embedder: Embedder, start: int) -> None:
             async with room:
                 texts = queries[start : start + _BATCH]
                 found = await self._search(arm, embedder, texts, k)
-                ranks[start : start + len(texts)] = _reciprocal(texts, found, labels.relevant, k)
+                for place, (text, ids) in enumerate(zip(texts, found, strict=True), start):
+                    values[place] = astuple(scores(ids, labels.relevant[text], k))
 
         async with self.embedders(arm) as embedder, asyncio.TaskGroup() as batches:
             for start in range(0, len(queries), _BATCH):
                 batches.create_task(batch(embedder, start))
-        return ranks
+        return values
 
     async def _search(self, arm: Arm, embedder: Embedder, texts: Sequence[str], k: int) -> list[list[str]]:
         """Return the ids that each text finds."""
@@ -93,26 +112,26 @@ class Evaluator:
         return answer.vectors
 
 
-def _reciprocal(
-    texts: Sequence[str], found: Sequence[Sequence[str]], relevant: Mapping[str, frozenset[str]], k: int
-) -> list[float]:
-    return [reciprocal_rank(ids, relevant[text], k) for text, ids in zip(texts, found, strict=True)]
+def _gate(spec: EvaluationSpec) -> Gate:
+    return Gate(spec.k, spec.margin, spec.min_queries, SliceRule(spec.slice_margin, spec.slice_min_queries))
 
 
-def _report(evaluation_id: str, outcome: Outcome, vanished: int) -> EvaluationReport:
-    message = outcome.message
+def _report(plan: EvaluationPlan, outcome: Outcome, vanished: int) -> EvaluationReport:
+    message, (mrr, *_) = outcome.message, outcome.metrics
     if vanished:
         message += f"; {vanished} labels name documents that are not in the source and were left out"
     return EvaluationReport(
-        id=evaluation_id,
+        id=plan.id,
         verdict=outcome.verdict.value,
         queries=outcome.queries,
-        k=outcome.k,
-        mrr_serving=outcome.mrr_serving,
-        mrr_candidate=outcome.mrr_candidate,
-        low=outcome.low,
-        high=outcome.high,
+        k=plan.spec.k,
+        mrr_serving=mrr.serving,
+        mrr_candidate=mrr.candidate,
+        low=mrr.low,
+        high=mrr.high,
         message=message,
+        metrics=outcome.metrics,
+        slices=told(outcome.slices),
     )
 
 

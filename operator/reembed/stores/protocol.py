@@ -10,8 +10,8 @@ verbs may be repeated: whoever died after any of them does the same again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from reembed.core.model import (
@@ -141,10 +141,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Labelled queries: the documents that answer each, without those that left the source."""
+    """Labelled queries: the documents that answer each, without those that left the source, and its slices."""
 
     relevant: Mapping[str, frozenset[str]]
     vanished: int
+    slices: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 class Searching(Protocol):
@@ -217,7 +218,13 @@ class Keeping(Searching, Protocol):
         """Move the pointer unless it is of this generation or a later one, or the collection does not answer."""
         ...
 
-    async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels: ...
+    async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels:
+        """Return the labelled queries of the table that `spec` names."""
+        ...
+
+    async def present(self, index: IndexSpec, ids: Collection[str]) -> frozenset[str]:
+        """Return those of `ids` that are in the source."""
+        ...
 
     async def evaluation(self, evaluation_id: str) -> EvaluationReport | None: ...
 

@@ -6,6 +6,7 @@ is. It decides nothing: what should be is the worker's matter.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
@@ -95,6 +96,9 @@ class Keeper:
 
     async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels:
         return await evaluations.labels(self._pool, spec, index)
+
+    async def present(self, index: IndexSpec, ids: Collection[str]) -> frozenset[str]:
+        return await evaluations.present(self._pool, index, ids)
 
     async def evaluation(self, evaluation_id: str) -> EvaluationReport | None:
         return await evaluations.recorded(self._pool, evaluation_id)
