@@ -53,6 +53,7 @@ def migration(overview: Overview, now: datetime) -> Document:
         "triggers": [_trigger(one) for one in overview.triggers] if overview.triggers is not None else None,
         "emergency": _emergency(overview),
         "commands": _commands(overview),
+        "unansweredCommands": list(overview.unanswered),
         "timeline": _timeline(overview.timeline, now, ended=overview.ended),
         "createdAt": format_time(overview.created_at),
         "help": [{"command": one.command, "effect": one.effect, "needed": one.needed} for one in advice(overview)],

@@ -159,6 +159,7 @@ class Overview:
     gates: tuple[Gate, ...] = ()
     hooks: tuple[Hook, ...] = ()
     answers: tuple[Answer, ...] = ()
+    unanswered: tuple[str, ...] = ()  # verbs of commands that the operator has not looked at
     emergency: Emergency | None = None
     timeline: tuple[Visit, ...] = ()
     deleting: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+from reembed.api.commands import parse_commands
 from reembed.api.fields import Fields, Raw
 from reembed.api.values import parse_duration, parse_time
 from reembed.core.migration import Backfill
@@ -38,14 +39,15 @@ def read_migration(raw: Raw, surroundings: Surroundings | None = None) -> Overvi
     """
     meta, spec, status = Fields(raw["metadata"], "metadata"), Fields(raw["spec"], "spec"), _status(raw)
     weight = status.into("weight")
-    wanted = _wanted(spec)
+    answers = tuple(_answer(one) for one in status.each("commands"))
+    known = {(one.verb, one.nonce) for one in answers}
     return Overview(
         namespace=meta.text("namespace"),
         name=meta.text("name"),
         uid=meta.text("uid"),
         created_at=meta.parsed("creationTimestamp", parse_time),
         deleting=meta.maybe_text("deletionTimestamp") is not None,
-        wanted=wanted,
+        wanted=_wanted(spec),
         state=_text(status, "state"),
         reason=_text(status, "reason"),
         message=_text(status, "message"),
@@ -63,7 +65,8 @@ def read_migration(raw: Raw, surroundings: Surroundings | None = None) -> Overvi
         triggers=_triggers(spec, status) if (raw.get("status") or {}).get("triggers") is not None else None,
         gates=tuple(_gate(one) for one in status.each("gates")),
         hooks=tuple(_hook(one) for one in status.each("hooks")),
-        answers=tuple(_answer(one) for one in status.each("commands")),
+        answers=answers,
+        unanswered=tuple(one.verb.value for one in parse_commands(raw) if (one.verb.value, one.nonce) not in known),
         emergency=_emergency(status.maybe("emergency")),
         timeline=tuple(_visit(one) for one in status.each("timeline")),
         surroundings=surroundings or Surroundings(),

@@ -1,7 +1,7 @@
 """`kubectl reembed get`: the whole of one migration on a screen.
 
-Above what it is and why, then a tree of what it is made of: the index with both sides, the states with their times,
-gates, hooks, rollback triggers and commands; below which command helps. A part that the operator does not tell is left
+Above what it is and why, then a tree of what it is made of: the index with both sides, rollback triggers, gates, the
+states with their times, hooks and commands; below which command helps. A part that the operator does not tell is left
 out. Pure: an overview and the time in, a rich renderable out.
 """
 
@@ -50,11 +50,12 @@ def tree(overview: Overview, now: datetime) -> RenderableType:
     mark = mark_of(overview)
     root = Tree(_marked(mark, _move(overview)), guide_style=QUIET_STYLE)
     _branch(root, _index(overview), _sides(overview))
+    # What is in danger comes first: a low terminal cuts the end off while it is watched.
+    _branch(root, *_triggers(overview))
+    _branch(root, Text("gates"), hanging([_gate(one) for one in overview.gates]))
     attempt = f"attempt {overview.attempt}" if overview.attempt > 1 else ""
     _branch(root, Text(joined("states", attempt)), course(overview, now))
-    _branch(root, Text("gates"), hanging([_gate(one) for one in overview.gates]))
     _branch(root, Text("hooks"), _hooks(overview, now))
-    _branch(root, *_triggers(overview))
     _branch(root, Text("commands"), _answers(overview, now))
     parts: list[RenderableType] = [_head(overview, now), Text(), root]
     helps = _advice(overview)
@@ -108,8 +109,7 @@ def _state(overview: Overview, now: datetime) -> Text:
 def _why(overview: Overview) -> Text:
     if not overview.state:
         return Text("no operator has looked at it yet; `kubectl get pods -A -l app.kubernetes.io/component=operator`")
-    reason = Text(overview.reason, "bold")
-    return reason.append(f": {overview.message}", "not bold") if overview.message else reason
+    return Text.assemble((overview.reason, "bold"), f": {overview.message}" if overview.message else "")
 
 
 def _protection(overview: Overview, now: datetime) -> Text | str:
@@ -282,6 +282,7 @@ def _answers(overview: Overview, now: datetime) -> list[RenderableType]:
         ]
         for one in latest
     ]
+    rows += [[_marked(WAITING, verb), "", "the operator has not answered yet"] for verb in overview.unanswered]
     return hanging(rows)
 
 

@@ -25,7 +25,7 @@ from reembed.plugin.output import Output
 from reembed.plugin.overview import Overview
 from reembed.plugin.table import table
 from reembed.plugin.tree import tree
-from reembed.plugin.wording import mark_of, spell
+from reembed.plugin.wording import columns, mark_of, spell
 
 
 async def run(arguments: Arguments, output: Output) -> int:
@@ -138,8 +138,7 @@ def _verdict(overview: Overview, wait: timedelta | None) -> list[Text]:
     else:
         after = f"after {spell(wait)}" if wait else "now"
         text = f"{mark.sign} {overview.name} has not ended {after}: {line(overview)}"
-    helps = [Text(f"  {one.command}   {one.effect}") for one in advice(overview)]
-    return [Text(text, mark.style), *helps]
+    return [Text(text, mark.style), *columns([[f"  {one.command}", one.effect] for one in advice(overview)])]
 
 
 async def _command(place: Place, arguments: Arguments, output: Output) -> int:
@@ -166,8 +165,8 @@ def _unanswered(place: Place, sent: command.Sent, wait: timedelta) -> str:
     if not wait:
         return f"sent: {sent.verb.value} for {sent.at}; {look}"
     return (
-        f"no answer within {spell(wait)}: the command stays and is answered when the operator looks; {look}. Is it "
-        "running? `kubectl get pods -A -l app.kubernetes.io/component=operator`"
+        f"no answer within {spell(wait)}: the command stays and is answered when the operator looks; {look}. Is the "
+        "operator running? `kubectl get pods -A -l app.kubernetes.io/component=operator`"
     )
 
 

@@ -297,6 +297,31 @@ PAUSED = migration(
     },
 )
 
+JUST_COMMANDED = {
+    **PAUSED,
+    "metadata": {
+        **PAUSED["metadata"],
+        "name": "commanded",
+        "annotations": {
+            "reembed.dev/resume": '{"uid": "uid-of-commanded", "at": "1/Canary/0", "nonce": "n9"}',
+            "reembed.dev/pause": '{"uid": "uid-of-commanded", "at": "1/Canary/0", "nonce": "n8"}',
+        },
+    },
+    "status": {
+        **PAUSED["status"],
+        "commands": [
+            {
+                "verb": "pause",
+                "nonce": "n8",
+                "at": "1/Canary/0",
+                "time": ago("4m"),
+                "outcome": "Accepted",
+                "message": "paused; rollback triggers are watched as before",
+            }
+        ],
+    },
+}
+
 PAUSED_IN_SPEC = migration(
     "paused-in-spec",
     {
@@ -471,6 +496,7 @@ ALL: tuple[Object, ...] = (
     AWAITING_APPROVAL,
     IN_DANGER,
     PAUSED,
+    JUST_COMMANDED,
     PAUSED_IN_SPEC,
     RETAINING,
     ROLLING_BACK,
