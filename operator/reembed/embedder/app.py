@@ -3,6 +3,10 @@
 Statuses are used apart: 413 a text is too long, 422 the request is malformed, 429 too much waits, 503 the model is not
 there (yet, or again); the last two say when to come back. The API answers from the first second, while the model is
 still being fetched: a liveness probe must not end a long download.
+
+`PUT /v1/emergency {"seconds": 30}` holds emergency protection for so long unless it is asked for again; 0 lifts it.
+It needs no credential beyond what the other endpoints need: it can only lower what this process does, for a minute at
+the most each time, and whoever may ask /v1/embeddings can take as much away from others by filling the queue.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import asyncio
 import base64
 import struct
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
@@ -19,14 +24,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from reembed.core.emergency_limits import Limits
+from reembed.embedder import limits
 from reembed.embedder.messages import Done
 from reembed.embedder.metrics import CONTENT_TYPE, Metrics
 from reembed.embedder.process import Engine, EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
-from reembed.embedder.requests import Asked, Malformed, decode, parse, parse_texts
+from reembed.embedder.protection import Overloaded, Protection
+from reembed.embedder.requests import Asked, Malformed, decode, parse, parse_seconds, parse_texts
 from reembed.embedder.settings import Settings
 
 PRIORITY = "x-reembed-priority"
-_MOST_BYTES = 16 << 20
+_EMERGENCY_BYTES = 1 << 10
+_EMERGENCY_EXAMPLE = '{"seconds": 30}'
 # nginx's status for a caller who left; nobody receives it, but it is counted.
 _CALLER_LEFT = 499
 _STATUSES: Mapping[type[Exception], tuple[int, str]] = {
@@ -34,6 +43,7 @@ _STATUSES: Mapping[type[Exception], tuple[int, str]] = {
     TextRefused: (422, "invalid_text"),
     TextTooLong: (413, "text_too_long"),
     EngineBusy: (429, "busy"),
+    Overloaded: (429, "busy"),
     EngineUnavailable: (503, "unavailable"),
     EngineFailed: (503, "engine_failed"),
 }
@@ -44,8 +54,9 @@ Handler = Callable[[Request, Mapping[str, Any]], Coroutine[Any, Any, Response]]
 class Embedder:
     """The routes of one model. `engine` is there once the model's file is."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, cpus: int) -> None:
         self._settings = settings
+        self.protection = Protection(limits.normal(settings.model, cpus), cpus, self._limit)
         self._metrics = Metrics(self)
         self._draining = False
         self.engine: Engine | None = None
@@ -60,6 +71,10 @@ class Embedder:
         return self.engine.restarts if self.engine is not None else 0
 
     @property
+    def contexts_peak(self) -> int:
+        return self.engine.contexts_peak if self.engine is not None else 0
+
+    @property
     def serves(self) -> bool:
         return self.engine is not None and self.engine.ready
 
@@ -71,6 +86,7 @@ class Embedder:
         routes = [
             Route("/v1/embeddings", self._embeddings, methods=["POST"]),
             Route("/tokenize", self._tokenization, methods=["POST"]),
+            Route("/v1/emergency", self._emergency, methods=["PUT"]),
             Route("/health", self._health),
             Route("/ready", self._ready),
             Route("/metrics", self._exposition),
@@ -105,13 +121,14 @@ class Embedder:
     async def _answered(self, request: Request, handler: Handler) -> Response:
         """Run a handler and turn what it raises into the status that fits."""
         try:
-            body = decode(await _body(request))
-            response = await _unless_caller_leaves(request, handler(request, body))
+            # Counted before its body is read, which is the first that a request costs.
+            with self.protection.admitted(background=_is_background(request)):
+                body = decode(await self._body(request))
+                response = await _unless_caller_leaves(request, handler(request, body))
         except ClientDisconnect:
             return Response(status_code=_CALLER_LEFT)
         except tuple(_STATUSES) as error:
-            status, kind = _STATUSES[type(error)]
-            response = _error(status, kind, str(error), getattr(error, "index", None))
+            response = _refused(error)
         if self._draining:
             # A kept-alive connection would outlive this pod's place in its Service.
             response.headers["Connection"] = "close"
@@ -120,7 +137,9 @@ class Embedder:
     async def _embed(self, request: Request, body: Mapping[str, Any]) -> Response:
         model = self._settings.model
         asked = parse(body, model, self._settings.default_input_type)
-        background = request.headers.get(PRIORITY, "").lower() == "background"
+        background = _is_background(request)
+        if background:  # emergency protection may have begun while the body was read
+            self.protection.refuse_background()
         done = await self._running().embed(asked.prefixed(model), background=background)
         priority = "background" if background else "live"
         self._metrics.texts.labels(asked.input_type.value.lower(), priority).inc(len(asked.texts))
@@ -131,6 +150,30 @@ class Embedder:
     async def _tokenize(self, _: Request, body: Mapping[str, Any]) -> Response:
         done = await self._running().embed(parse_texts(body), background=False, tokens_only=True)
         return JSONResponse({"tokens": list(done.tokens)})
+
+    async def _body(self, request: Request) -> bytes:
+        most = self.protection.limits.body_bytes
+        try:
+            return await _read(request, most, "send several requests")
+        except Malformed:
+            self.protection.refuse_body(most)
+            raise
+
+    async def _emergency(self, request: Request) -> Response:
+        """Hold or lift emergency protection; not counted among the requests that it limits."""
+        try:
+            data = await _read(request, _EMERGENCY_BYTES, f"send {_EMERGENCY_EXAMPLE}")
+            seconds = parse_seconds(decode(data, _EMERGENCY_EXAMPLE))
+        except ClientDisconnect:
+            return Response(status_code=_CALLER_LEFT)
+        except Malformed as error:
+            return _refused(error)
+        self.protection.hold(seconds)
+        return JSONResponse({"seconds": seconds, "limits": asdict(self.protection.limits)})
+
+    def _limit(self, limits: Limits) -> None:
+        if self.engine is not None:
+            self.engine.limit(limits)
 
     def _running(self) -> Engine:
         if self.engine is None:
@@ -152,12 +195,16 @@ class Embedder:
         }
 
 
-async def _body(request: Request) -> bytes:
+def _is_background(request: Request) -> bool:
+    return request.headers.get(PRIORITY, "").lower() == "background"
+
+
+async def _read(request: Request, most: int, advice: str) -> bytes:
     data = bytearray()
     async for block in request.stream():
         data += block
-        if len(data) > _MOST_BYTES:
-            raise Malformed(f"the body is larger than {_MOST_BYTES} bytes; send several requests")
+        if len(data) > most:
+            raise Malformed(f"the body is larger than {most} bytes; {advice}")
     return bytes(data)
 
 
@@ -184,7 +231,12 @@ def _floats(vector: bytes) -> tuple[float, ...]:
     return struct.unpack(f"<{len(vector) // 4}f", vector)
 
 
-def _error(status: int, kind: str, message: str, index: int | None = None) -> Response:
+def _refused(error: Exception) -> Response:
+    status, kind = _STATUSES[type(error)]
+    return _error(status, kind, str(error), getattr(error, "index", None), getattr(error, "retry_after", 1))
+
+
+def _error(status: int, kind: str, message: str, index: int | None = None, retry_after: int = 1) -> Response:
     where = {} if index is None else {"index": index}
-    headers = {"Retry-After": "1"} if status in {429, 503} else None
+    headers = {"Retry-After": str(retry_after)} if status in {429, 503} else None
     return JSONResponse({"error": {"type": kind, "message": message, **where}, **where}, status, headers)

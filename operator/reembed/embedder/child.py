@@ -17,7 +17,20 @@ from multiprocessing.connection import Connection
 
 from reembed.core.model import Truncate
 from reembed.embedder.llama import Context, EngineError, ModelUnusable, Weights
-from reembed.embedder.messages import Answer, Broken, Cancel, Done, Failed, Ready, Request, Start, TooLong, Unreadable
+from reembed.embedder.messages import (
+    Answer,
+    Broken,
+    Cancel,
+    Computing,
+    Done,
+    Failed,
+    Pace,
+    Ready,
+    Request,
+    Start,
+    TooLong,
+    Unreadable,
+)
 from reembed.embedder.packing import PACK_TOKENS, Item, Lanes
 
 # A context's buffers grow with its capacity times the vocabulary (60 MiB at 512 tokens and 30,000 words). Where a model
@@ -61,9 +74,9 @@ def run(pipe: Connection) -> None:
     except EngineError as error:
         pipe.send(Failed(str(error), isinstance(error, ModelUnusable)))
         return
-    work = _Work(pipe, weights)
+    work = _Work(pipe, weights, len(contexts))
     for number, context in enumerate(contexts):
-        threading.Thread(target=work.compute, args=(context,), kwargs={"live_only": number == 0}, daemon=True).start()
+        threading.Thread(target=work.compute, args=(context, number), daemon=True).start()
     pipe.send(Ready())
     work.read()
 
@@ -85,9 +98,13 @@ def _prove(weights: Weights, context: Context) -> None:
 class _Work:
     """What waits and is computed, shared by the reader's and the contexts' threads."""
 
-    def __init__(self, pipe: Connection, weights: Weights) -> None:
+    def __init__(self, pipe: Connection, weights: Weights, contexts: int) -> None:
         self._pipe = pipe
         self._weights = weights
+        self._contexts = contexts
+        self._allowed = contexts  # how many of them compute side by side
+        self._computing = 0
+        self._most_computing = 0
         self._lanes: Lanes[_Text] = Lanes()
         self._jobs: dict[int, _Job] = {}
         self._changed = threading.Condition()
@@ -100,18 +117,47 @@ class _Work:
                 message = self._pipe.recv()
             except (EOFError, ConnectionError):
                 return
-            if isinstance(message, Cancel):
-                self._forget(message.id)
-            else:
-                self._accept(message)
+            match message:
+                case Cancel(request):
+                    self._forget(request)
+                case Pace():
+                    self._set(message)
+                case _:
+                    self._accept(message)
 
-    def compute(self, context: Context, *, live_only: bool) -> None:
-        """Take packs for one context until the process ends."""
+    def compute(self, context: Context, number: int) -> None:
+        """Take packs for one context until the process ends; the first context takes live texts alone."""
         while True:
             with self._changed:
-                while not (pack := self._lanes.next_pack(context.capacity, live_only=live_only)):
+                while not (pack := self._next_pack(context, number)):
                     self._changed.wait()
+                self._began()
             self._compute_pack(context, [item.work for item in pack])
+            with self._changed:
+                self._computing -= 1
+                # Only a context that was not allowed beside this one waits for its end.
+                if self._computing == self._allowed - 1:
+                    self._changed.notify_all()
+
+    def _next_pack(self, context: Context, number: int) -> list[Item[_Text]]:
+        # The last contexts go on where not all may: they can read the longest texts.
+        if number < self._contexts - self._allowed or self._computing >= self._allowed:
+            return []
+        return self._lanes.next_pack(context.capacity, live_only=number == 0)
+
+    def _began(self) -> None:
+        self._computing += 1
+        if self._computing > self._most_computing:
+            self._most_computing = self._computing
+            self._send(Computing(self._computing))
+
+    def _set(self, pace: Pace) -> None:
+        with self._changed:
+            self._allowed = min(pace.contexts, self._contexts)
+            self._lanes.pack_tokens, self._lanes.pack_texts = pace.pack_tokens, pace.pack_texts
+            self._most_computing = 0
+            self._send(Computing(0))
+            self._changed.notify_all()
 
     def _accept(self, request: Request) -> None:
         try:
@@ -173,7 +219,7 @@ class _Work:
             vectors = tuple(one for one in job.vectors if one is not None)
             self._send(Done(job.request.id, vectors, job.tokens, job.cut))
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Answer | Computing) -> None:
         with self._sending:
             self._pipe.send(answer)
 

@@ -21,6 +21,15 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How many contexts compute from now on, and what one call of the engine may hold."""
+
+    contexts: int
+    pack_tokens: int
+    pack_texts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Texts with their prefixes, to be embedded together or not at all."""
 
@@ -40,6 +49,13 @@ class Cancel:
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The model is loaded and each context has embedded a probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """The most contexts that computed side by side under the present pace; sent when it grows."""
+
+    contexts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +103,5 @@ class Broken:
 
 
 Answer = Done | TooLong | Unreadable | Broken
+FromEngine = Answer | Ready | Computing | Failed
+ToEngine = Start | Pace | Request | Cancel

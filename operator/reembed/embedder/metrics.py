@@ -15,6 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from reembed import cgroup
+from reembed.embedder.protection import Protection
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -31,6 +32,12 @@ class State(Protocol):
 
     @property
     def mapped_bytes(self) -> int: ...
+
+    @property
+    def contexts_peak(self) -> int: ...
+
+    @property
+    def protection(self) -> Protection: ...
 
 
 class Metrics:
@@ -58,11 +65,28 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         memory, state = cgroup.memory(), self._state
-        restarts = CounterMetricFamily("reembed_embedder_child_restarts", "Times the engine's process died.")
-        restarts.add_metric([], state.restarts)
-        yield restarts
+        protection = state.protection
+        for name, text, value in (
+            ("reembed_embedder_child_restarts", "Times the engine's process died.", state.restarts),
+            ("reembed_embedder_emergencies", "Times emergency protection was entered.", protection.entered),
+        ):
+            counter = CounterMetricFamily(name, text)
+            counter.add_metric([], value)
+            yield counter
         for name, text, value in (
             ("reembed_embedder_queue_tokens", "Tokens that wait or are computed, estimated.", state.queue_tokens),
+            ("reembed_embedder_emergency", "1 while emergency protection holds.", int(protection.holds)),
+            ("reembed_embedder_requests_under_way", "Requests that are being answered.", protection.under_way),
+            (
+                "reembed_embedder_requests_under_way_peak",
+                "Most requests under way at a time since the limits last changed.",
+                protection.under_way_peak,
+            ),
+            (
+                "reembed_embedder_contexts_peak",
+                "Most contexts that computed side by side since the limits last changed.",
+                state.contexts_peak,
+            ),
             ("reembed_memory_used_bytes", "Memory that cannot be reclaimed.", memory.used),
             ("reembed_memory_limit_bytes", "Memory limit of the container.", memory.limit),
             ("reembed_memory_mapped_bytes", "Size of the mapped model file.", state.mapped_bytes),

@@ -34,8 +34,10 @@ class Item(Generic[T]):
 
 @dataclass
 class Lanes(Generic[T]):
-    """What waits, in order of arrival within a priority."""
+    """What waits, in order of arrival within a priority, and what a pack may hold of it."""
 
+    pack_tokens: int = PACK_TOKENS
+    pack_texts: int = PACK_TEXTS
     live: deque[Item[T]] = field(default_factory=deque)
     background: deque[Item[T]] = field(default_factory=deque)
 
@@ -44,27 +46,26 @@ class Lanes(Generic[T]):
 
     def next_pack(self, capacity: int, *, live_only: bool) -> list[Item[T]]:
         """Take the next pack of at most `capacity` tokens out of the lanes; empty if nothing may be taken."""
-        pack = _take(self.live, capacity)
-        return pack if pack or live_only else _take(self.background, capacity)
+        pack = self._take(self.live, capacity)
+        return pack if pack or live_only else self._take(self.background, capacity)
 
     def discard(self, unwanted: Callable[[T], bool]) -> None:
         """Forget what nobody waits for any more."""
         self.live = deque(item for item in self.live if not unwanted(item.work))
         self.background = deque(item for item in self.background if not unwanted(item.work))
 
-
-def _take(lane: deque[Item[T]], capacity: int) -> list[Item[T]]:
-    """Take the first item within capacity, and later ones that fit beside it."""
-    pack: list[Item[T]] = []
-    passed: list[Item[T]] = []
-    room = capacity
-    while lane and len(pack) < PACK_TEXTS and len(passed) < _LOOK_AHEAD and room > 0:
-        item = lane.popleft()
-        if item.tokens > room:
-            passed.append(item)
-            continue
-        # The first may be longer than a pack; it then goes alone.
-        room = (room if pack else min(capacity, max(PACK_TOKENS, item.tokens))) - item.tokens
-        pack.append(item)
-    lane.extendleft(reversed(passed))
-    return pack
+    def _take(self, lane: deque[Item[T]], capacity: int) -> list[Item[T]]:
+        """Take the first item within capacity, and later ones that fit beside it."""
+        pack: list[Item[T]] = []
+        passed: list[Item[T]] = []
+        room = capacity
+        while lane and len(pack) < self.pack_texts and len(passed) < _LOOK_AHEAD and room > 0:
+            item = lane.popleft()
+            if item.tokens > room:
+                passed.append(item)
+                continue
+            # The first may be longer than a pack; it then goes alone.
+            room = (room if pack else min(capacity, max(self.pack_tokens, item.tokens))) - item.tokens
+            pack.append(item)
+        lane.extendleft(reversed(passed))
+        return pack

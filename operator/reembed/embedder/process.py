@@ -2,7 +2,8 @@
 
 A crash of llama.cpp ends the engine, not the server: who waits is told to try again, another engine is started, and a
 counter says how often. What waits is bounded by (estimated) tokens; background texts are turned away at half of the
-bound, so that there is always room for a live query. A caller who goes away takes its texts out of the queue.
+bound, so that there is always room for a live query. A caller who goes away takes its texts out of the queue. In
+emergency protection the bounds are lower and background texts that wait already are turned away, too.
 """
 
 from __future__ import annotations
@@ -22,15 +23,20 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from reembed.core.emergency_limits import Limits
 from reembed.embedder.messages import (
     Answer,
     Broken,
     Cancel,
+    Computing,
     Done,
     Failed,
+    FromEngine,
+    Pace,
     Ready,
     Request,
     Start,
+    ToEngine,
     TooLong,
     Unreadable,
 )
@@ -38,8 +44,6 @@ from reembed.embedder.refusals import ArchitectureUnsupported, Refusal, Unavaila
 
 _log = logging.getLogger("reembed.embedder")
 
-# Some seconds' work for a small model; who would wait longer had better try another pod.
-_MOST_TOKENS = 65_536
 # Rather too many than too few: English has about four bytes a token, code three.
 _BYTES_PER_TOKEN = 3
 _RESTART_PAUSE = 0.5
@@ -75,13 +79,15 @@ class TextTooLong(TextRefused):
 class _Waiting:
     answer: asyncio.Future[Done]
     tokens: int
+    background: bool
 
 
 class Engine:
     """A process that computes, and those who wait for it. All methods belong to one event loop."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, limits: Limits) -> None:
         self._start = start
+        self._limits = limits
         self._ids = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
         self._link: _Link | None = None
@@ -89,6 +95,7 @@ class Engine:
         self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()  # why it can't even start
         self.ready = False
         self.restarts = 0
+        self.contexts_peak = 0  # contexts that computed side by side since the limits last changed
 
     @property
     def tokens(self) -> int:
@@ -98,6 +105,14 @@ class Engine:
     def start(self) -> None:
         """Start a process and keep one alive from now on."""
         self._keeper = asyncio.create_task(self._keep())
+
+    def limit(self, limits: Limits) -> None:
+        """Work with other limits from now on; a call that the engine computes is finished first."""
+        self._limits = limits
+        if self._link is not None:
+            self._link.send(_pace(limits))
+        if limits.background_tokens == 0:
+            self._shed_background()
 
     async def close(self) -> None:
         """End the process."""
@@ -121,7 +136,8 @@ class Engine:
         if self._link is None or not self.ready:
             raise EngineUnavailable("the model is being loaded; try again soon")
         request = Request(next(self._ids), tuple(texts), background, tokens_only)
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), self._admit(texts, background=background))
+        tokens = self._admit(texts, background=background)
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), tokens, background)
         self._waiting[request.id] = waiting
         try:
             self._link.send(request)
@@ -136,17 +152,28 @@ class Engine:
         """Return about how many tokens the texts have, if there is room for them."""
         longest = self._start.model.max_tokens
         tokens = sum(min(len(text.encode()) // _BYTES_PER_TOKEN + 2, longest) for text in texts)
-        limit = _MOST_TOKENS // 2 if background else _MOST_TOKENS
-        # A request larger than the whole bound must pass when nothing waits.
+        limit = self._limits.background_tokens if background else self._limits.queue_tokens
         if (waiting := self.tokens) and waiting + tokens > limit:
             raise EngineBusy(f"about {waiting} tokens wait, {tokens} more pass the limit of {limit}; try again later")
+        if tokens > (most := max(limit, self._limits.request_tokens)):
+            raise EngineBusy(f"the request has about {tokens} tokens, {most} are taken now; send fewer texts at a time")
         return tokens
+
+    def _shed_background(self) -> None:
+        for number, waiting in self._waiting.items():
+            if waiting.background and not waiting.answer.done():
+                text = "emergency protection began: background requests that wait are turned away; try again later"
+                waiting.answer.set_exception(EngineBusy(text))
+                if self._link is not None:
+                    self._link.send(Cancel(number))
 
     async def _keep(self) -> None:
         """Run processes one after the other."""
         early = 0
         while True:
             self._link = _Link(self._start, self._take)
+            self._link.send(_pace(self._limits))
+            self.contexts_peak = 0
             status = await self._link.ended
             early = 0 if self.ready else early + 1
             self.ready = False
@@ -165,10 +192,12 @@ class Engine:
             if not waiting.answer.done():
                 waiting.answer.set_exception(EngineUnavailable("the engine stopped; another is started, try again"))
 
-    def _take(self, message: Answer | Ready | Failed) -> None:
+    def _take(self, message: FromEngine) -> None:
         match message:
             case Ready():
                 self.ready = True
+            case Computing(contexts):
+                self.contexts_peak = contexts
             case Failed(text, permanent):
                 self.failed.set_result(ArchitectureUnsupported(text) if permanent else Unavailable(text))
             case _:
@@ -194,7 +223,7 @@ class Engine:
 class _Link:
     """One engine process and the pipe to it. Threads do what would block: a large request fills the pipe's buffer."""
 
-    def __init__(self, start: Start, take: Callable[[Answer | Ready | Failed], None]) -> None:
+    def __init__(self, start: Start, take: Callable[[FromEngine], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._take = take
         ours, theirs = socket.socketpair()
@@ -204,14 +233,14 @@ class _Link:
             environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603 - our own
         self._pipe = Connection(ours.detach())
-        self._outbox: queue.SimpleQueue[Start | Request | Cancel | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
         self.ended: asyncio.Future[int] = self._loop.create_future()  # the exit status
         self.send(start)
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
         for thread in self._threads:
             thread.start()
 
-    def send(self, message: Start | Request | Cancel) -> None:
+    def send(self, message: ToEngine) -> None:
         """Send in order; a message to a process that died is lost, and `ended` says so."""
         self._outbox.put(message)
 
@@ -251,6 +280,10 @@ class _Link:
             self._loop.call_soon_threadsafe(function, argument)
         except RuntimeError:  # the loop is closed, and nobody waits any more
             return
+
+
+def _pace(limits: Limits) -> Pace:
+    return Pace(limits.contexts, limits.pack_tokens, limits.pack_texts)
 
 
 def _refusal(status: int, times: int) -> Refusal:

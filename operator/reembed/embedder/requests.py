@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reembed.core.emergency_limits import MOST_SECONDS
 from reembed.core.model import InputType, Model
 
 # Texts of one request, counted alike whether they come as one string or an array.
@@ -14,6 +15,7 @@ MOST_TEXTS = 256
 
 _INPUT_TYPES = {"query": InputType.QUERY, "document": InputType.DOCUMENT}
 _FORMATS = ("float", "base64")
+_SECONDS_WANTED = f"send 1 to {MOST_SECONDS} and renew it before they are over, or 0 to lift emergency protection"
 
 
 class Malformed(Exception):
@@ -38,8 +40,8 @@ class Asked:
         return tuple(prefix + text for text in self.texts)
 
 
-def decode(data: bytes) -> Mapping[str, Any]:
-    """Return a request's body.
+def decode(data: bytes, example: str = '{"input": ...}') -> Mapping[str, Any]:
+    """Return a request's body; `example` is what a caller who sent something else is shown.
 
     Raises:
         Malformed: it is no JSON object.
@@ -48,9 +50,9 @@ def decode(data: bytes) -> Mapping[str, Any]:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f'the body is not JSON ({error}); send {{"input": ...}}') from error
+        raise Malformed(f"the body is not JSON ({error}); send {example}") from error
     if not isinstance(body, dict):
-        raise Malformed('the body is not a JSON object; send {"input": ...}')
+        raise Malformed(f"the body is not a JSON object; send {example}")
     return body
 
 
@@ -69,6 +71,24 @@ def parse(body: Mapping[str, Any], model: Model, default: InputType | None) -> A
         raise Malformed(f"encoding_format is {encoding!r}, expected one of {', '.join(_FORMATS)}")
     texts = parse_texts(body)
     return Asked(texts, _input_type(body.get("input_type"), model, default), encoding == "base64")
+
+
+def parse_seconds(body: Mapping[str, Any]) -> float:
+    """Return for how many seconds a body asks for emergency protection.
+
+    Raises:
+        Malformed: it does not say so, or asks for more than a lease may last.
+
+    """
+    if "seconds" not in body:
+        raise Malformed(f"seconds is missing; {_SECONDS_WANTED}")
+    value = body["seconds"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Malformed(f"seconds is not a number but {type(value).__name__}; {_SECONDS_WANTED}")
+    # What is no number at all (NaN) is not between two numbers either.
+    if not 0 <= value <= MOST_SECONDS:
+        raise Malformed(f"seconds is {value}, not between 0 and {MOST_SECONDS}; {_SECONDS_WANTED}")
+    return float(value)
 
 
 def parse_texts(body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ async def serve(settings: Settings) -> None:
         Refusal: the model cannot be served.
 
     """
-    embedder = Embedder(settings)
+    cpus = max(1, int(cgroup.cpus()))
+    embedder = Embedder(settings, cpus)
     config = uvicorn.Config(
         embedder.application(),
         host="0.0.0.0",
@@ -67,7 +68,7 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=_FINISH_SECONDS,
     )
     server = _Server(config, embedder)
-    model = asyncio.create_task(_run_model(settings, embedder))
+    model = asyncio.create_task(_run_model(settings, embedder, cpus))
     serving = asyncio.create_task(server.serve())
     await asyncio.wait({model, serving}, return_when=asyncio.FIRST_COMPLETED)
     server.stop()
@@ -79,13 +80,12 @@ async def serve(settings: Settings) -> None:
         _log.info("drained; the process ends")
 
 
-async def _run_model(settings: Settings, embedder: Embedder) -> None:
+async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
     """Fetch the model and keep an engine running until cancelled; raises the refusal if it can't be served."""
     path = await fetch(settings.model, settings.cache)
-    contexts = max(1, int(cgroup.cpus()))
-    engine = Engine(Start(path, settings.model, contexts))
+    engine = Engine(Start(path, settings.model, cpus), embedder.protection.limits)
     embedder.engine, embedder.mapped_bytes = engine, path.stat().st_size
-    _log.info("the model of %s is here; the engine starts for %d CPUs", settings.fingerprint, contexts)
+    _log.info("the model of %s is here; the engine starts for %d CPUs", settings.fingerprint, cpus)
     engine.start()
     try:
         raise await engine.failed
