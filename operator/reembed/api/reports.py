@@ -11,7 +11,9 @@ from reembed.core.model import (
     CollectionReport,
     EvaluationReport,
     GatewayReport,
+    MetricReport,
     Problem,
+    SliceReport,
     StoreReport,
 )
 from reembed.core.sequences import Sample
@@ -87,6 +89,8 @@ def parse_evaluation_report(report: Fields) -> EvaluationReport:
         low=report.maybe_real("low"),
         high=report.maybe_real("high"),
         message=report.text("message"),
+        metrics=tuple(parse_metric_report(one) for one in report.each("metrics")),
+        slices=tuple(parse_slice_report(one) for one in report.each("slices")),
     )
 
 
@@ -101,8 +105,64 @@ def render_evaluation_report(report: EvaluationReport) -> dict[str, Any]:
         "low": report.low,
         "high": report.high,
         "message": report.message,
+        "metrics": [render_metric_report(one) for one in report.metrics] or None,
+        "slices": [render_slice_report(one) for one in report.slices] or None,
     }
-    return {name: value for name, value in rendered.items() if value is not None}
+    return _without_none(rendered)
+
+
+def parse_metric_report(metric: Fields) -> MetricReport:
+    return MetricReport(
+        name=metric.text("name"),
+        serving=metric.maybe_real("serving"),
+        candidate=metric.real("candidate"),
+        low=metric.maybe_real("low"),
+        high=metric.maybe_real("high"),
+    )
+
+
+def render_metric_report(metric: MetricReport) -> dict[str, Any]:
+    return _without_none(
+        {
+            "name": metric.name,
+            "serving": metric.serving,
+            "candidate": metric.candidate,
+            "low": metric.low,
+            "high": metric.high,
+        }
+    )
+
+
+def parse_slice_report(one: Fields) -> SliceReport:
+    return SliceReport(
+        name=one.text("name"),
+        verdict=one.text("verdict"),
+        queries=one.number("queries"),
+        serving=one.real("serving"),
+        candidate=one.real("candidate"),
+        low=one.maybe_real("low"),
+        high=one.maybe_real("high"),
+        message=one.text("message"),
+    )
+
+
+def render_slice_report(one: SliceReport) -> dict[str, Any]:
+    return _without_none(
+        {
+            "name": one.name,
+            "verdict": one.verdict,
+            "queries": one.queries,
+            "serving": one.serving,
+            "candidate": one.candidate,
+            "low": one.low,
+            "high": one.high,
+            "message": one.message,
+        }
+    )
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _parse_sample(sample: Fields | None) -> Sample | None:

@@ -11,6 +11,7 @@ from reembed.api.values import parse_duration, parse_factor, parse_share
 from reembed.core.model import (
     Approval,
     CanaryGate,
+    ConfigMapKey,
     EvaluationSpec,
     GateKind,
     IndexSpec,
@@ -105,30 +106,45 @@ def _gate(gate: Fields) -> CanaryGate:
 
 def parse_evaluation_spec(evaluation: Fields) -> EvaluationSpec:
     """Return `spec.evaluation`, which an index's plan repeats."""
-    labels = evaluation.into("labels")
+    labels, slices = evaluation.into("labels"), evaluation.into("slices")
+    config_map = labels.maybe("configMapRef")
     return EvaluationSpec(
         schema=labels.text("schema", "public"),
-        table=labels.text("table"),
+        table=labels.text("table") if config_map is None else labels.text("table", ""),
         query_column=labels.text("queryColumn", "query"),
         id_column=labels.text("idColumn", "id"),
+        slice_column=labels.maybe_text("sliceColumn"),
+        config_map=_config_map_key(config_map) if config_map is not None else None,
         k=evaluation.number("k", 10),
         margin=evaluation.real("margin", 0.02),
         min_queries=evaluation.number("minQueries", 100),
+        slice_margin=slices.real("margin", 0.05),
+        slice_min_queries=slices.number("minQueries", 30),
     )
 
 
 def render_evaluation_spec(spec: EvaluationSpec) -> dict[str, object]:
+    labels: dict[str, object] = {
+        "schema": spec.schema,
+        "table": spec.table,
+        "queryColumn": spec.query_column,
+        "idColumn": spec.id_column,
+    }
+    if spec.slice_column is not None:
+        labels["sliceColumn"] = spec.slice_column
+    if spec.config_map is not None:
+        labels["configMapRef"] = {"name": spec.config_map.name, "key": spec.config_map.key}
     return {
-        "labels": {
-            "schema": spec.schema,
-            "table": spec.table,
-            "queryColumn": spec.query_column,
-            "idColumn": spec.id_column,
-        },
+        "labels": labels,
         "k": spec.k,
         "margin": spec.margin,
         "minQueries": spec.min_queries,
+        "slices": {"margin": spec.slice_margin, "minQueries": spec.slice_min_queries},
     }
+
+
+def _config_map_key(reference: Fields) -> ConfigMapKey:
+    return ConfigMapKey(reference.text("name"), reference.text("key", "labels"))
 
 
 def _model(model: Fields) -> Model:

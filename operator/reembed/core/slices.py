@@ -35,6 +35,7 @@ _POWER = 0.8
 _IMAGINED = 1
 _TOLD = 20  # slices in a report; what stops a model comes first
 _NAMED = 3  # slices in a message
+_LONGEST = 200  # characters of a slice's name in a report; names are the user's data
 
 _NORMAL = NormalDist()
 _Reals = NDArray[np.float64]
@@ -70,9 +71,9 @@ def judge_slices(
             members[name].append(place)
     judged = sum(len(places) >= rule.min_queries for places in members.values())
     reports = [
-        _judge(name, serving[places], candidate[places], rule, judged)
+        _judge(name[:_LONGEST], serving[places], candidate[places], rule, judged)
         if len(places) >= rule.min_queries
-        else _too_few(name, serving[places], candidate[places], rule)
+        else _too_few(name[:_LONGEST], serving[places], candidate[places], rule)
         for name, places in members.items()
     ]
     return tuple(sorted(reports, key=lambda one: (_WEIGHT[one.verdict], one.candidate - one.serving, one.name)))
