@@ -83,3 +83,14 @@ def test_discarded_texts_leave_both_lanes() -> None:
     lanes = _lanes([(10, False), (10, True), (10, True)])
     lanes.discard(lambda number: number < 2)
     assert [item.work for pack in _drain(lanes, PACK_TOKENS) for item in pack] == [2]
+
+
+def test_a_lower_pace_makes_smaller_packs_of_what_waits_already() -> None:
+    lanes = _lanes([(40, False)] * 8)
+    first = lanes.next_pack(_LONGEST, live_only=False)
+    lanes.pack_tokens = 128
+    second = lanes.next_pack(_LONGEST, live_only=False)
+    lanes.pack_texts = 1
+    assert [len(pack) for pack in (first, second)] == [6, 2]
+    lanes.add(Item(1000, False, 8))
+    assert [[item.tokens for item in pack] for pack in _drain(lanes, _LONGEST)] == [[1000]]
