@@ -24,17 +24,18 @@ def _visited(overview: Overview, now: datetime) -> Iterator[Row]:
     for visit, after in pairwise(visits):
         # What the attempt was taken back from is where it went wrong.
         mark = BROKEN if after.state in BAD and visit.state not in BAD else DONE
-        yield _row(mark, visit, overview, spell(after.entered_at - visit.entered_at))
+        yield _row(mark, visit, spell(after.entered_at - visit.entered_at), _detail(visit, overview), overview)
     if visits:
         last = visits[-1]
         lasted = spell(now - last.entered_at)
         mark = mark_of(overview) if overview.ended or mark_of(overview) is not DONE else BUSY
-        yield _row(mark, last, overview, f"{lasted} ago" if overview.ended else lasted)
+        detail = _hold(overview, now) if overview.in_canary else _detail(last, overview)
+        yield _row(mark, last, f"{lasted} ago" if overview.ended else lasted, detail, overview)
 
 
-def _row(mark: Mark, visit: Visit, overview: Overview, lasted: str) -> Row:
+def _row(mark: Mark, visit: Visit, lasted: str, detail: str, overview: Overview) -> Row:
     label = Text.assemble((mark.sign, mark.style), " ", _label(visit.state, visit.step, overview))
-    return [label, lasted, _detail(visit, overview)]
+    return [label, lasted, detail]
 
 
 def _label(state: str, step: int | None, overview: Overview) -> str:
@@ -46,13 +47,16 @@ def _label(state: str, step: int | None, overview: Overview) -> str:
 
 
 def _detail(visit: Visit, overview: Overview) -> str:
-    if visit.state == "Evaluating" and overview.evaluation is not None:
-        return overview.evaluation.verdict
-    present = visit is overview.timeline[-1]
-    if visit.step is not None and 0 <= visit.step < len(overview.wanted.steps) and present:
-        step = overview.wanted.steps[visit.step]
-        return joined(f"to be held for {spell(step.hold)}", "then approved" if step.approval else "")
-    return ""
+    return overview.evaluation.verdict if visit.state == "Evaluating" and overview.evaluation is not None else ""
+
+
+def _hold(overview: Overview, now: datetime) -> str:
+    """Return how long the present step was held of how long it is to be; it counts once every gateway follows."""
+    if not 0 <= overview.step < len(overview.wanted.steps):
+        return ""
+    step, since = overview.wanted.steps[overview.step], overview.acknowledged_at
+    held = f"held {spell(min(now - since, step.hold))} of" if since is not None else "to be held for"
+    return joined(f"{held} {spell(step.hold)}", "then needs approval" if step.approval else "")
 
 
 def _ahead(overview: Overview) -> Iterator[Row]:

@@ -6,6 +6,7 @@ What is not known is null. Durations are seconds, times are RFC 3339, shares are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -103,6 +104,8 @@ def _evaluation(overview: Overview) -> Document | None:
         "k": found.k,
         "mrrServing": found.mrr_serving,
         "mrrCandidate": found.mrr_candidate,
+        "metrics": [asdict(one) for one in found.metrics],
+        "slices": [asdict(one) for one in found.slices],
     }
 
 

@@ -63,6 +63,29 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of both models; the difference lies between `low` and `high`."""
+
+    name: str
+    serving: float | None
+    candidate: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What the labelled queries of one tenant, language or kind say."""
+
+    name: str
+    verdict: str
+    message: str = ""
+    queries: int | None = None
+    serving: float | None = None
+    candidate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Outcome of the offline gate."""
 
@@ -72,6 +95,8 @@ class Evaluation:
     k: int | None = None
     mrr_serving: float | None = None
     mrr_candidate: float | None = None
+    metrics: tuple[Metric, ...] = ()
+    slices: tuple[Slice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +176,7 @@ class Overview:
     paused: bool = False  # by command; `wanted.paused` is the other way
     serving: str | None = None  # pool
     candidate: str | None = None
+    acknowledged_at: datetime | None = None  # since when every gateway follows, which is when a hold begins
     weight: int | None = None  # that gateways were told
     weight_actual: int | None = None  # the largest that a gateway serves
     backfill: Backfill | None = None

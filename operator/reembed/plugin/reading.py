@@ -20,8 +20,10 @@ from reembed.plugin.overview import (
     Gate,
     Hook,
     Index,
+    Metric,
     Overview,
     Pods,
+    Slice,
     Step,
     Surroundings,
     Trigger,
@@ -58,6 +60,7 @@ def read_migration(raw: Raw, surroundings: Surroundings | None = None) -> Overvi
         paused=status.flag("paused", default=False),
         serving=_pool_of(status, "serving"),
         candidate=_pool_of(status, "candidate"),
+        acknowledged_at=status.parsed("stepAcknowledgedAt", parse_time, None),
         weight=_maybe_number(weight, "set"),
         weight_actual=_maybe_number(weight, "actual"),
         backfill=_backfill(status.maybe("backfill")),
@@ -164,6 +167,24 @@ def _evaluation(evaluation: Fields | None) -> Evaluation | None:
         k=_maybe_number(evaluation, "k"),
         mrr_serving=evaluation.maybe_real("mrrServing"),
         mrr_candidate=evaluation.maybe_real("mrrCandidate"),
+        metrics=tuple(_metric(one) for one in evaluation.each("metrics")),
+        slices=tuple(_slice(one) for one in evaluation.each("slices")),
+    )
+
+
+def _metric(metric: Fields) -> Metric:
+    values = {name: metric.maybe_real(name) for name in ("serving", "candidate", "low", "high")}
+    return Metric(_text(metric, "name"), **values)
+
+
+def _slice(one: Fields) -> Slice:
+    return Slice(
+        name=_text(one, "name"),
+        verdict=_text(one, "verdict"),
+        message=_text(one, "message"),
+        queries=_maybe_number(one, "queries"),
+        serving=one.maybe_real("serving"),
+        candidate=one.maybe_real("candidate"),
     )
 
 

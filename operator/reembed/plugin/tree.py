@@ -11,53 +11,50 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from reembed.plugin.advice import advice
+from reembed.plugin.checks import evaluation, gates, hooks, triggers
 from reembed.plugin.course import course
-from reembed.plugin.overview import Gate, Hook, Overview, Pods, Trigger
+from reembed.plugin.head import head
+from reembed.plugin.overview import Overview, Pods
 from reembed.plugin.wording import (
-    ALARM,
-    BAD_STYLE,
     BROKEN,
-    BUSY,
     DONE,
     GOOD_STYLE,
     QUIET_STYLE,
     WAITING,
     WAITING_STYLE,
-    Mark,
     Row,
     columns,
     count,
     hanging,
     joined,
     mark_of,
-    rate,
+    marked,
     spell,
 )
 
 # Of the commands that were given; all are in `-o json`.
 _LATEST = 3
 _PROMOTED = frozenset({"Promoting", "Succeeded"})
-_BAR = 10
 
 
 def tree(overview: Overview, now: datetime) -> RenderableType:
     """Return the view of one migration."""
     mark = mark_of(overview)
-    root = Tree(_marked(mark, _move(overview)), guide_style=QUIET_STYLE)
+    root = Tree(marked(mark, _move(overview)), guide_style=QUIET_STYLE)
     _branch(root, _index(overview), _sides(overview))
     # What is in danger comes first: a low terminal cuts the end off while it is watched.
-    _branch(root, *_triggers(overview))
-    _branch(root, Text("gates"), hanging([_gate(one) for one in overview.gates]))
+    _branch(root, *triggers(overview))
+    _branch(root, Text("gates"), gates(overview))
+    _branch(root, Text("evaluation"), evaluation(overview))
     attempt = f"attempt {overview.attempt}" if overview.attempt > 1 else ""
     _branch(root, Text(joined("states", attempt)), course(overview, now))
-    _branch(root, Text("hooks"), _hooks(overview, now))
+    _branch(root, Text("hooks"), hooks(overview, now))
     _branch(root, Text("commands"), _answers(overview, now))
-    parts: list[RenderableType] = [_head(overview, now), Text(), root]
+    parts: list[RenderableType] = [head(overview, now), Text(), root]
     helps = _advice(overview)
     return Group(*parts, *([Text(), *helps] if helps else []))
 
@@ -74,87 +71,6 @@ def _branch(root: Tree, title: Text | None, lines: Sequence[RenderableType]) -> 
     branch = root.add(title)
     for line in lines:
         branch.add(line)
-
-
-def _head(overview: Overview, now: datetime) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, style="bold")
-    grid.add_column(overflow="fold")
-    rows: list[tuple[str, str | Text]] = [
-        ("Name", overview.name),
-        ("Namespace", overview.namespace),
-        ("State", _state(overview, now)),
-        ("Why", _why(overview)),
-        ("Waits for", overview.waiting_for),
-        ("Protection", _protection(overview, now)),
-        ("Documents", _documents(overview)),
-        ("Evaluation", _evaluation(overview)),
-        ("Queries", _queries(overview)),
-    ]
-    for name, told in rows:
-        if told:
-            grid.add_row(f"{name}:", told if isinstance(told, Text) else Text(told))
-    return grid
-
-
-def _state(overview: Overview, now: datetime) -> Text:
-    mark = mark_of(overview)
-    step = f"step {overview.step_text}" if overview.step_text else ""
-    entered = overview.entered_at
-    lasted = (spell(now - entered) + " ago" if overview.ended else f"for {spell(now - entered)}") if entered else ""
-    rest = joined(overview.state or "Pending", step, lasted, "being deleted" if overview.deleting else "")
-    return Text(f"{mark.sign} {rest}", mark.style)
-
-
-def _why(overview: Overview) -> Text:
-    if not overview.state:
-        return Text("no operator has looked at it yet; `kubectl get pods -A -l app.kubernetes.io/component=operator`")
-    return Text.assemble((overview.reason, "bold"), f": {overview.message}" if overview.message else "")
-
-
-def _protection(overview: Overview, now: datetime) -> Text | str:
-    emergency = overview.emergency
-    if emergency is None:
-        return ""
-    clear = f"; clear for {spell(now - emergency.clear_since)} of 1m" if emergency.clear_since is not None else ""
-    since = f"for {spell(now - emergency.since)}"
-    return Text(f"{emergency.message or emergency.reason} ({since}{clear})", BAD_STYLE)
-
-
-def _documents(overview: Overview) -> str:
-    backfill = overview.backfill
-    if backfill is None:
-        return ""
-    share = f" ({overview.embedded} %)" if overview.embedded is not None else ""
-    rejected = f", {backfill.rejected:,} rejected" if backfill.rejected else ""
-    parts = [f"{backfill.documents:,} of {backfill.total:,} embedded{share}{rejected}"]
-    if overview.state == "Backfilling":
-        parts.append(f"{rate(backfill.documents_per_second)} documents/s")
-        parts.append(f"{spell(backfill.eta)} left" if backfill.eta is not None else "")
-        parts.append(f"slowest stage: {backfill.bottleneck}" if backfill.bottleneck else "")
-    return joined(*parts)
-
-
-def _evaluation(overview: Overview) -> str:
-    found = overview.evaluation
-    if found is None:
-        return ""
-    return f"{found.verdict}: {found.message}" if found.message else found.verdict
-
-
-def _queries(overview: Overview) -> str:
-    """Return the candidate's share while it has or is to have one."""
-    told, actual = overview.weight, overview.weight_actual
-    if told is None or overview.ended or not (told or actual or overview.in_canary):
-        return ""
-    share = f"{told} % to {overview.candidate or overview.wanted.pool}"
-    if actual is None:
-        return f"{share} set; no gateway says what it serves"
-    return (
-        f"{share}, set and actual"
-        if actual == told
-        else f"{share} set, {actual} % actual: not every gateway follows yet"
-    )
 
 
 def _index(overview: Overview) -> Text:
@@ -201,88 +117,17 @@ def _pods(pods: Pods, what: str) -> Text:
     return Text(f"{pods.ready}/{pods.desired} {what} ready", WAITING_STYLE if short else "")
 
 
-_STANDINGS = {"Holds": DONE, "Undecided": WAITING, "Fails": BROKEN}
-_RUNS = {"Succeeded": DONE, "Running": BUSY, "Failed": BROKEN}
-
-
-def _gate(gate: Gate) -> Row:
-    mark = _STANDINGS.get(gate.standing, ALARM)
-    return [_marked(mark, gate.name), gate.standing, gate.message]
-
-
-def _hooks(overview: Overview, now: datetime) -> list[RenderableType]:
-    """Return the runs of the present attempt; those of earlier ones are in `-o json`."""
-    of_attempt = [one for one in overview.hooks if one.at.startswith(f"{overview.attempt}/")]
-    return hanging([_hook(one, now) for one in of_attempt])
-
-
-def _hook(hook: Hook, now: datetime) -> Row:
-    mark = _RUNS.get(hook.state, ALARM)
-    _, moment, *step = hook.at.split("/")
-    when = f"{moment}, step {int(step[0]) + 1}" if step and step[0].isdigit() else moment
-    started = f"{spell(now - hook.started_at)} ago" if hook.started_at is not None else ""
-    job = f"job {hook.job}" if hook.job else ""
-    return [_marked(mark, hook.name), when, hook.state, started, joined(job, hook.message)]
-
-
-def _marked(mark: Mark, text: str | Text) -> Text:
-    return Text.assemble((mark.sign, mark.style), " ", text)
-
-
-def _triggers(overview: Overview) -> tuple[Text | None, list[Text]]:
-    if overview.triggers is None or overview.ended:
-        return None, []
-    title = Text("rollback triggers")
-    if not overview.triggers:
-        return title, [_marked(DONE, "none exceeds its limit")]
-    lines = columns([_trigger(one) for one in overview.triggers])
-    for line in lines:
-        # Where the terminal ends, a part of the bar is missed least.
-        line.no_wrap, line.overflow = True, "crop"
-    return title, lines
-
-
-def _trigger(trigger: Trigger) -> Row:
-    style = QUIET_STYLE if trigger.dry_run else BAD_STYLE if _part(trigger) >= 0.5 else WAITING_STYLE
-    held = f"{spell(trigger.held)} of {spell(trigger.hold)}" if trigger.hold is not None else spell(trigger.held)
-    name = f"{trigger.name} (dry run)" if trigger.dry_run else trigger.name
-    return [_marked(Mark(ALARM.sign, style), name), exceeded(trigger), Text(held, style), _bar(trigger, style)]
-
-
-def exceeded(trigger: Trigger) -> str:
-    """Return the measurement beside its limit; what is only true or false needs no numbers."""
-    if trigger.threshold in {"yes", "no"}:
-        return ""
-    if not trigger.value:
-        return f"not measured, limit {trigger.threshold}" if trigger.threshold else ""
-    sign = "<" if trigger.below else ">"
-    return f"{trigger.value} {sign} {trigger.threshold}" if trigger.threshold else trigger.value
-
-
-def _part(trigger: Trigger) -> float:
-    if trigger.hold is None:
-        return 0.0
-    return min(trigger.held / trigger.hold, 1.0) if trigger.hold else 1.0
-
-
-def _bar(trigger: Trigger, style: str) -> Text:
-    if trigger.hold is None:
-        return Text()
-    full = int(_part(trigger) * _BAR)
-    return Text("■" * full, style).append("□" * (_BAR - full), QUIET_STYLE)
-
-
 def _answers(overview: Overview, now: datetime) -> list[RenderableType]:
     latest = overview.answers[-_LATEST:]
     rows: list[Row] = [
         [
-            _marked(DONE if one.accepted else BROKEN, one.verb),
+            marked(DONE if one.accepted else BROKEN, one.verb),
             f"{spell(now - one.time)} ago",
             ": ".join(filter(None, ("accepted" if one.accepted else "refused", one.message))),
         ]
         for one in latest
     ]
-    rows += [[_marked(WAITING, verb), "", "the operator has not answered yet"] for verb in overview.unanswered]
+    rows += [[marked(WAITING, verb), "", "the operator has not answered yet"] for verb in overview.unanswered]
     return hanging(rows)
 
 

@@ -36,6 +36,11 @@ ALARM = Mark("!", BAD_STYLE)
 AHEAD = Mark("·", QUIET_STYLE)
 
 
+def marked(mark: Mark, text: str | Text) -> Text:
+    """Return a text behind its sign."""
+    return Text.assemble((mark.sign, mark.style), " ", text)
+
+
 def mark_of(overview: Overview) -> Mark:
     """Return the sign of a migration as a whole."""
     if overview.state == SUCCEEDED:

@@ -71,6 +71,34 @@ NO_WORSE = {
     "high": 0.014,
     "message": "MRR@10 0.812, was 0.807: the difference is between -0.004 and +0.014, no worse within 0.02",
 }
+METRICS = [
+    {"name": "MRR@10", "serving": 0.807, "candidate": 0.812, "low": -0.004, "high": 0.014},
+    {"name": "recall@10", "serving": 0.914, "candidate": 0.921, "low": -0.002, "high": 0.016},
+]
+SLICES = [
+    {
+        "name": "tenant-7",
+        "verdict": "Suspect",
+        "queries": 120,
+        "serving": 0.71,
+        "candidate": 0.62,
+        "low": -0.17,
+        "high": -0.01,
+        "message": "likely to be worse by more than 0.05: the difference is between -0.170 and -0.010",
+    },
+    {
+        "name": "de",
+        "verdict": "TooFewQueries",
+        "queries": 9,
+        "serving": 0.7,
+        "candidate": 0.8,
+        "message": "9 queries, below 30",
+    },
+    *(
+        {"name": name, "verdict": "NoHarmSeen", "queries": 400, "serving": 0.8, "candidate": 0.8, "message": "none"}
+        for name in ("en", "fr", "es")
+    ),
+]
 TO_CANARY = ("Preflight 1h50m", "Backfilling 1h49m", "Indexing 1h1m", "Evaluating 58m", "Canary/0 56m")
 
 PENDING = migration("pending", age="5s", **{"from": {"poolRef": {"name": "minilm-l3"}}})
@@ -130,6 +158,8 @@ UNDECIDED = migration(
         "backfill": FILLED,
         "evaluation": {
             **NO_WORSE,
+            "metrics": METRICS,
+            "slices": SLICES,
             "verdict": "Inconclusive",
             "message": "the difference is between -0.031 and +0.012; about 1400 more queries decide it",
         },
@@ -207,10 +237,11 @@ IN_DANGER = migration(
         "message": "the candidate's p95 is 1200 ms, above 900 ms for 70 s; the weight stays until it is not",
         "attempt": 1,
         "step": 1,
+        "stepAcknowledgedAt": ago("4m2s"),
         "at": "1/Canary/1",
         **SIDES,
         "backfill": FILLED,
-        "evaluation": NO_WORSE,
+        "evaluation": {**NO_WORSE, "metrics": METRICS, "slices": SLICES[2:]},
         "triggers": [
             {
                 "name": "Latency",
