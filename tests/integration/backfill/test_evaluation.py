@@ -1,0 +1,103 @@
+"""Labelled queries are read from a real table and from a real ConfigMap, and what is wrong with them is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reembed.backfill.label_lines import CONFIG_MAP, reader
+from reembed.cluster.client import Cluster
+from reembed.core.model import ConfigMapKey, EvaluationSpec, Problem
+from reembed.stores.pgvector.keeper import Keeper
+from reembed.stores.protocol import Labels, Unfit
+from tests.fixtures.postgres import Database
+from tests.fixtures.stores import KEY, SPEC, UID, Documents
+
+TABLE = EvaluationSpec("public", "labels", "query", "doc", slice_column="tenant")
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[Keeper]:
+    """The store of an index with documents 1 to 9 and three labels."""
+    documents = Documents(database).create(9)
+    documents.run("CREATE TABLE labels (query text, doc text, tenant text)")
+    documents.run("INSERT INTO labels VALUES ('a', '1', 'x'), ('a', '2', 'y'), ('b', '3', NULL), ('c', '99', 'x')")
+    async with Keeper(database.owner_dsn, KEY, UID) as keeper:
+        yield keeper
+
+
+async def test_a_column_names_the_slices_of_a_query(store: Keeper) -> None:
+    assert await store.labels(TABLE, SPEC) == Labels(
+        {"a": frozenset("12"), "b": frozenset("3")}, 1, {"a": frozenset("xy"), "b": frozenset()}
+    )
+
+
+async def test_without_a_column_no_query_has_a_slice(store: Keeper) -> None:
+    found = await store.labels(replace(TABLE, slice_column=None), SPEC)
+    assert found.slices == {"a": frozenset(), "b": frozenset()}
+
+
+async def test_a_slice_column_that_is_missing_is_named(store: Keeper) -> None:
+    with pytest.raises(Unfit) as caught:
+        await store.labels(replace(TABLE, slice_column="language"), SPEC)
+    assert caught.value.problem == Problem(
+        "EvaluationColumnMissing",
+        '"public"."labels" has no column "language", so the models cannot be compared; add it or correct '
+        "spec.evaluation",
+    )
+
+
+async def test_documents_that_exist_are_told_from_others(store: Keeper) -> None:
+    assert await store.present(SPEC, {"1", "9", "10", "x"}) == frozenset({"1", "9"})
+    assert await store.present(SPEC, set()) == frozenset()
+
+
+async def config_map(kubeconfig: Path, namespace: str, data: dict[str, str], wanted: ConfigMapKey) -> str:
+    """Make ConfigMap `questions` and read what is wanted."""
+    async with Cluster.connect(str(kubeconfig)) as cluster:
+        made: dict[str, Any] = {"metadata": {"name": "questions", "namespace": namespace}, "data": data}
+        await cluster.apply(CONFIG_MAP, made, manager="test")
+        return await reader(cluster, namespace)(wanted)
+
+
+async def test_a_config_map_is_read_as_it_is(apiserver: Path, namespace: str) -> None:
+    text = "\n".join(json.dumps({"query": f"query {n}", "relevant": [str(n)]}) for n in range(10_000))
+    assert await config_map(apiserver, namespace, {"labels": text}, ConfigMapKey("questions", "labels")) == text
+
+
+async def test_a_config_map_that_is_missing_is_named(apiserver: Path, namespace: str) -> None:
+    with pytest.raises(Unfit) as caught:
+        await config_map(apiserver, namespace, {}, ConfigMapKey("answers", "labels"))
+    assert caught.value.problem == Problem(
+        "EvaluationConfigMapMissing",
+        "ConfigMap 'answers' does not exist, so the models cannot be compared; create it, or another "
+        "EmbeddingMigration that names the right one",
+    )
+
+
+async def test_a_key_that_is_missing_is_named_with_those_that_are_there(apiserver: Path, namespace: str) -> None:
+    with pytest.raises(Unfit) as caught:
+        await config_map(apiserver, namespace, {"de": "", "en": ""}, ConfigMapKey("questions", "labels"))
+    assert caught.value.problem == Problem(
+        "EvaluationConfigMapMissing",
+        "ConfigMap 'questions' has no key 'labels' (its keys: 'de', 'en'), so the models cannot be compared; add it",
+    )
+
+
+async def test_a_config_map_that_may_not_be_read_is_named(apiserver: Path, namespace: str, tmp_path: Path) -> None:
+    async with Cluster.connect(str(nobody(apiserver, tmp_path / "kubeconfig"))) as cluster:
+        with pytest.raises(Unfit) as caught:
+            await reader(cluster, namespace)(ConfigMapKey("questions", "labels"))
+    assert caught.value.problem.reason == "PrivilegesMissing"
+    assert caught.value.problem.message.startswith("the store worker may not read ConfigMap 'questions' (")
+
+
+def nobody(administrator: Path, written: Path) -> Path:
+    """Write the administrator's kubeconfig without its certificate."""
+    written.write_text("\n".join(line for line in administrator.read_text().splitlines() if "client-" not in line))
+    return written
