@@ -67,7 +67,7 @@ async def call(settings: Settings) -> Answer:
             if pause >= until - loop.time():
                 return _gave_up(answer, number, f"{pause:.1f} s to the next one are more than is left of the timeout")
             await asyncio.sleep(pause)
-    return _gave_up(answer, attempts, f"the hook has {settings.retries} retries")
+    return _gave_up(answer, attempts, f"http.retries is {settings.retries}")
 
 
 def _gave_up(answer: Answer, attempts: int, why: str) -> Answer:
