@@ -18,7 +18,7 @@ from hack.cache import ROOT
 
 SECRET = "wh-5ecret"
 KEY = "uid-move/1/EachStep/0/announce"
-BODY = '{"hook":"announce","on":"EachStep"}'
+BODY = '{"hook":"announce","when":"EachStep"}'
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hack.cache import ROOT
 from reembed.controller.manifests import hook
 from reembed.core import hooks
 from reembed.core.hooks import Hook, HookReport, HttpHook, Moment, On, RunHook, RunState
@@ -75,7 +76,7 @@ def environment(job: dict[str, Any], kind: str = "containers") -> dict[str, Any]
 def test_an_http_hook_says_where_the_migration_is() -> None:
     assert json.loads(environment(http())["REEMBED_HOOK_PAYLOAD"]) == {
         "hook": "announce",
-        "on": "EachStep",
+        "when": "EachStep",
         "migration": {"namespace": "rag", "name": "move", "uid": "uid-move"},
         "attempt": 1,
         "state": "Canary",
@@ -88,9 +89,21 @@ def test_an_http_hook_says_where_the_migration_is() -> None:
     }
 
 
+def test_the_documentation_names_all_that_a_hook_is_told() -> None:
+    text = (ROOT / "docs/hooks.md").read_text()
+    (shown,) = (json.loads(block.split("```")[0]) for block in text.split("```json\n")[1:])
+    told = environment(http())
+    payload = json.loads(told["REEMBED_HOOK_PAYLOAD"])
+    assert {key: set(value) if isinstance(value, dict) else None for key, value in shown.items()} == {
+        key: set(value) if isinstance(value, dict) else None for key, value in payload.items()
+    }
+    variables = {name.removeprefix("REEMBED_HOOK_") for name in environment(smoke()) if name.startswith("REEMBED_")}
+    assert {name for name in variables if f"`{name}`" not in text} == set()
+
+
 def test_a_hook_of_preflight_has_no_step_and_no_sides_yet() -> None:
     told = environment(http(replace(ANNOUNCE, on=On.PRE), b.migration(), Moment(On.PRE, 1)))
-    names = ("ON", "STEP", "WEIGHT", "SERVING_POOL", "CANDIDATE_COLLECTION")
+    names = ("WHEN", "STEP", "WEIGHT", "SERVING_POOL", "CANDIDATE_COLLECTION")
     assert [told[f"REEMBED_HOOK_{name}"] for name in names] == ["Pre", "", "0", "", ""]
 
 

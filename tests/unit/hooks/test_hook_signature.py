@@ -6,12 +6,12 @@ from reembed.hooks.signature import headers
 
 
 def test_a_known_signature() -> None:
-    # printf '1700000000.{"on":"Pre"}' | openssl dgst -sha256 -hmac s3cret
-    assert headers(b'{"on":"Pre"}', "uid/1/Pre/x", b"s3cret", 1_700_000_000) == {
+    # printf '1700000000.{"when":"Pre"}' | openssl dgst -sha256 -hmac s3cret
+    assert headers(b'{"when":"Pre"}', "uid/1/Pre/x", b"s3cret", 1_700_000_000) == {
         "Content-Type": "application/json",
         "Idempotency-Key": "uid/1/Pre/x",
         "X-Reembed-Timestamp": "1700000000",
-        "X-Reembed-Signature": "v1=ee74f883ca35961a53b6e25808133c14900db61ffb56fd4d3188f79a330227b2",
+        "X-Reembed-Signature": "v1=fb3d1eee2d520cb22d599a6ef660480ad523cfc4595dece08d5f06245e7b53ec",
     }
 
 

@@ -113,7 +113,7 @@ def environment(run: RunHook, migration: Migration) -> dict[str, str]:
     facts = payload(run, migration)
     told = {
         "REEMBED_HOOK_NAME": run.hook.name,
-        "REEMBED_HOOK_ON": run.moment.on.value,
+        "REEMBED_HOOK_WHEN": run.moment.on.value,
         "REEMBED_HOOK_KEY": run.key,
         "REEMBED_HOOK_NAMESPACE": migration.meta.namespace,
         "REEMBED_HOOK_MIGRATION": migration.meta.name,
@@ -139,7 +139,7 @@ def payload(run: RunHook, migration: Migration) -> dict[str, Any]:
         weight = migration.spec.steps[step].weight
     return {
         "hook": run.hook.name,
-        "on": run.moment.on.value,
+        "when": run.moment.on.value,
         "migration": {"namespace": meta.namespace, "name": meta.name, "uid": meta.uid},
         "attempt": run.moment.attempt,
         "state": status.state.value,
