@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +38,24 @@ class Cli:
         return subprocess.Popen(
             [*command, f"-n={self.namespace}"], stdout=pipe, stderr=pipe, text=True, env=environment
         )
+
+    def on_terminal(self, *words: str) -> tuple[int, str]:
+        """Return exit code and all that reached a terminal of 200 by 100, control sequences included."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 100, 200, 0, 0))
+        command = [sys.executable, "-m", "reembed.plugin", *words, f"--kubeconfig={self.kubeconfig}"]
+        environment = {**os.environ, "TERM": "xterm-256color"}
+        with subprocess.Popen(
+            [*command, f"-n={self.namespace}"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            # Linux ends a terminal that nobody writes to any more with an error.
+            with contextlib.suppress(OSError):
+                while chunk := os.read(ours, 65536):
+                    shown += chunk
+            os.close(ours)
+            return process.wait(timeout=30), shown.decode()
 
     def run(self, *words: str) -> tuple[int, str, str]:
         """Return exit code, result, and what was told beside it."""

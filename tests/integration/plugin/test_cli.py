@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from reembed.cluster import kinds
+from reembed.cluster.client import Refused
 from tests.integration.plugin.conftest import Cli, Written
 from tests.unit.plugin import stories
 from tests.unit.plugin.stories import Object
@@ -30,6 +31,7 @@ def ended(state: str, reason: str, message: str) -> Object:
 
 SUCCEEDED = ended("Succeeded", "Promoted", "pool 'new' serves the index")
 ROLLED_BACK = ended("RolledBack", "ErrorRate", "12 % of the candidate's queries failed, above 5 % for 180 s")
+ERASE_LINE = "\x1b[2K"
 CANARY = stories.IN_DANGER["status"]
 
 
@@ -64,7 +66,7 @@ async def test_get_shows_pods_of_index_and_pools_and_the_running_trigger(cli: Cl
     assert "├── index docs, 8,674 documents, 1/2 gateway pods ready" in lines
     assert "│ ├── serving old pods unknown 90 % of queries" in lines
     assert "│ └── candidate new 2/2 pods ready 10 % of queries" in lines
-    assert "├── ! Latency 1200 ms > 900 ms 1m10s of 2m ■■■■■□□□□□" in lines
+    assert "│ ├── ! Latency 1200 ms > 900 ms 1m10s of 2m ■■■■■□□□□□" in lines
 
 
 async def test_json_of_a_migration_that_no_operator_looked_at(cli: Cli, written: Written) -> None:
@@ -117,6 +119,38 @@ async def test_get_watch_prints_each_change_until_the_end(cli: Cli, written: Wri
     await written.migration("move", SUCCEEDED)
     code, out, _ = await watching
     assert (code, [json.loads(line)["state"] for line in out.splitlines()]) == (0, ["Canary", "Succeeded"])
+
+
+async def test_get_watch_prints_the_view_then_what_changed_then_the_view_again(cli: Cli, written: Written) -> None:
+    await written.migration("move", CANARY)
+    watching = asyncio.create_task(in_thread(cli, "get", "move", "--watch"))
+    await asyncio.sleep(3)
+    await written.migration("move", stories.RETAINING["status"])
+    await asyncio.sleep(3)
+    await written.migration("move", SUCCEEDED)
+    code, out, err = await watching
+    states = [" ".join(line.split()[1:3]) for line in out.splitlines() if line.startswith("State:")]
+    told = [line.split(" ", 1)[1] for line in out.splitlines() if line[:1].isdigit()]
+    assert (code, err, states) == (0, "", ["! Canary,", "✔ Succeeded,"])
+    assert told == [f"Retaining, weight 100 %: Retaining: {stories.RETAINING['status']['message']}"]
+
+
+async def test_get_watch_redraws_a_terminal(cli: Cli, written: Written) -> None:
+    await written.migration("move", CANARY)
+    watching = asyncio.create_task(asyncio.to_thread(cli.on_terminal, "get", "move", "--watch"))
+    await asyncio.sleep(3)
+    await written.migration("move", SUCCEEDED)
+    code, shown = await watching
+    first, last = shown.find("Canary, step 2/3"), shown.rfind("Succeeded")
+    assert code == 0
+    assert 0 < first < shown.find(ERASE_LINE) < last
+
+
+async def test_a_command_is_bound_to_the_object_that_its_sender_saw(cli: Cli, written: Written) -> None:
+    await written.migration("move", CANARY)
+    change = {"metadata": {"uid": "another", "annotations": {"reembed.dev/abort": "{}"}}}
+    with pytest.raises(Refused, match="uid"):
+        await written.cluster.patch(kinds.MIGRATION, written.namespace, "move", change, manager="test")
 
 
 async def answered(written: Written, verb: str, outcome: str, message: str) -> Any:

@@ -41,6 +41,8 @@ class ScriptedCluster(Cluster):
         return Snapshot([one for one in found if not namespace or one["metadata"].get("namespace") == namespace], "1")
 
     async def patch(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any], *, manager: str) -> Object:
+        if "patch" in self._faults:
+            raise self._faults["patch"]
         self.patches.append(change)
         return {}
 

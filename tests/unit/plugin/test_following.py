@@ -125,6 +125,25 @@ async def test_an_operator_that_does_not_answer_is_waited_for_no_longer_than_ask
     assert looptime == 10
 
 
+async def test_a_server_that_is_silent_for_a_moment_is_asked_for_the_answer_again(looptime: Any) -> None:
+    sent = command.Sent(Verb.PAUSE, "1/Canary/0", "mine")
+    found = await command.answer(place(SILENT, SILENT, with_answers(answer_to("mine"))), sent, 10)
+    assert found is not None
+    assert looptime == 0.5
+
+
+@pytest.mark.parametrize(("status", "after"), [(404, None), (422, stories.SUCCEEDED)], ids=["deleted", "made anew"])
+async def test_a_migration_that_goes_while_it_is_commanded_is_told(status: int, after: Answer) -> None:
+    with pytest.raises(Vanished, match="nothing was commanded"):
+        await command.send(place(stories.PAUSED, after, patch=ClusterError(status, "no")), Verb.ABORT)
+
+
+async def test_a_policy_that_refuses_a_command_is_told_in_its_own_words() -> None:
+    policy = Refused(403, "the API server answered 403: policy 'approvers' denied request: only leads approve")
+    with pytest.raises(Problem, match=r"may not promote migration 'm'.*only leads approve"):
+        await command.send(place(stories.PAUSED, patch=policy), Verb.PROMOTE)
+
+
 async def test_a_migration_that_goes_before_it_answers_is_told() -> None:
     sent = command.Sent(Verb.ABORT, "1/Canary/0", "mine")
     with pytest.raises(Vanished, match="deleted before the operator answered"):
