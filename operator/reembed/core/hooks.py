@@ -224,7 +224,7 @@ def failed(run: HookRun) -> str:
 def _tracked(situation: Situation, run: HookRun, now: datetime) -> HookRun:
     hook, report = _hook(situation, run), situation.reports.get(run.job)
     if report is not None and report.state is not RunState.RUNNING:
-        return replace(run, state=report.state, message=report.message[:_LONGEST_MESSAGE])
+        return replace(run, state=report.state, message=_last_word(run, report)[:_LONGEST_MESSAGE])
     if hook is None:
         return _over(run, "it was taken out of spec.hooks while it ran; it is stopped")
     if situation.moment is None or situation.moment.at != run.at:
@@ -234,6 +234,12 @@ def _tracked(situation: Situation, run: HookRun, now: datetime) -> HookRun:
         why = f" ({message})" if message else ""
         return _over(run, f"it did not end within its timeout of {hook.timeout}{why}; it is stopped")
     return replace(run, message=message[:_LONGEST_MESSAGE])
+
+
+def _last_word(run: HookRun, report: HookReport) -> str:
+    """Return what a run came to; a Job that was late takes its pods along, and with them why none could start."""
+    kept = report.state is RunState.FAILED and bool(run.message)
+    return f"{report.message}; before that, {run.message}" if kept else report.message
 
 
 def _over(run: HookRun, why: str) -> HookRun:

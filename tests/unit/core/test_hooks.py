@@ -107,6 +107,13 @@ def test_what_a_job_came_to_is_recorded() -> None:
     assert hooks.track(seen, (run(),), b.after(9)) == (run(state=DONE, message="hooks answered 200: ok"),)
 
 
+def test_why_no_pod_could_start_outlives_the_pods_of_a_late_job() -> None:
+    seen = situation(freeze=HookReport(FAILED, "Job was active longer than specified deadline"))
+    (found,) = hooks.track(seen, (run(message='pod x: secret "keys" not found'),), b.after(61))
+    text = 'Job was active longer than specified deadline; before that, pod x: secret "keys" not found'
+    assert found == run(state=FAILED, message=text)
+
+
 def test_how_a_run_ended_outlives_its_job() -> None:
     runs = (run(state=DONE, message="ok"),)
     assert hooks.track(situation(), runs, b.after(9)) == runs
