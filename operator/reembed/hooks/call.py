@@ -33,6 +33,8 @@ _BODY_SECONDS = 1.0
 _LONGEST_LINE = 512
 # These may pass: the request was too early or too often, or the server is in trouble.
 _PASSING = frozenset({408, 425, 429})
+# aiohttp's own are five minutes for a request and half a minute to connect; an attempt's share may be longer.
+_NO_LIMIT = aiohttp.ClientTimeout(total=None, sock_connect=None)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 15.0
 
@@ -54,7 +56,7 @@ async def call(settings: Settings) -> Answer:
     attempts = settings.retries + 1
     # A connection each: one that a dying server left open would only cost an attempt.
     connector = aiohttp.TCPConnector(force_close=True)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=_NO_LIMIT) as session:
         for number in range(1, attempts + 1):
             share = max(until - loop.time(), 0.0) / (attempts - number + 1)
             answer = await _attempt(session, settings, share)
@@ -93,7 +95,7 @@ async def _attempt(session: aiohttp.ClientSession, settings: Settings, seconds: 
         return Answer(done=False, text=text)
     except ValueError:  # of aiohttp for the URL, of Python for a host name
         return Answer(done=False, text="http.url can't be called, its host is none; write it as https://HOST/PATH")
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, OSError) as error:
         return Answer(done=False, text=f"{host} can't be reached ({_why(error)})", again=True)
 
 
@@ -159,13 +161,13 @@ def _certificate_fault(error: aiohttp.ClientConnectorCertificateError) -> str:
     return inner.verify_message if isinstance(inner, ssl.SSLCertVerificationError) else type(inner).__name__
 
 
-def _why(error: aiohttp.ClientError) -> str:
+def _why(error: Exception) -> str:
     """Return what happened without the error's own text, which may name the whole address."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name is not known here"
     if isinstance(error, aiohttp.ClientSSLError):
         return "no TLS connection; does it speak https?"
-    if isinstance(error, aiohttp.ClientOSError) and error.errno is not None and error.errno > 0:
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
