@@ -70,12 +70,12 @@ def real(found: Judged) -> list[Population]:
     return [Population(name, reciprocal(ranks) - serving) for name, ranks in found.candidates.items()]
 
 
-def rare() -> list[Population]:
-    """Models that lose few queries entirely, which is what a small sample does not show."""
+def rare(sign: float, word: str) -> list[Population]:
+    """Models that differ in few queries but entirely, which is what a small sample does not show."""
     return [
-        Population(f"{percent} % of queries lost", np.array([-1.0] * percent + [0.0] * (100 - percent)))
+        Population(f"{percent} % of queries {word}", np.array([sign] * percent + [0.0] * (100 - percent)))
         for percent in (1, 2, 5)
-    ] + [Population("4 % lost, 20 % a little better", np.array([-1.0] * 4 + [0.1] * 20 + [0.0] * 76))]
+    ] + [Population(f"4 % {word}, 20 % a little against", np.array([sign] * 4 + [-0.1 * sign] * 20 + [0.0] * 76))]
 
 
 def false_promotions(of: Population, size: int, trials: int, seed: int) -> float:
@@ -210,9 +210,11 @@ def tasks(found: Judged, trials: int, copies: int) -> Iterator[tuple[tuple[str, 
     """Yield each measurement with its place among the details."""
     models = real(found)[:copies]
     worse = [one for one in models if one.truth < -0.005]
-    for one in [*worse, *rare()]:
+    # What hides is what speaks for the other verdict: rare losses for a promotion, rare gains for a rollback.
+    for one in [*worse, *rare(-1.0, "lost")]:
         for size in SIZES:
             yield ("false_promotions", one.name, str(size)), partial(false_promotions, one, size, trials, size)
+    for one in [*worse, *rare(1.0, "won")]:
         yield ("false_rollbacks", one.name), partial(watched, one.differences, one.truth, trials, 1)
     for one in models:
         moved = one.differences - (one.truth + LOSS)
@@ -221,7 +223,7 @@ def tasks(found: Judged, trials: int, copies: int) -> Iterator[tuple[tuple[str, 
         for margin in (0.02, 0.03):
             if 0.005 < abs(one.truth + margin) < 0.045:
                 yield ("needed", f"{one.name}, {margin}"), partial(needed, one, margin, trials, 4)
-    yield ("slices",), partial(slices, found, trials, 5)
+    yield ("slices", "parts of the library"), partial(slices, found, trials, 5)
 
 
 def _run(task: tuple[tuple[str, ...], Callable[[], Any]]) -> tuple[tuple[str, ...], Any]:

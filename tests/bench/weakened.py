@@ -100,11 +100,13 @@ def _embedder(path: Path) -> Callable[[Sequence[str], int], Vectors]:
 
 def _first(vectors: Vectors, kept: int) -> Vectors:
     shortened = vectors[:, :kept]
-    return shortened / np.linalg.norm(shortened, axis=1, keepdims=True)
+    lengths: Vectors = np.linalg.norm(shortened, axis=1, keepdims=True)
+    return shortened / lengths
 
 
 def _ranks(queries: Vectors, documents: Vectors) -> Ranks:
     """Return how many documents are nearer to each query than its own."""
     scores = queries @ documents.T
     own = np.diagonal(scores)[:, None]
-    return (scores > own).sum(axis=1).astype(np.int64)
+    nearer: Ranks = (scores > own).sum(axis=1)
+    return nearer
