@@ -44,9 +44,10 @@ class Limits:
 
 
 def conservative(normal: Limits, cpus: int) -> Limits:
-    """Return the limits of emergency protection: 10 requests, half of the memory, 60 % of the CPU, calls of one text.
+    """Return the limits of emergency protection: 10 requests, half of what waits, 60 % of the CPU, calls of one text.
 
-    What is held while requests wait is bounded by bytes and tokens, so half of the bounds is half of the memory. The
+    Half of the bounds is half of what requests may add to the process's memory, not half of its memory: buffers that
+    contexts have once used stay theirs until the process ends, and so does most of what the allocator keeps. The
     contexts are counted against the CPUs, not against the normal contexts, of which there is one more; with fewer than
     two CPUs one context computes all the same, since none would mean no answers.
     """
