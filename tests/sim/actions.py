@@ -1,0 +1,267 @@
+"""What faults and people do to a world, by the words of a script; an action may return how it is undone.
+
+Words are `SUBJECT VERB [ARGUMENT]`. Each action is a few lines over the modules that play the parts; a new one is a
+function and a line in `ACTIONS`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reembed.cluster import kinds
+from reembed.cluster.client import ClusterError
+from reembed.core import names
+from tests.sim.manifests import moves, named
+from tests.sim.store import INDEX
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+Undo = Callable[[], None]
+Action = Callable[["Simulation", str], Undo | None]
+
+_PERSON = "user"
+_KINDS = {
+    kind.plural: kind for kind in (kinds.POD, kinds.DEPLOYMENT, kinds.INDEX, kinds.MIGRATION, kinds.POOL, kinds.JOB)
+}
+
+
+def act(sim: Simulation, what: str) -> Undo | None:
+    """Do what a line of a script says."""
+    for length in (3, 2, 1):
+        words = what.split(" ")
+        found = ACTIONS.get(" ".join(words[:length]))
+        if found is not None:
+            return found(sim, " ".join(words[length:]))
+    raise ValueError(f"no action is called {what!r}; known are {', '.join(ACTIONS)}")
+
+
+def _operator_dies(sim: Simulation, argument: str) -> Undo:
+    sim.kill()
+    return sim.start
+
+
+def _api_down(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.weather, down=True)
+
+
+def _api_refuses(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.weather, refused=_share(argument))
+
+
+def _api_loses(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.weather, lost=_share(argument))
+
+
+def _watches_lag(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.weather, lag=float(argument))
+
+
+def _watch_cut(sim: Simulation, argument: str) -> Undo:
+    kind = _KINDS[argument]
+    sim.world.watches.cut(kind)
+    return lambda: sim.world.watches.again(kind)
+
+
+def _gateway(**fields: bool) -> Action:
+    def action(sim: Simulation, argument: str) -> Undo | None:
+        live = list(sim.world.gateways.live.values())
+        return _set(live[int(argument) % len(live)], **fields) if live else None
+
+    return action
+
+
+def _gateway_lost(sim: Simulation, argument: str) -> None:
+    pods = sim.world.kubelet.of("gateway")
+    for pod in pods if argument == "all" else pods[int(argument or 0) :][:1]:
+        sim.world.kubelet.lose(pod)
+
+
+def _gateway_restarts(sim: Simulation, argument: str) -> None:
+    pods = sim.world.kubelet.of("gateway")
+    if pods:
+        sim.world.kubelet.restart(pods[int(argument or 0) % len(pods)], out_of_memory=False)
+
+
+def _worker_silent(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.worker, silent=True)
+
+
+def _worker_problem(sim: Simulation, argument: str) -> Undo:
+    problem = {"reason": "StoreUnreachable", "message": "the database does not answer"}
+    return _set(sim.world.worker, problem=problem)
+
+
+def _worker_lost(sim: Simulation, argument: str) -> None:
+    for pod in sim.world.kubelet.of("worker"):
+        sim.world.kubelet.lose(pod)
+
+
+def _worker_stops(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.worker, stops_at=argument)
+
+
+def _worker_rejects(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.worker, rejects=int(argument))
+
+
+def _verdict(sim: Simulation, argument: str) -> None:
+    sim.world.worker.verdict = argument
+
+
+def _answers(name: str, read: Callable[[str], float], well: float) -> Action:
+    def action(sim: Simulation, argument: str) -> Undo:
+        pool, value = argument.split(" ")
+        gateways = sim.world.gateways
+        gateways.change(pool, **{name: read(value)})
+        return lambda: gateways.change(pool, **{name: well})
+
+    return action
+
+
+def _pod_lost(sim: Simulation, argument: str) -> None:
+    for pod in sim.world.kubelet.of("embedder", names.LABEL_POOL, argument)[:1]:
+        sim.world.kubelet.lose(pod)
+
+
+def _out_of_memory(sim: Simulation, argument: str) -> None:
+    for pod in sim.world.kubelet.of("embedder", names.LABEL_POOL, argument)[:1]:
+        sim.world.kubelet.restart(pod, out_of_memory=True)
+
+
+def _held(sim: Simulation, argument: str) -> Undo:
+    deployment, held = names.embedder(argument, "cpu"), sim.world.kubelet.held
+    held.add(deployment)
+    return lambda: held.discard(deployment)
+
+
+def _applied(sim: Simulation, argument: str) -> None:
+    sim.apply_manifests()
+
+
+def _deleted(sim: Simulation, argument: str) -> None:
+    sim.world.server.delete(kinds.MIGRATION, argument, by=_PERSON)
+
+
+def _rival(sim: Simulation, argument: str) -> None:
+    sim.world.server.apply(kinds.MIGRATION, named("rival", moves(argument)), _PERSON)
+
+
+def _force_stable(sim: Simulation, argument: str) -> Undo:
+    def annotate(value: str | None) -> None:
+        change = {"metadata": {"annotations": {names.ANNOTATION_FORCE_STABLE: value}}}
+        if sim.world.index() is not None:
+            sim.world.server.patch(kinds.INDEX, INDEX, change, _PERSON)
+
+    annotate("true")
+    return lambda: annotate(None)
+
+
+def _status_emptied(sim: Simulation, argument: str) -> None:
+    if sim.world.index() is not None:
+        sim.world.server.patch(kinds.INDEX, INDEX, {"status": None}, _PERSON)
+
+
+def _holder_vanishes(sim: Simulation, argument: str) -> None:
+    held = (sim.world.index() or {}).get("status", {}).get("activeMigration")
+    if held is not None:
+        sim.world.server.remove(kinds.MIGRATION, held["name"], _PERSON)
+
+
+def _touched(sim: Simulation, argument: str) -> None:
+    """Somebody writes a label that nobody reads: whoever saw the object before has an old version."""
+    for kind in (kinds.INDEX, kinds.MIGRATION):
+        for obj in sim.world.server.all(kind):
+            change = {"metadata": {"labels": {"touched": str(sim.world.server.version)}}}
+            sim.world.server.patch(kind, obj["metadata"]["name"], change, _PERSON)
+
+
+def _commanded(sim: Simulation, argument: str) -> None:
+    raw = sim.world.server.get(kinds.MIGRATION, "move")
+    if raw is None or "at" not in raw.get("status", {}):
+        return
+    value = {
+        "uid": raw["metadata"]["uid"],
+        "at": raw["status"]["at"],
+        "nonce": f"{argument}-{sim.world.server.version}",
+    }
+    change = {"metadata": {"annotations": {f"reembed.dev/{argument}": json.dumps(value)}}}
+    sim.world.server.patch(kinds.MIGRATION, "move", change, _PERSON)
+
+
+def _spec(sim: Simulation, argument: str) -> None:
+    try:
+        sim.world.server.patch(kinds.MIGRATION, "move", {"spec": json.loads(argument)}, _PERSON)
+    except ClusterError:
+        return  # it is gone
+
+
+def _paused(sim: Simulation, argument: str) -> Undo:
+    _spec(sim, '{"paused": true}')
+    return lambda: _spec(sim, '{"paused": false}')
+
+
+# Faults may overlap: each is undone to what is normal, not to what was there when it began.
+_CALM: Mapping[str, Any] = {
+    "down": False,
+    "refused": 0.0,
+    "lost": 0.0,
+    "lag": 0.05,
+    "silent": False,
+    "apart": False,
+    "problem": None,
+    "stops_at": "",
+    "rejects": 0,
+}
+
+
+def _set(thing: Any, **fields: Any) -> Undo:
+    _assign(thing, fields)
+    return lambda: _assign(thing, {name: _CALM[name] for name in fields})
+
+
+def _assign(thing: Any, fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        setattr(thing, name, value)
+
+
+def _share(text: str) -> float:
+    return float(text.rstrip("%")) / 100
+
+
+ACTIONS: Mapping[str, Action] = {
+    "operator dies": _operator_dies,
+    "api is down": _api_down,
+    "api refuses": _api_refuses,
+    "api loses": _api_loses,
+    "watches lag": _watches_lag,
+    "watch cut": _watch_cut,
+    "gateway silent": _gateway(silent=True),
+    "gateway apart": _gateway(apart=True),
+    "gateway lost": _gateway_lost,
+    "gateway restarts": _gateway_restarts,
+    "worker silent": _worker_silent,
+    "worker problem": _worker_problem,
+    "worker lost": _worker_lost,
+    "worker stops": _worker_stops,
+    "worker rejects": _worker_rejects,
+    "verdict": _verdict,
+    "errors": _answers("errors", _share, 0.0),
+    "slow": _answers("seconds", float, 0.04),
+    "memory": _answers("memory", _share, 0.5),
+    "pod lost": _pod_lost,
+    "out of memory": _out_of_memory,
+    "pods held": _held,
+    "apply": _applied,
+    "delete": _deleted,
+    "rival": _rival,
+    "force stable": _force_stable,
+    "status emptied": _status_emptied,
+    "holder vanishes": _holder_vanishes,
+    "touched": _touched,
+    "command": _commanded,
+    "spec": _spec,
+    "paused": _paused,
+}

@@ -1,0 +1,207 @@
+"""The gateways of the index: what each believes of the routing, and the queries that it counts.
+
+What a gateway believes is decided by the real `gateway.lease`; here are only its readings, its watch, and a clock of
+queries: between two moments at which anything changes, so many queries went to each arm, and so many of them failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from reembed.api import parse_index
+from reembed.cluster import kinds
+from reembed.controller.scrape import Sample
+from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS
+from reembed.core.model import Arm, Routing
+from reembed.core.names import ANNOTATION_FORCE_STABLE
+from reembed.gateway.lease import READ_EVERY, Lease, Reading, changed, effective, renewed
+from tests.sim.api_server import ApiServer, Change, Object
+from tests.sim.chances import Chances
+from tests.sim.kubelet import Kubelet, Pod
+from tests.sim.line import Weather
+from tests.sim.store import INDEX
+
+_QUERIES_PER_SECOND = 20.0
+_PROBES_PER_SECOND = 1.0
+_BOUNDS = (0.05, 0.5, 5.0)
+_INFINITE = "+Inf"
+
+
+@dataclass
+class Health:
+    """How a pool's model answers, as long as a pod of it is ready."""
+
+    errors: float = 0.0  # share of its queries
+    seconds: float = 0.04
+    memory: float = 0.5  # share of its pods' limit
+
+
+@dataclass
+class Counted:
+    """What one gateway counted of one arm."""
+
+    ok: float = 0.0
+    errors: float = 0.0
+    within: dict[str, float] = field(default_factory=dict)
+
+    def add(self, queries: float, health: Health) -> None:
+        self.ok += queries * (1 - health.errors)
+        self.errors += queries * health.errors
+        for bound in _BOUNDS:
+            if health.seconds <= bound:
+                self.within[str(bound)] = self.within.get(str(bound), 0.0) + queries
+        self.within[_INFINITE] = self.within.get(_INFINITE, 0.0) + queries
+
+    def samples(self, collection: str, probe: str) -> list[Sample]:
+        labels = {"collection": collection, "probe": probe}
+        found: list[Sample] = [(f"{ARM_REQUESTS}_total", {**labels, "outcome": "ok"}, float(int(self.ok)))]
+        if self.errors >= 1:
+            found.append((f"{ARM_REQUESTS}_total", {**labels, "outcome": "error"}, float(int(self.errors))))
+        found += [
+            (f"{ARM_SECONDS}_bucket", {**labels, "le": bound}, float(int(count)))
+            for bound, count in self.within.items()
+        ]
+        return found
+
+
+class Gateway:
+    """One gateway process."""
+
+    def __init__(self, pod: Pod, now: float) -> None:
+        self.pod = pod
+        self.lease = Lease()
+        self.silent = False  # nobody reaches it from the operator
+        self.apart = False  # it does not reach the API server
+        self.dead = False
+        self._since = now
+        self._counted: dict[tuple[str, str], Counted] = {}
+
+    def routing(self, now: float) -> Routing:
+        return effective(self.lease, now)
+
+    def answer(self, now: float) -> Object:
+        routing = self.routing(now)
+        return {
+            "epoch": routing.epoch,
+            "weight": routing.weight,
+            "serving": _arm(routing.serving),
+            "candidate": _arm(routing.candidate),
+        }
+
+    def samples(self) -> list[Sample]:
+        return [one for (name, probe), counted in self._counted.items() for one in counted.samples(name, probe)]
+
+    def count(self, now: float, health: Callable[[str], Health]) -> None:
+        """Count the queries since the last time."""
+        seconds, routing = now - self._since, self.routing(self._since)
+        self._since = now
+        if seconds <= 0 or not self.pod.ready:
+            return
+        for arm, share in ((routing.serving, 100 - routing.weight), (routing.candidate, routing.weight)):
+            if arm is None:
+                continue
+            found = health(arm.pool)
+            if share:
+                self._of(arm, "false").add(seconds * _QUERIES_PER_SECOND * share / 100, found)
+            self._of(arm, "true").add(seconds * _PROBES_PER_SECOND, found)
+
+    def _of(self, arm: Arm, probe: str) -> Counted:
+        return self._counted.setdefault((arm.collection, probe), Counted())
+
+
+class Gateways:
+    """All gateway processes of the index."""
+
+    def __init__(self, server: ApiServer, kubelet: Kubelet, weather: Weather, chances: Chances) -> None:
+        self._server = server
+        self._kubelet = kubelet
+        self._weather = weather
+        self._chances = chances
+        self._health: dict[str, Health] = {}
+        self._parsed: tuple[Object | None, Reading | None] = (None, None)
+        self.live: dict[str, Gateway] = {}
+        self.happened: Callable[[Gateway], None] = lambda gateway: None
+        server.listeners.append(self._changed)
+
+    def came(self, pod: Pod) -> None:
+        if pod.component == "gateway" and pod.name not in self.live:
+            self.live[pod.name] = gateway = Gateway(pod, _now())
+            self._read(gateway)
+
+    def went(self, pod: Pod) -> None:
+        gateway = self.live.pop(pod.name, None)
+        if gateway is not None:
+            gateway.dead = True
+            self.happened(gateway)
+
+    def count(self) -> None:
+        """Have every gateway count up to now: something that queries feel is about to change."""
+        now = _now()
+        for gateway in self.live.values():
+            gateway.count(now, self.health)
+
+    def health(self, pool: str) -> Health:
+        found = self._health.setdefault(pool, Health())
+        return found if self._kubelet.ready(pool) else Health(errors=1.0, memory=found.memory)
+
+    def change(self, pool: str, **fields: float) -> None:
+        """Have a pool's model answer otherwise from now on."""
+        self.count()
+        found = self._health.setdefault(pool, Health())
+        for name, value in fields.items():
+            setattr(found, name, value)
+
+    def _read(self, gateway: Gateway) -> None:
+        """Ask for the index; the answer comes a moment later."""
+        if gateway.dead:
+            return
+        loop = asyncio.get_running_loop()
+        if not (gateway.apart or self._weather.down):
+            raw = self._server.get(kinds.INDEX, INDEX)
+            loop.call_later(self._lag(gateway), self._renew, gateway, raw, loop.time())
+        loop.call_later(READ_EVERY, self._read, gateway)
+
+    def _renew(self, gateway: Gateway, raw: Object | None, asked: float) -> None:
+        self._hold(gateway, renewed(gateway.lease, self._reading(raw), asked))
+
+    def _changed(self, change: Change) -> None:
+        if change.kind != kinds.INDEX or change.name != INDEX:
+            return
+        for gateway in self.live.values():
+            if not (gateway.apart or self._weather.down):
+                asyncio.get_running_loop().call_later(self._lag(gateway), self._tell, gateway, change.after)
+
+    def _tell(self, gateway: Gateway, raw: Object | None) -> None:
+        self._hold(gateway, changed(gateway.lease, self._reading(raw)))
+
+    def _hold(self, gateway: Gateway, lease: Lease) -> None:
+        if gateway.dead:
+            return
+        before, now = gateway.routing(_now()), _now()
+        gateway.count(now, self.health)
+        gateway.lease = lease
+        if gateway.routing(now) != before:
+            self.happened(gateway)
+
+    def _reading(self, raw: Object | None) -> Reading | None:
+        """Return what the index says; many gateways read the same one."""
+        if raw is not None and self._parsed[0] is not raw:
+            meta, _, status = parse_index(raw)
+            forced = (raw["metadata"].get("annotations") or {}).get(ANNOTATION_FORCE_STABLE, "false") != "false"
+            self._parsed = (raw, Reading(meta.uid, status.routing, forced))
+        return self._parsed[1] if raw is not None else None
+
+    def _lag(self, gateway: Gateway) -> float:
+        chance: Any = self._chances.of("gateway", gateway.pod.name)
+        return float(chance.uniform(0.01, 0.4))
+
+
+def _arm(arm: Arm | None) -> dict[str, str] | None:
+    return None if arm is None else {"pool": arm.pool, "collection": arm.collection, "fingerprint": arm.fingerprint}
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

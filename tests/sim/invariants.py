@@ -1,0 +1,275 @@
+"""What must hold after every event of every life, each rule a function that says what is wrong, or nothing.
+
+They are written to be believed and not to be fast or complete: each looks at the world's truth and at `History`, and
+restates a promise without a line of the operator's own code. Where the operator cannot know better (a watch lags, a pod
+is silent), a rule waits for as long as that lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from reembed.cluster import kinds
+from reembed.core import names
+from reembed.core.transitions import TRANSITIONS, State
+from tests.sim.api_server import Change, Object
+from tests.sim.history import PASS, WITH_TRAFFIC, History, status_of
+from tests.sim.store import INDEX
+from tests.sim.world import Event
+
+Invariant = Callable[[History, Event], str]
+
+_FINISHED = frozenset({"Succeeded", "RolledBack", "Failed", "Gone"})
+_TAKES_BACK = frozenset({"RollingBack", "Unwinding", "RolledBack", "Failed"})
+# Without any change an object is looked at each half minute; a failing pass waits as long.
+_LONGEST_WAIT = 45.0
+# Windows of a minute need some seconds until a share of errors is above its limit; then comes the limit's own time.
+_SEEN_LATE = 12.0
+_HOLD = 6.0
+
+
+def candidate_rises_only_through_its_gates(history: History, event: Event) -> str:
+    """1: pods ready, probes without errors, gateways at the last weight, no trigger running, the hold held."""
+    risen = _risen(event.change)
+    if risen is None:
+        return ""
+    before, after = risen
+    weight, arm = after.get("weight", 0), after.get("candidate")
+    holder = history.holder()
+    if holder is None or arm is None:
+        return f"the weight rose to {weight} % and nobody holds the index"
+    status = status_of(holder)
+    if _meant(holder) < weight:
+        return f"the weight rose to {weight} % while the migration's status is at {status.get('at')}"
+    if [one for one in status.get("triggers") or () if not one.get("dryRun")] or "emergency" in status:
+        return f"the weight rose to {weight} % while {status.get('triggers') or status.get('emergency')}"
+    return _lacking(history, "the weight rose", before.get("weight", 0))
+
+
+def _lacking(history: History, what: str, told: int) -> str:
+    """Say which gate was not open for longer than a pass may take."""
+    if history.since("gateway") > PASS:
+        return f"{what} while no gateway was ready for {history.since('gateway'):.1f} s"
+    if told and history.since("acknowledged before") > PASS:
+        return f"{what} while not all gateways served {told} % for {history.since('acknowledged before'):.1f} s"
+    for side in ("candidate", "serving"):
+        if history.since(f"{side} capacity") > PASS and history.since("watches blind") > 70:
+            return f"{what} while pods of the {side} pool were missing for {history.since(f'{side} capacity'):.1f} s"
+        if history.since(f"{side} healthy") > PASS:
+            return f"{what} while the {side} model failed for {history.since(f'{side} healthy'):.1f} s"
+    return ""
+
+
+def steps_are_held(history: History, event: Event) -> str:
+    """1: a step is left only after its hold, counted from when all gateways served its weight."""
+    moved = _moved(event.change)
+    if moved is None or moved[0].get("state") != "Canary" or moved[1].get("state") not in WITH_TRAFFIC:
+        return ""
+    raw = event.change.newest if event.change is not None else {}
+    step = raw["spec"]["canary"]["steps"][moved[0].get("step", 0)]
+    routing = history.world.routing()
+    since = history.first_acknowledged.get((routing.get("epoch", -1), step["weight"]))
+    held = event.at - since if since is not None else 0.0
+    if moved[0].get("promoted") == moved[0].get("at") or held >= float(step["hold"].rstrip("s")) - 0.01:
+        return ""
+    return f"step {moved[0].get('at')} was left for {moved[1].get('at')} after {held:.2f} s of {step['hold']}"
+
+
+def promoted_only_when_all_gateways_follow(history: History, event: Event) -> str:
+    """1: what serves changes only after every gateway sent all queries to the candidate."""
+    moved = _moved(event.change)
+    if moved is None or moved[1].get("state") != "Promoting" or moved[0].get("state") != "Retaining":
+        return ""
+    if history.since("acknowledged") > PASS:
+        return f"promoted though not all gateways served 100 % for {history.since('acknowledged'):.1f} s"
+    if history.since("candidate capacity") > PASS and history.since("watches blind") > 70:
+        return f"promoted though pods of the candidate were missing for {history.since('candidate capacity'):.1f} s"
+    return ""
+
+
+def nobody_routes_but_the_holder(history: History, event: Event) -> str:
+    """2: one migration holds an index until it ended, and only its own candidate has queries."""
+    change = event.change
+    if change is None or change.kind != kinds.INDEX or change.after is None:
+        return ""
+    before, after = (status_of(one).get("activeMigration") for one in (change.before, change.after))
+    if before is not None and after is not None and before != after:
+        return f"the index went from {before['name']} to {after['name']} without being free"
+    routing = status_of(change.after).get("routing") or {}
+    if routing.get("weight") and after is None:
+        return f"the candidate has {routing['weight']} % and nobody holds the index"
+    candidate = routing.get("candidate")
+    if candidate is not None and after is not None and candidate["collection"] not in _collections(after["uid"]):
+        return f"{after['name']} holds the index, and {candidate} is not its candidate"
+    return ""
+
+
+def one_epoch_is_one_routing(history: History, event: Event) -> str:
+    """2: whoever obeys the same epoch sends the same share to the same candidate, or less."""
+    routing = history.world.routing()
+    if "epoch" in routing:
+        known = history.routings.setdefault(routing["epoch"], routing)
+        if known != routing:
+            return f"epoch {routing['epoch']} was {known} and is {routing}"
+    if event.what != "gateway follows" or event.at - history.emptied_at < 60:
+        return ""
+    gateway = history.world.gateway(event.name)
+    found = gateway.routing(event.at) if gateway is not None else None
+    told = history.routings.get(found.epoch) if found is not None else None
+    if found is None or told is None:
+        return ""
+    candidate = found.candidate.collection if found.candidate is not None else None
+    if found.weight and (found.weight > told["weight"] or (told.get("candidate") or {}).get("collection") != candidate):
+        return f"gateway {event.name} follows epoch {found.epoch} with {found.weight} % on {candidate}, told was {told}"
+    return ""
+
+
+def what_answers_keeps_its_pods(history: History, event: Event) -> str:
+    """3: no Deployment of a pool that may get queries is scaled below what the pool asks for."""
+    change = event.change
+    if change is None or change.kind != kinds.DEPLOYMENT or change.before is None:
+        return ""
+    pool = change.newest["metadata"]["labels"].get(names.LABEL_POOL)
+    wanted = history.sim.script.replicas.get(pool or "", 1)
+    has = change.after["spec"]["replicas"] if change.after is not None else 0
+    if pool is None or has >= wanted or has >= change.before["spec"]["replicas"]:
+        return ""
+    for who, user in _answering(history):
+        if user["pool"] == pool:
+            return f"pool {pool} was scaled to {has} of {wanted} while {who} sends queries to it"
+    return ""
+
+
+def triggers_roll_back(history: History, event: Event) -> str:
+    """4: what is beyond its limit for its whole time, and can be seen, leads back within a pass."""
+    if history.bad_for <= _HOLD + _SEEN_LATE:
+        return ""
+    holder = history.holder()
+    return f"the candidate was beyond a limit for {history.bad_for:.1f} s; {status_of(holder).get('at')} goes on"
+
+
+def lowering_comes_first(history: History, event: Event) -> str:
+    """4: whoever reads that queries go back finds that they do."""
+    moved = _moved(event.change)
+    if moved is None or moved[1].get("state") not in {"RollingBack", "Unwinding"} or event.change is None:
+        return ""
+    index = status_of(history.world.index())
+    held = index.get("activeMigration") or {}
+    if held.get("uid") == event.change.newest["metadata"]["uid"] and history.world.routing().get("weight"):
+        return f"the status says {moved[1].get('at')} and the weight is still {history.world.routing()['weight']} %"
+    return ""
+
+
+def states_follow_the_table(history: History, event: Event) -> str:
+    """5: no move but those of the table; the end stays, but for a command to begin anew, or deletion."""
+    moved = _moved(event.change)
+    if moved is None or event.change is None or not moved[0]:
+        return ""
+    before, after = State(moved[0]["state"]), State(moved[1]["state"])
+    if after is before or after in TRANSITIONS[before].values():
+        deleted = after is State.UNWINDING and "deletionTimestamp" not in event.change.newest["metadata"]
+        again = (
+            before.value in _FINISHED and after is State.PREFLIGHT and moved[1]["attempt"] != moved[0]["attempt"] + 1
+        )
+        return f"{before.value} went to {after.value} without a reason" if deleted or again else ""
+    return f"{before.value} went to {after.value}, which the table does not know"
+
+
+def waiting_has_a_reason_and_an_end(history: History, event: Event) -> str:
+    """6: whatever is not finished says why, and is looked at again."""
+    change = event.change
+    if change is not None and change.kind == kinds.MIGRATION and change.after is not None:
+        status = status_of(change.after)
+        if status and not status.get("reason"):
+            return f"migration {change.name} is at {status.get('at')} without a reason"
+    process, operator = history.sim.process, history.sim.process.operator
+    if event.what != "tick" or operator is None or event.at - process.started_at < _LONGEST_WAIT:
+        return ""
+    for key in operator.cache.keys():
+        raw = operator.cache.get(key.kind, key.namespace, key.name)
+        if key.kind != kinds.MIGRATION or status_of(raw).get("state") in _FINISHED:
+            continue
+        waits = event.at - max(process.passed.get(key, process.started_at), history.disturbed_at())
+        if waits > _LONGEST_WAIT:
+            return f"nobody looked at {key.name} for {waits:.0f} s; it is at {status_of(raw).get('at')}"
+    return ""
+
+
+def what_answers_is_kept(history: History, event: Event) -> str:
+    """9: no collection is withdrawn or dropped that a gateway or the pointer sends anybody to."""
+    if event.what not in {"withdraw", "drop"}:
+        return ""
+    pointer = history.world.worker.store.pointer
+    if pointer is not None and pointer["collection"] == event.name:
+        return f"{event.what} of {event.name}, which the pointer names"
+    for who, user in _answering(history):
+        if user["collection"] == event.name:
+            return f"{event.what} of {event.name}, to which {who} sends queries"
+    return ""
+
+
+def passes_do_not_fail(history: History, event: Event) -> str:
+    """No pass raises anything but what the weather explains."""
+    return f"{event.name} failed" if event.what == "pass fails" else ""
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    candidate_rises_only_through_its_gates,
+    steps_are_held,
+    promoted_only_when_all_gateways_follow,
+    nobody_routes_but_the_holder,
+    one_epoch_is_one_routing,
+    what_answers_keeps_its_pods,
+    triggers_roll_back,
+    lowering_comes_first,
+    states_follow_the_table,
+    waiting_has_a_reason_and_an_end,
+    what_answers_is_kept,
+    passes_do_not_fail,
+)
+
+
+def _risen(change: Change | None) -> tuple[Object, Object] | None:
+    """Return the routing before and after, where a candidate got more."""
+    if change is None or change.kind != kinds.INDEX or change.after is None:
+        return None
+    before, after = (status_of(one).get("routing") or {} for one in (change.before, change.after))
+    more = after.get("weight", 0) > (
+        before.get("weight", 0) if before.get("candidate") == after.get("candidate") else 0
+    )
+    return (before, after) if more else None
+
+
+def _moved(change: Change | None) -> tuple[Object, Object] | None:
+    """Return a migration's status before and after, where it came to another place."""
+    if change is None or change.kind != kinds.MIGRATION or change.after is None:
+        return None
+    before, after = status_of(change.before), status_of(change.after)
+    return (before, after) if before.get("at") != after.get("at") and after else None
+
+
+def _meant(raw: Object) -> int:
+    """Return the weight that a migration's place means."""
+    status = status_of(raw)
+    if status.get("state") == "Canary":
+        weight: int = raw["spec"]["canary"]["steps"][status.get("step", 0)]["weight"]
+        return weight
+    return 100 if status.get("state") == "Retaining" else 0
+
+
+def _answering(history: History) -> Iterator[tuple[str, Object]]:
+    """Yield who sends queries where: the index for new gateways, and every gateway that lives."""
+    routing = history.world.routing()
+    for arm in (routing.get("serving"), routing.get("candidate") if routing.get("weight") else None):
+        if arm is not None:
+            yield f"index {INDEX}", arm
+    now = history.world.now()
+    for gateway in history.world.gateways.live.values():
+        found = gateway.routing(now)
+        for side in (found.serving, found.candidate if found.weight else None):
+            if side is not None:
+                yield f"gateway {gateway.pod.name}", {"pool": side.pool, "collection": side.collection}
+
+
+def _collections(uid: str) -> set[str]:
+    return {names.collection(uid, attempt) for attempt in range(1, 9)}

@@ -1,0 +1,229 @@
+"""One life: a world, an operator, a script, and the invariants after every event.
+
+It ends when everything of the script happened and every migration ended, and then goes on for a while in which nothing
+may be written. What is wrong is told with the script that leads there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reembed.cluster import kinds
+from reembed.controller.web import Metrics
+from tests.sim import virtual_time
+from tests.sim.actions import act
+from tests.sim.history import History, status_of
+from tests.sim.invariants import INVARIANTS
+from tests.sim.manifests import Manifests, manifests
+from tests.sim.process import Process, watched_by
+from tests.sim.script import Line, Script
+from tests.sim.world import Event, World
+
+_FINISHED = frozenset({"Succeeded", "RolledBack", "Failed"})
+# From the last fault to the end of every migration, in seconds: leases, windows and holds are minutes at most.
+_PROGRESS = 600.0
+# Gateways and pools settle before nothing is to be written any more, and for so long.
+_SETTLES = 40.0
+_STEADY = 70.0
+_TICK = 5.0
+_STARTS = 1.0
+
+
+class Broken(AssertionError):
+    """A life in which something did not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a life ended."""
+
+    seconds: float
+    states: tuple[str, ...]  # places in the life of the migration, in order
+    reason: str
+    weights: tuple[int, ...]
+    serves: str | None
+    collections: tuple[tuple[str, str], ...]  # by what they are to the migration, with their states
+    events: int
+
+
+class Simulation:
+    """One life while it lasts."""
+
+    def __init__(self, script: Script, seed: int | str, metrics: Metrics) -> None:
+        self.script = script
+        self.seed = seed
+        self.world = World(seed)
+        self.process = Process(self.world, metrics)
+        self.history = History(self)
+        self.manifests: Manifests = manifests(script.replicas, **script.spec)
+        self.wrong = ""
+        self._waits = [line for line in script.lines if line.reached]
+        self._undone = 0  # what is to happen or to be undone yet
+        self._last = 0.0
+        self._events = 0
+        self._stop = asyncio.Event()
+        self.world.listeners.append(self._happened)
+
+    async def run(self) -> Outcome:
+        world = self.world
+        self._prepare()
+        with watched_by(world):
+            self.start()
+            self._every(_TICK, lambda: world.happen("tick"))
+            for line in self.script.lines:
+                if not line.reached:
+                    self._later(line.at, line)
+            await self._until_ended()
+            if not self.wrong:
+                await self._steady()
+            outcome = self._outcome()
+            self.kill()
+            await self.process.ended()
+        if self.wrong:
+            raise Broken(self._told())
+        return outcome
+
+    def start(self) -> None:
+        if not self.process.up:
+            self.process.start()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def apply_manifests(self) -> None:
+        for (kind, _), manifest in self.manifests.items():
+            self.world.server.apply(kind, manifest, "user")
+
+    def reached(self, name: str, at: str) -> None:
+        """Note that a migration came to a place, and set off what waits for that."""
+        if name != "move":
+            return
+        place = at.partition("/")[2]
+        due = [line for line in self._waits if line.reached == place]
+        self._waits = [line for line in self._waits if line.reached != place]
+        for line in due:
+            self._later(line.at, line)
+
+    def _prepare(self) -> None:
+        for (kind, name), manifest in self.manifests.items():
+            if kind != kinds.MIGRATION:
+                self.world.server.apply(kind, manifest, "user")
+            else:
+                self._loop.call_later(_STARTS, self.world.server.apply, kind, self.manifests[kind, name], "user")
+        if self.script.filled:
+            self.world.serve()
+        self.world.worker.begin()
+
+    def _later(self, seconds: float, line: Line) -> None:
+        self._undone += 1
+        self._loop.call_later(seconds, self._do, line)
+
+    def _do(self, line: Line) -> None:
+        self._undone -= 1
+        self.world.happen("script:", line.what)
+        undo = act(self, line.what)
+        self._last = self.world.now()
+        if undo is not None and line.lasts:
+            self._undone += 1
+            self._loop.call_later(line.lasts, self._undo, line, undo)
+
+    def _undo(self, line: Line, undo: Callable[[], None]) -> None:
+        self._undone -= 1
+        self._last = self.world.now()
+        undo()
+        self.world.happen("script: over:", line.what)
+
+    def _happened(self, event: Event) -> None:
+        if self.wrong:
+            return
+        self._events += 1
+        self.history.take(event)
+        for invariant in INVARIANTS:
+            found = invariant(self.history, event)
+            if found:
+                self.wrong = f"{invariant.__name__} at {event.at:.2f} s: {found}"
+                self._stop.set()
+                return
+
+    async def _until_ended(self) -> None:
+        """Wait for the end of everything, in steps of a second."""
+        while not self.wrong:
+            await asyncio.sleep(1)
+            started = self.world.now() > _STARTS + 1
+            if started and not self._undone and self._ended():
+                return
+            if self.world.now() - self._last > _PROGRESS and not self._undone:
+                self._stuck()
+                return
+
+    def _ended(self) -> bool:
+        return all(self._at_rest(status_of(one)) for one in self.world.migrations())
+
+    def _at_rest(self, status: dict[str, object]) -> bool:
+        return status.get("state") in _FINISHED
+
+    def _stuck(self) -> None:
+        """8: without faults every migration ends, or waits for what the script made last."""
+        for raw in self.world.migrations():
+            status = status_of(raw)
+            if not self._at_rest(status) and status.get("reason") != self.script.waits:
+                told = f"{status.get('at')}: {status.get('reason')}: {status.get('message')} {status.get('waitingFor', '')}"
+                self.wrong = f"progress: {_PROGRESS:.0f} s after the last fault {raw['metadata']['name']} is at {told}"
+
+    async def _steady(self) -> None:
+        """7: where nothing changes, nothing is written."""
+        await asyncio.sleep(_SETTLES)
+        before = self.world.writes
+        log = len(self.world.log)
+        await asyncio.sleep(_STEADY)
+        if self.world.writes != before and not self.wrong and not self.script.waits:
+            last = [str(event) for event in list(self.world.log)[log:] if event.what == "write"]
+            self.wrong = f"steady: {self.world.writes - before} writes in a world that does not change: {last[-3:]}"
+
+    def _outcome(self) -> Outcome:
+        raw = self.world.server.get(kinds.MIGRATION, "move")
+        uid = raw["metadata"]["uid"] if raw is not None else next(iter(self.history.states), "")
+        places = self.history.states.get(uid, [])
+        held = self.world.worker.store.collections
+        serving = self.world.routing().get("serving")
+        return Outcome(
+            seconds=self.world.now(),
+            states=tuple(places),
+            reason=self.history.reasons.get(uid, ""),
+            weights=tuple(self.history.weights),
+            serves=serving["pool"] if serving else None,
+            collections=tuple(("old" if name == "c_old" else "new", one.state) for name, one in held.items()),
+            events=self._events,
+        )
+
+    def _told(self) -> str:
+        log = [str(event) for event in self.world.log if event.what not in {"pass", "tick", "write"}]
+        script = "\n".join(f"    {line}" for line in str(self.script).splitlines())
+        return "\n".join([f"seed {self.seed}: {self.wrong}", "script:", script, "what happened last:", *log[-60:]])
+
+    def _every(self, seconds: float, do: Callable[[], None]) -> None:
+        def again() -> None:
+            do()
+            self._loop.call_later(seconds, again)
+
+        self._loop.call_later(seconds, again)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+
+def simulate(script: Script, seed: int | str, metrics: Metrics) -> Outcome:
+    """Live one life in virtual time.
+
+    Raises:
+        Broken: an invariant did not hold.
+
+    """
+
+    async def life() -> Outcome:
+        return await Simulation(script, seed, metrics).run()
+
+    return virtual_time.run(life())
