@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from reembed.core import gates
 from reembed.core.gates import bounds, queries_needed
-from reembed.core.sequences import Sample, mean_bounds
+from reembed.core.sequences import Sample, Tally, difference_bounds, mean_bounds, share_bounds
 from reembed.core.slices import SliceRule, SliceVerdict, judge_slices
 from tests.bench.weakened import Judged, judged
 
@@ -101,6 +101,23 @@ def watched(differences: Reals, limit: float, trials: int, seed: int) -> tuple[f
         found.append(next((one.count for one in looks if mean_bounds(one)[1] < limit), math.inf))
     median = float(np.median(found))
     return 100 * sum(map(math.isfinite, found)) / trials, median if math.isfinite(median) else None
+
+
+def shares(truth: float, trials: int, seed: int) -> dict[str, float]:
+    """Return how often the bounds of a share are ever wrong, in percent, and the same for equal shares of two sides."""
+    rng, wrong, apart = np.random.default_rng(seed), 0, 0
+    pairs = trials // 5
+    for trial in range(trials):
+        events = (rng.random(LOOKS[-1]) < truth).cumsum()
+        tallies = [Tally(int(n), int(events[n - 1])) for n in LOOKS]
+        wrong += any(not low <= truth <= high for low, high in (share_bounds(one, about=truth) for one in tallies))
+        if trial < pairs:
+            # The other side has nine times the queries, as at the first step of a canary.
+            other = (rng.random(9 * LOOKS[-1]) < truth).cumsum()
+            served = (Tally(9 * int(n), int(other[9 * n - 1])) for n in LOOKS)
+            both = (difference_bounds(*one, about=truth) for one in zip(tallies, served, strict=True))
+            apart += any(not low <= 0 <= high for low, high in both)
+    return {"share_wrong_percent": 100 * wrong / trials, "difference_wrong_percent": 100 * apart / pairs}
 
 
 def needed(of: Population, margin: float, trials: int, seed: int) -> dict[str, Any]:
@@ -223,6 +240,8 @@ def tasks(found: Judged, trials: int, copies: int) -> Iterator[tuple[tuple[str, 
         for margin in (0.02, 0.03):
             if 0.005 < abs(one.truth + margin) < 0.045:
                 yield ("needed", f"{one.name}, {margin}"), partial(needed, one, margin, trials, 4)
+    for truth in (0.001, 0.01, 0.05):
+        yield ("shares", str(truth)), partial(shares, truth, trials, 6)
     yield ("slices", "parts of the library"), partial(slices, found, trials, 5)
 
 

@@ -30,7 +30,7 @@ TUNED_FOR = 500
 _HALVINGS = 34
 # The spread is taken as if so many values more lay at the end of the span. Without them a hundred equal values have no
 # variance, and the bound is certain of what happens to one query in fifty: measured on losses of that kind, it
-# was wrong in 68 of 100 runs, with four in 1.5, with seven in 0.8.
+# was wrong in 68 of 100 runs, with four in 1.5, with seven in 0.7.
 _UNSEEN = 7
 # Logarithms of the evidence's slope: next to the share that was seen, and at the end of all shares.
 _FLAT, _STEEP = -20.0, 40.0
