@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
+from reembed.controller.handlers import CHILDREN, OWN
 from reembed.core import names
 from tests.sim.manifests import moves, named
 from tests.sim.store import INDEX
@@ -23,9 +24,7 @@ Undo = Callable[[], None]
 Action = Callable[["Simulation", str], Undo | None]
 
 _PERSON = "user"
-_KINDS = {
-    kind.plural: kind for kind in (kinds.POD, kinds.DEPLOYMENT, kinds.INDEX, kinds.MIGRATION, kinds.POOL, kinds.JOB)
-}
+_KINDS = {kind.plural: kind for kind in (*OWN, *CHILDREN)}
 
 
 def act(sim: Simulation, what: str) -> Undo | None:

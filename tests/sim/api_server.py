@@ -1,8 +1,8 @@
 """An API server in memory: versions, generations, finalizers, server-side apply, and everybody who watches.
 
 Objects are values: a write makes a new one that shares what did not change, so that nothing needs to be copied and a
-reader may keep what it got. Field ownership is simple: what a manager applied last is remembered, and what it applies no
-more is removed; lists are replaced as a whole. That is all that Reembed relies on, as each part of an object has one
+reader may keep what it got. Field ownership is simple: what a manager applied last is remembered, and what it applies
+no more is removed; lists are replaced as a whole. That is all that Reembed relies on, as each part of an object has one
 manager.
 """
 

@@ -75,9 +75,8 @@ class History:
         """Return whether every gateway serves what the index says, and there is one."""
         routing, now = self.world.routing(), self.world.now()
         found = [one.routing(now) for one in self.world.gateways.live.values()]
-        return bool(found) and all(
-            (one.epoch, one.weight) == (routing.get("epoch"), routing.get("weight")) for one in found
-        )
+        told = (routing.get("epoch"), routing.get("weight"))
+        return bool(found) and all((one.epoch, one.weight) == told for one in found)
 
     def capacity(self, side: str) -> bool:
         """Return whether all pods of a side's pool are ready, as its Deployment says."""

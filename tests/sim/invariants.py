@@ -185,7 +185,8 @@ def waiting_has_a_reason_and_an_end(history: History, event: Event) -> str:
     process, operator = history.sim.process, history.sim.process.operator
     if event.what != "tick" or operator is None or event.at - process.started_at < _LONGEST_WAIT:
         return ""
-    for key in operator.cache.keys():
+    known = operator.cache.keys()
+    for key in known:
         raw = operator.cache.get(key.kind, key.namespace, key.name)
         if key.kind != kinds.MIGRATION or status_of(raw).get("state") in _FINISHED:
             continue

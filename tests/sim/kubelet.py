@@ -1,7 +1,7 @@
 """Kubernetes' own controllers, as far as Reembed sees them: Deployments get pods, Jobs get done, owned objects go.
 
-Pods come up after a while, may be lost, and leave a moment after they were told to. Everything it does is a timer of the
-virtual loop; it trusts the server and is trusted, as faults on that side would only make it slower.
+Pods come up after a while, may be lost, and leave a moment after they were told to. Everything it does is a timer of
+the virtual loop; it trusts the server and is trusted, as faults on that side would only make it slower.
 """
 
 from __future__ import annotations

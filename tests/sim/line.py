@@ -1,8 +1,8 @@
 """The way from a process to the API server and back: it takes time, loses things, and delivers watches late.
 
 `Line` is the real `Cluster` of one process over the server in memory; a write may be carried out and its answer lost.
-`Watches` hands every change to `controller.handlers.seen`, each object's changes in their order; a watch that is cut off
-misses what happens, and the list with which it begins anew does not tell of the objects that ended meanwhile.
+`Watches` hands every change to `controller.handlers.seen`, each object's changes in their order; a watch that is cut
+off misses what happens, and the list with which it begins anew does not tell of the objects that ended meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _KINDS = frozenset((*OWN, *CHILDREN))
 # A request that gets no answer is given up; the real client waits for 30 s.
 _GIVEN_UP = 5.0
 
+Wrote = Callable[[Kind, str], None]
+
 
 class Weather:
     """What the network and the API server do to requests now; faults change it."""
@@ -38,9 +40,7 @@ class Weather:
 class Line(Cluster):
     """One process's connection."""
 
-    def __init__(
-        self, server: ApiServer, weather: Weather, chances: Chances, wrote: Callable[[Kind, str], None]
-    ) -> None:
+    def __init__(self, server: ApiServer, weather: Weather, chances: Chances, wrote: Wrote) -> None:
         self._server = server
         self._weather = weather
         self._chances = chances

@@ -1,8 +1,8 @@
 """What happens in a life besides the migration itself, as lines of text: `WHEN: WHAT [for SECONDS]`.
 
 `WHEN` is a number of seconds since the start, or a place in the migration's life (`Canary/1`, `Backfilling`), with
-`+SECONDS` where it is meant to be later. `WHAT` is a line of `actions.ACTIONS`. Scenarios are files of such lines, and a
-seed is turned into them, so that what a seed found can be written down, and cut short, as a scenario.
+`+SECONDS` where it is meant to be later. `WHAT` is a line of `actions.ACTIONS`. Scenarios are files of such lines, and
+a seed is turned into them, so that what a seed found can be written down, and cut short, as a scenario.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class Simulation:
         for raw in self.world.migrations():
             status = status_of(raw)
             if not self._at_rest(status) and status.get("reason") != self.script.waits:
-                told = f"{status.get('at')}: {status.get('reason')}: {status.get('message')} {status.get('waitingFor', '')}"
+                told = " ".join(str(status.get(name)) for name in ("at", "reason", "message", "waitingFor"))
                 self.wrong = f"progress: {_PROGRESS:.0f} s after the last fault {raw['metadata']['name']} is at {told}"
 
     async def _steady(self) -> None:

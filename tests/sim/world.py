@@ -65,7 +65,7 @@ class World:
     def _join(self) -> None:
         self.kubelet.came, self.kubelet.went = self._came, self._went
         self.kubelet.work = self.worker.fill
-        self.worker.happened = lambda what, collection: self.happen(what, collection)
+        self.worker.happened = self.happen
         self.gateways.happened = lambda gateway: self.happen("gateway follows", gateway.pod.name)
         self.server.listeners.append(self._written)
 
