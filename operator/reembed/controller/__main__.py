@@ -8,7 +8,7 @@ import os
 import sys
 
 from reembed.controller.operator import run
-from reembed.controller.settings import from_environment
+from reembed.controller.settings import election_from, from_environment
 from reembed.controller.watching import obey_signals
 from reembed.logs import to_stdout
 
@@ -16,7 +16,8 @@ from reembed.logs import to_stdout
 async def _main() -> None:
     stop = asyncio.Event()
     obey_signals(stop)
-    await run(from_environment(os.environ), stop)
+    settings = from_environment(os.environ)
+    await run(settings, election_from(os.environ), stop)
 
 
 if __name__ == "__main__":

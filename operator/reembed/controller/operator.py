@@ -1,24 +1,31 @@
 """Puts the operator together: connection, cache, loops, lists, kopf's watches, and its own small HTTP server.
 
-A namespace's objects are all listed before its first pass runs. The end of the process needs no order: whatever a pass
-was in the middle of is found again from the objects.
+A namespace's objects are all listed before its first pass runs. Whatever a pass was in the middle of when the process
+died is found again from the objects.
+
+Of several replicas one leads; the others list and watch, and wait. Each term has an operator of its own: what a leader
+remembered is worth nothing once another one may have written, so it begins anew with empty hands as if the process had.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic, perf_counter
+from typing import Any
 
 import aiohttp
 
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
+from reembed.cluster.lease import Lease
 from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key
 from reembed.controller.ending import Ending
 from reembed.controller.indexes import Indexes
+from reembed.controller.leading import Candidate, Fenced, Term
 from reembed.controller.listing import KINDS, Lists
 from reembed.controller.loop import Ended, Loops
 from reembed.controller.migrations import Migrations
@@ -26,11 +33,12 @@ from reembed.controller.observe import Observer
 from reembed.controller.pools import Pools
 from reembed.controller.prometheus import Prometheus
 from reembed.controller.protection import Protection
-from reembed.controller.readiness import Readiness
+from reembed.controller.readiness import Readiness, Standing
 from reembed.controller.scrape import HttpPods, Pods
 from reembed.controller.serving import serve
-from reembed.controller.settings import Settings
+from reembed.controller.settings import Election, Settings
 from reembed.controller.shell import Clock, wall_clock
+from reembed.controller.tasks import end
 from reembed.controller.vanished import Vanished
 from reembed.controller.watching import watch
 from reembed.controller.web import Metrics, served
@@ -68,13 +76,16 @@ class Operator:
         self._ending = Ending(cluster, self.cache, writer)
         self._lists = Lists(cluster, self.cache, self.loops, self.readiness, self._ending)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve all namespaces until `stop` is set."""
+    async def run(self, stop: asyncio.Event, leads: asyncio.Event | None = None) -> None:
+        """Serve all namespaces until `stop` is set, with loops once `leads` is; without it at once."""
+        if leads is None:
+            leads = asyncio.Event()
+            leads.set()
 
         async def watched(namespace: str) -> None:
             await watch(namespace, self.cache, self.loops, stop)
 
-        await serve(self._namespaces, self._lists, self.loops, watched, stop)
+        await serve(self._namespaces, self._lists, self.loops, watched, leads, stop)
 
     async def _pass(self, key: Key) -> timedelta | Ended:
         began = perf_counter()
@@ -87,12 +98,71 @@ class Operator:
             self._metrics.seconds.labels(key.kind.name).observe(perf_counter() - began)
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Run the operator until `stop` is set."""
+class Replica:
+    """One of several operators, from its start to its end: a new `Operator` for each of its terms."""
+
+    def __init__(self, candidate: Candidate, make: Callable[[Term], Operator], metrics: Metrics) -> None:
+        self._candidate = candidate
+        self._make = make
+        self._metrics = metrics
+        self._begin()
+
+    def _begin(self) -> None:
+        self.term = Term()
+        self.operator = self._make(self.term)
+        self._metrics.tell(self.operator.readiness, self.term.leads)
+
+    def report(self) -> tuple[bool, dict[str, Any]]:
+        return self.operator.readiness.report(Standing(self.term.leads(), self.term.holder, self.term.problem))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Stand for one term after the other until `stop` is set."""
+        await self._one_term(stop)
+        while not stop.is_set():
+            self._begin()
+            await self._one_term(stop)
+
+    async def _one_term(self, stop: asyncio.Event) -> None:
+        ends = asyncio.Event()
+        standing = asyncio.create_task(self._candidate.stand(self.term), name="leader election")
+        serving = asyncio.create_task(self.operator.run(ends, self.term.began), name="operator")
+        serving.add_done_callback(lambda _: ends.set())
+        try:
+            await _any(stop, ends, self.term.over)
+            if not self.term.over.is_set():
+                stop.set()  # which it is not yet where kopf took the signal
+            # Nothing may write any more before another may begin to.
+            self.term.end()
+            await self.operator.loops.close()
+            await end((standing,))
+            await self._candidate.hand_over(self.term)
+        finally:
+            ends.set()
+            await end((standing,))
+            await serving
+        if not standing.cancelled():
+            standing.result()
+
+
+async def _any(*events: asyncio.Event) -> None:
+    """Wait until one of `events` is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(waiting)
+
+
+async def run(settings: Settings, election: Election, stop: asyncio.Event) -> None:
+    """Run this replica of the operator until `stop` is set."""
     metrics = Metrics()
     async with Cluster.connect() as cluster, aiohttp.ClientSession() as session:
         prometheus = Prometheus(session, settings.prometheus, monotonic) if settings.prometheus else None
-        operator = Operator(cluster, HttpPods(session), settings, metrics, prometheus=prometheus)
-        metrics.tell(operator.readiness)
-        async with served(operator.readiness, metrics):
-            await operator.run(stop)
+
+        def make(term: Term) -> Operator:
+            return Operator(Fenced(cluster, term), HttpPods(session), settings, metrics, prometheus=prometheus)
+
+        lease = Lease(cluster, election.namespace, election.lease)
+        replica = Replica(Candidate(lease, election.identity), make, metrics)
+        async with served(replica.report, metrics):
+            await replica.run(stop)

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_NEEDED = (
+    "REEMBED_NAMESPACES",
+    "REEMBED_IMAGE_EMBEDDER",
+    "REEMBED_IMAGE_GATEWAY",
+    "REEMBED_IMAGE_BACKFILL",
+    "REEMBED_LEASE",
+    "POD_NAMESPACE",
+    "POD_NAME",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -17,12 +27,26 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True)
+class Election:
+    """The Lease that decides which replica leads, and the name of this one in it."""
+
+    namespace: str
+    lease: str
+    identity: str
+
+    @property
+    def reference(self) -> str:
+        return f"{self.namespace}/{self.lease}"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """`namespaces` are those whose objects are served; the chart gives the operator rights in no other."""
 
     namespaces: tuple[str, ...]
     images: Images
     prometheus: str = ""  # where triggers of users' own are asked; empty if nowhere
+    leader_lease: str = ""  # namespace/name of the Lease that tells gateways whether anybody leads; empty for none
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -32,8 +56,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         ValueError: one is missing; the message names it.
 
     """
-    names = ("REEMBED_NAMESPACES", "REEMBED_IMAGE_EMBEDDER", "REEMBED_IMAGE_GATEWAY", "REEMBED_IMAGE_BACKFILL")
-    missing = [name for name in names if not environment.get(name)]
+    missing = [name for name in _NEEDED if not environment.get(name)]
     if missing:
         raise ValueError(f"{', '.join(missing)} not set; the chart's Deployment sets each")
     namespaces = tuple(one.strip() for one in environment["REEMBED_NAMESPACES"].split(",") if one.strip())
@@ -43,4 +66,9 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         backfill=environment["REEMBED_IMAGE_BACKFILL"],
         pull_policy=environment.get("REEMBED_PULL_POLICY", "IfNotPresent"),
     )
-    return Settings(namespaces, images, environment.get("REEMBED_PROMETHEUS_URL", ""))
+    prometheus = environment.get("REEMBED_PROMETHEUS_URL", "")
+    return Settings(namespaces, images, prometheus, election_from(environment).reference)
+
+
+def election_from(environment: Mapping[str, str]) -> Election:
+    return Election(environment["POD_NAMESPACE"], environment["REEMBED_LEASE"], environment["POD_NAME"])

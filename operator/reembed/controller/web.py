@@ -1,13 +1,15 @@
 """The operator's own small HTTP server: liveness, readiness, metrics.
 
-`/healthz` says that the process turns, and is what restarts it; `/ready` whether it has seen every namespace whole.
+`/healthz` says that the process turns, and is what restarts it; `/ready` whether it has seen every namespace whole, and
+so leads or could lead at once. A replica on standby is ready: else a roll-out would wait for it for ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -36,20 +38,26 @@ class Metrics:
             ["namespace"],
             registry=self.registry,
         )
+        self._leader = Gauge("reembed_operator_leader", "1 if this replica leads, else 0", registry=self.registry)
 
-    def tell(self, readiness: Readiness) -> None:
-        """Have every scrape ask `readiness`."""
+    def tell(self, readiness: Readiness, leads: Callable[[], bool]) -> None:
+        """Have every scrape ask `readiness` and `leads`."""
+        self._leader.set_function(leads)
         for namespace in readiness.namespaces:
             self._ready.labels(namespace).set_function(partial(readiness.ready, namespace))
 
 
-def application(readiness: Readiness, metrics: Metrics) -> web.Application:
+# Whether the process is ready, and what it says about that.
+Report = Callable[[], tuple[bool, dict[str, Any]]]
+
+
+def application(report: Report, metrics: Metrics) -> web.Application:
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
     async def ready(_: web.Request) -> web.Response:
-        is_ready, report = readiness.report()
-        return web.json_response(report, status=200 if is_ready else 503)
+        is_ready, answer = report()
+        return web.json_response(answer, status=200 if is_ready else 503)
 
     async def scrape(_: web.Request) -> web.Response:
         text = generate_latest(metrics.registry)
@@ -61,9 +69,9 @@ def application(readiness: Readiness, metrics: Metrics) -> web.Application:
 
 
 @asynccontextmanager
-async def served(readiness: Readiness, metrics: Metrics) -> AsyncIterator[None]:
+async def served(report: Report, metrics: Metrics) -> AsyncIterator[None]:
     """Answer on the port of all components while the block runs."""
-    runner = web.AppRunner(application(readiness, metrics), access_log=None)
+    runner = web.AppRunner(application(report, metrics), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=names.PORT).start()
     try:

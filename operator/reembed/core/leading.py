@@ -23,6 +23,8 @@ RENEW_DEADLINE = 10.0
 RETRY = 2.0
 # No write of a leader may be under way for longer.
 WRITE_SECONDS = 4.0
+# A request about the Lease is given up after this, so that one that hangs leaves time for two others.
+ASK_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,11 @@ def seen(before: Sight | None, record: Record | None, now: float) -> Sight:
     return Sight(record, now)
 
 
-def free(sight: Sight, identity: str, now: float) -> bool:
-    """Return whether `identity` may take the Lease. The server has the last word: only one of two takes a version."""
-    return until_free(sight, identity, now) <= 0
-
-
 def until_free(sight: Sight, identity: str, now: float) -> float:
-    """Return for how many seconds the Lease still belongs to another."""
+    """Return for how many seconds `identity` may not take the Lease yet.
+
+    Then the server has the last word: of two that take the same version, one gets it.
+    """
     record = sight.record
     if sight.since is None:  # nobody ever led
         return 0.0
@@ -80,6 +80,10 @@ def taken(sight: Sight, identity: str) -> Record:
     return Record(identity, record.transitions + moved, version=record.version)
 
 
+def left(renewed: float | None, now: float) -> float:
+    """Return for how many seconds a leader may begin writes whose last answered renewal was sent at `renewed`."""
+    return 0.0 if renewed is None else renewed + RENEW_DEADLINE - now
+
+
 def may_write(renewed: float | None, now: float) -> bool:
-    """Return whether a leader whose last answered renewal was sent at `renewed` may begin a write."""
-    return renewed is not None and now - renewed < RENEW_DEADLINE
+    return left(renewed, now) > 0

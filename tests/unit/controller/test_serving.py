@@ -39,10 +39,13 @@ class World:
         self.cluster = FakeCluster()
         self.cache = Cache()
         self.passes: list[Key] = []
+        self.on_pass: Callable[[], object] = lambda: None
         self.watches: Counter[str] = Counter()
         self.failing: set[str] = set()  # namespaces whose watches fail
         self.readiness = Readiness(("rag", "lost"), KINDS)
         self.stop = asyncio.Event()
+        self.leads = asyncio.Event()
+        self.leads.set()
         for namespace in ("rag", "lost"):
             self.user(kinds.INDEX, "docs", namespace)
 
@@ -58,13 +61,14 @@ class World:
         ending = Ending(self.cluster, self.cache, Writer(self.cluster, self.cache))
         lists = Lists(self.cluster, self.cache, loops, self.readiness, ending)
         self.at(seconds, self.stop.set)
-        await serve(("lost", "rag"), lists, loops, self._watch, self.stop)
+        await serve(("lost", "rag"), lists, loops, self._watch, self.leads, self.stop)
 
     def pods(self) -> list[str]:
         return [one["metadata"]["name"] for one in self.cache.all(kinds.POD, "rag")]
 
     async def _pass(self, key: Key) -> timedelta:
         self.passes.append(key)
+        self.on_pass()
         return timedelta(days=1)
 
     async def _watch(self, namespace: str) -> None:
@@ -156,3 +160,33 @@ async def test_a_deleted_namespace_whose_rights_are_gone_is_let_go(world: World)
         key.name: obj["metadata"]["finalizers"] for key, obj in world.cluster.objects.items() if key.namespace == "lost"
     }
     assert left == {"old": ["their.own/one"]}
+
+
+async def test_a_replica_on_standby_lists_and_watches_and_runs_no_pass(world: World) -> None:
+    world.leads.clear()
+    world.at(10, world.user, kinds.POD, "gateway")
+    await world.after(10 + 60)
+    assert (world.passes, world.watches, world.pods()) == ([], {"rag": 1, "lost": 1}, ["gateway"])
+
+
+async def test_who_begins_to_lead_has_seen_what_the_leader_before_wrote_last(world: World) -> None:
+    world.leads.clear()
+    world.at(20.0, world.user, kinds.POD, "gateway")  # no watch tells of it
+    world.at(20.1, world.leads.set)
+    seen: list[list[str]] = []
+    world.on_pass = lambda: seen.append(world.pods())
+    await world.after(20.2)
+    assert (sorted(world.passes, key=str), seen[0]) == (sorted((INDEX, LOST), key=str), ["gateway"])
+
+
+async def test_who_leads_from_the_start_lists_once(world: World) -> None:
+    await world.after(1)
+    assert world.cluster.lists == 2 * len(KINDS)
+
+
+async def test_a_namespace_that_cannot_be_listed_when_its_replica_begins_to_lead_waits_alone(world: World) -> None:
+    world.leads.clear()
+    world.at(20, world.cluster.faults.update, {(kinds.POD, "lost"): FORBIDDEN})
+    world.at(21, world.leads.set)
+    await world.after(25)
+    assert world.passes == [INDEX]

@@ -21,7 +21,6 @@ from reembed.core.leading import (
     WRITE_SECONDS,
     Record,
     Sight,
-    free,
     may_write,
     seen,
     taken,
@@ -46,7 +45,7 @@ HELD = Record("other", transitions=3, version="7")
     ],
 )
 def test_how_long_the_lease_is_another_s(sight: Sight, left: float) -> None:
-    assert (until_free(sight, "me", 100.0), free(sight, "me", 100.0)) == (left, left == 0)
+    assert until_free(sight, "me", 100.0) == left
 
 
 def test_a_lease_that_was_never_there_is_free_however_often_it_is_looked_at() -> None:
@@ -167,7 +166,7 @@ def replica(name: str, server: Server, fate: Fate, clock: Clock) -> Step:
         yield fate.pause()
         try:
             sight = seen(sight, (yield fate.ask(server.read)), clock())
-            if not free(sight, name, clock()):
+            if until_free(sight, name, clock()) > 0:
                 continue
             sent, before = clock(), sight.record
             record = yield fate.ask(partial(server.swap, before, taken(sight, name)))
