@@ -9,6 +9,11 @@
 {{- printf "%s-%s" (include "reembed.fullname" .) .Release.Namespace -}}
 {{- end -}}
 
+{{/* Name of the Lease that says which replica of the operator leads. */}}
+{{- define "reembed.lease" -}}
+{{- printf "%s-operator" (include "reembed.fullname" .) -}}
+{{- end -}}
+
 {{/* The watched namespaces as a JSON list. */}}
 {{- define "reembed.namespaces" -}}
 {{- default (list .Release.Namespace) .Values.watchNamespaces | toJson -}}

@@ -22,11 +22,12 @@ DEFAULTS = {
         "embeddingindexes.reembed.dev",
         "embeddingmigrations.reembed.dev",
     ],
-    "Role": ["reembed-reembed-system", "reembed-workloads"],
-    "RoleBinding": ["reembed-reembed-system", "reembed-workloads"],
+    "Role": ["reembed-leader", "reembed-leader-reader", "reembed-reembed-system", "reembed-workloads"],
+    "RoleBinding": ["reembed-leader", "reembed-leader-reader", "reembed-reembed-system", "reembed-workloads"],
     "ClusterRole": ["reembed-reembed-system"],
     "ClusterRoleBinding": ["reembed-reembed-system"],
     "Deployment": ["reembed"],
+    "PodDisruptionBudget": ["reembed"],
     "ValidatingAdmissionPolicy": ["reembed-reembed-system-pool-in-use", "reembed-reembed-system-spec-is-the-users"],
     "ValidatingAdmissionPolicyBinding": [
         "reembed-reembed-system-pool-in-use",
@@ -40,6 +41,9 @@ ENVIRONMENT = {
     "REEMBED_IMAGE_GATEWAY": "localhost/reembed-gateway:0.1.0",
     "REEMBED_IMAGE_BACKFILL": "localhost/reembed-backfill:0.1.0",
     "REEMBED_PULL_POLICY": "IfNotPresent",
+    "REEMBED_LEASE": "reembed-operator",
+    "POD_NAMESPACE": "metadata.namespace",
+    "POD_NAME": "metadata.name",
 }
 
 
@@ -51,7 +55,7 @@ def names(kube_binary: Path, *settings: str) -> dict[str, list[str]]:
 
 def environment(kube_binary: Path, *settings: str) -> dict[str, str]:
     (container,) = operator_pod(render(kube_binary, *settings))["containers"]
-    return {one["name"]: one["value"] for one in container["env"]}
+    return {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
 
 
 def test_the_defaults_install_these_objects_and_no_others(kube_binary: Path) -> None:
@@ -90,6 +94,8 @@ def test_what_is_switched_off_is_not_installed(kube_binary: Path, setting: str, 
     "setting",
     [
         "replicas=2",
+        "operator.replicas=0",
+        "operator.replicas=two",
         "images.operator.tga=1",
         "images.registry=r",
         "images.gateway.digest=7",

@@ -18,6 +18,7 @@ OPERATOR = {
     **{("reembed.dev", f"{kind}/status"): frozenset({"get", "patch"}) for kind in OWN},
     ("apps", "deployments"): MAKES,
     ("batch", "jobs"): MAKES,
+    ("batch", "cronjobs"): frozenset({"get"}),
     ("policy", "poddisruptionbudgets"): MAKES,
     ("", "services"): MAKES,
     ("", "pods"): READS,
@@ -35,14 +36,38 @@ def rights(role: dict[str, Any]) -> dict[tuple[str, str], frozenset[str]]:
     }
 
 
-def test_roles_are_in_the_watched_namespaces_alone_and_allow_this(kube_binary: Path) -> None:
+def test_roles_are_in_the_watched_namespaces_alone_but_for_the_lease_and_allow_this(kube_binary: Path) -> None:
     roles = of_kind(render(kube_binary, "watchNamespaces={a,b}"), "Role")
-    found = {(one["metadata"]["namespace"], one["metadata"]["name"]): rights(one) for one in roles}
+    found = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): rights(one)
+        for one in roles
+        if not one["metadata"]["name"].startswith("reembed-leader")
+    }
     assert found == {
         (namespace, name): allowed
         for namespace in ("a", "b")
         for name, allowed in (("reembed-reembed-system", OPERATOR), ("reembed-workloads", WORKLOADS))
     }
+
+
+def test_the_operator_may_keep_its_own_lease_and_gateways_may_read_it(kube_binary: Path) -> None:
+    manifests = render(kube_binary, "watchNamespaces={a,b}")
+    found = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): [
+            (rule["verbs"], rule.get("resourceNames")) for rule in one["rules"]
+        ]
+        for one in of_kind(manifests, "Role")
+        if one["metadata"]["name"].startswith("reembed-leader")
+    }
+    lease = ["reembed-operator"]
+    assert found == {
+        ("reembed-system", "reembed-leader"): [(["create"], None), (["get", "patch"], lease)],
+        ("reembed-system", "reembed-leader-reader"): [(["get"], lease)],
+    }
+    (readers,) = [
+        one["subjects"] for one in of_kind(manifests, "RoleBinding") if one["metadata"]["name"].endswith("-reader")
+    ]
+    assert {(one["namespace"], one["name"]) for one in readers} == {("a", "reembed-gateway"), ("b", "reembed-gateway")}
 
 
 def test_in_the_whole_cluster_objects_of_our_own_kinds_may_be_read_and_released_and_nothing_else(
@@ -92,14 +117,25 @@ def test_the_operator_writes_to_a_volume_of_its_own(kube_binary: Path) -> None:
     )
 
 
-def test_the_operator_runs_alone_within_limits(kube_binary: Path) -> None:
+def test_two_operators_run_within_limits_on_different_nodes(kube_binary: Path) -> None:
     (deployment,) = of_kind(render(kube_binary), "Deployment")
-    (container,) = operator_pod([deployment])["containers"]
-    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"], container["resources"]) == (
-        1,
-        {"type": "Recreate"},
+    pod = operator_pod([deployment])
+    (spread,) = pod["topologySpreadConstraints"]
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"], pod["containers"][0]["resources"]) == (
+        2,
+        {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}},
     )
+    assert (spread["topologyKey"], spread["labelSelector"]) == (
+        "kubernetes.io/hostname",
+        deployment["spec"]["selector"],
+    )
+
+
+def test_one_operator_at_a_time_is_drained(kube_binary: Path) -> None:
+    manifests = render(kube_binary)
+    (budget,), (deployment,) = (list(of_kind(manifests, kind)) for kind in ("PodDisruptionBudget", "Deployment"))
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
 
 
 @pytest.mark.parametrize(("probe", "path"), [("readinessProbe", "/ready"), ("livenessProbe", "/healthz")])
