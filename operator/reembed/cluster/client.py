@@ -127,9 +127,18 @@ class Cluster:
         query = {"fieldManager": manager, "force": "true"}
         return await self._call("PATCH", path, query=query, body=body, content="application/apply-patch+yaml")
 
-    async def patch(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any], *, manager: str) -> Object:
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        change: Mapping[str, Any],
+        *,
+        manager: str,
+        subresource: str | None = None,
+    ) -> Object:
         """JSON merge patch; with metadata.resourceVersion in `change`, only if it still holds."""
-        path = kind.path(namespace, name)
+        path = kind.path(namespace, name) + (f"/{subresource}" if subresource else "")
         return await self._call(
             "PATCH",
             path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reembed.api import render_index_status
 from reembed.api.fields import parse_meta
 from reembed.cluster import kinds
-from reembed.cluster.client import Cluster
+from reembed.cluster.client import Cluster, Refused
 from reembed.controller.cache import Cache
 from reembed.controller.manifests import backfill, hook
 from reembed.controller.protection import Protection
@@ -59,17 +59,21 @@ class Effects:
     async def _run_hook(self, run: RunHook, migration: Migration) -> None:
         """Make a hook's Job once; what keeps it from being made is told until it is."""
         namespace, wanted = migration.meta.namespace, run.hook.cron_job
-        cron_job = await self._cluster.get(kinds.CRON_JOB, namespace, wanted) if wanted is not None else None
         try:
+            cron_job = await self._cluster.get(kinds.CRON_JOB, namespace, wanted) if wanted is not None else None
             manifest = hook.job(run, migration, self._images.gateway, self._images.pull_policy, cron_job)
+            await self.writer.make(kinds.JOB, manifest, MANAGER)
         except hook.CannotRun as error:
             self.unmade[run.job] = str(error)
-            return
-        self.unmade.pop(run.job, None)
-        await self.writer.make(kinds.JOB, manifest, MANAGER)
+        except Refused as error:
+            self.unmade[run.job] = f"the API server refuses its Job: {error}"
+        else:
+            self.unmade.pop(run.job, None)
 
     async def index_status(self, index: SeenIndex, status: IndexStatus) -> None:
-        await self.writer.status(kinds.INDEX, index.meta, render_index_status(status), MANAGER)
+        # What somebody's hand wrote beside us goes too: a holder that no apply removes would hold the index for ever.
+        rendered = {"activeMigration": None, **render_index_status(status)}
+        await self.writer.status(kinds.INDEX, index.meta, rendered, MANAGER)
 
     async def _finalizer(self, migration: Migration, *, present: bool) -> None:
         """Change our finalizer alone: the status was written a moment ago, and others have finalizers of their own."""

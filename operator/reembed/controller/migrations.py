@@ -79,9 +79,12 @@ class Migrations:
         uid, now = migration.meta.uid, self._clock()
         written, at = self._written[uid]
         if worth_writing(written, verdict.status, now - at):
-            status = render_migration_status(verdict.status, migration.spec) | {
-                "conditions": conditions(of_migration(verdict.status), raw, migration.meta, now)
-            }
+            # The whole status is ours, also what an earlier version or somebody's hand wrote in it.
+            status = (
+                dict.fromkeys(raw.get("status") or {})
+                | render_migration_status(verdict.status, migration.spec)
+                | {"conditions": conditions(of_migration(verdict.status), raw, migration.meta, now)}
+            )
             await self._writer.status(kinds.MIGRATION, migration.meta, status, MANAGER)
             self._written[uid] = (verdict.status, now)
         self._decided[uid] = verdict.status
@@ -97,6 +100,8 @@ class Migrations:
         """A finished migration costs no memory; the windows of its index may be another's by now."""
         self._decided.pop(migration.meta.uid, None)
         self._written.pop(migration.meta.uid, None)
+        for run in migration.status.hooks:
+            self._effects.unmade.pop(run.job, None)
         namespace, name = migration.meta.namespace, migration.spec.index
         index = self._observer.index(namespace, name)
         if index is None or index.status.active_migration is None:

@@ -51,19 +51,33 @@ class Writer:
     async def status(self, kind: Kind, meta: Meta, status: Mapping[str, Any], manager: str) -> None:
         """Apply the part of a status that `manager` owns, if nobody wrote to the object since `meta` was read.
 
+        What is None in `status` is there no more, whoever wrote it; an apply alone removes only what is nobody else's.
+
         Raises:
             Conflict: somebody did; the cache holds the newer object.
 
         """
         body = {
             "metadata": {"namespace": meta.namespace, "name": meta.name, "resourceVersion": meta.resource_version},
-            "status": dict(status),
+            "status": {name: value for name, value in status.items() if value is not None},
         }
         try:
-            self._cache.put(kind, await self._cluster.apply(kind, body, manager=manager, subresource="status"))
+            written: Object = await self._cluster.apply(kind, body, manager=manager, subresource="status")
+            left = _left_over(written.get("status") or {}, status)
+            if left:
+                written = await self._take_out(kind, written, left, manager)
         except Conflict:
             await self._refresh(kind, meta)
             raise
+        self._cache.put(kind, written)
+
+    async def _take_out(self, kind: Kind, obj: Object, left: Mapping[str, Any], manager: str) -> Object:
+        """Remove what an apply leaves in place because somebody else once wrote it as well."""
+        meta = obj["metadata"]
+        change = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": left}
+        return await self._cluster.patch(
+            kind, meta["namespace"], meta["name"], change, manager=manager, subresource="status"
+        )
 
     async def finalizers(self, kind: Kind, meta: Meta, wanted: Sequence[str], manager: str) -> None:
         """Replace the finalizers; a deleted object without any is gone, and its watch may have said so already."""
@@ -153,3 +167,17 @@ def differs(wanted: Mapping[str, Any], raw: Object) -> bool:
     """Return whether the object's status lacks or contradicts any field of `wanted`."""
     found = raw.get("status", {})
     return any(found.get(name) != value for name, value in wanted.items())
+
+
+def _left_over(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `found` has and `wanted` has not, as nulls of a merge patch: its Nones, and all else inside it."""
+    left: dict[str, Any] = {}
+    for name, value in wanted.items():
+        there = found.get(name)
+        if value is None and there is not None:
+            left[name] = None
+        elif isinstance(value, Mapping) and isinstance(there, Mapping):
+            inside = _left_over(there, {**dict.fromkeys(there), **value})
+            if inside:
+                left[name] = inside
+    return left

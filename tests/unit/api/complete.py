@@ -117,7 +117,15 @@ MIGRATIONS = (
             "from": {"poolRef": {"name": "old"}},
             "backfill": {"shards": 4, "parallelism": 3, "rejectedLimit": "2%"},
             "evaluation": {
-                "labels": {"schema": "app", "table": "labels", "queryColumn": "q", "idColumn": "doc"},
+                "labels": {
+                    "schema": "app",
+                    "table": "labels",
+                    "queryColumn": "q",
+                    "idColumn": "doc",
+                    "sliceColumn": "lang",
+                    "configMapRef": {"name": "one", "key": "a"},
+                },
+                "slices": {"margin": 0.1, "minQueries": 20},
                 "k": 5,
                 "margin": 0.01,
                 "minQueries": 50,
@@ -208,7 +216,15 @@ MIGRATIONS = (
             "from": {"poolRef": {"name": "old2"}},
             "backfill": {"shards": 5, "parallelism": 4, "rejectedLimit": "0.5%"},
             "evaluation": {
-                "labels": {"schema": "app2", "table": "labels2", "queryColumn": "q2", "idColumn": "doc2"},
+                "labels": {
+                    "schema": "app2",
+                    "table": "labels2",
+                    "queryColumn": "q2",
+                    "idColumn": "doc2",
+                    "sliceColumn": "lang2",
+                    "configMapRef": {"name": "two", "key": "b"},
+                },
+                "slices": {"margin": 0.2, "minQueries": 40},
                 "k": 20,
                 "margin": 0.03,
                 "minQueries": 70,

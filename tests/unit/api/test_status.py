@@ -14,6 +14,7 @@ from reembed.core.hooks import HookRun, RunState
 from reembed.core.migration import Backfill, Baseline, Status, Visit
 from reembed.core.model import (
     CollectionPlan,
+    ConfigMapKey,
     Consumed,
     Desired,
     Emergency,
@@ -23,8 +24,10 @@ from reembed.core.model import (
     GateStanding,
     Holder,
     IndexStatus,
+    MetricReport,
     PointerPlan,
     Routing,
+    SliceReport,
     StorePlan,
     TriggerState,
     Verb,
@@ -34,6 +37,7 @@ from tests.builders import EVALUATION, NEW, NOON, OLD, after, migration
 from tests.unit.api.schemas import closed, leaves, paths, schema_of
 
 SPEC = migration().spec
+SLICED = replace(EVALUATION, slice_column="lang", config_map=ConfigMapKey("labels", "a"))
 _MINUTES = timedelta(minutes=3)
 
 INDEX = IndexStatus(
@@ -42,7 +46,7 @@ INDEX = IndexStatus(
     plan=StorePlan(
         collections=(CollectionPlan(NEW.collection, NEW.pool, NEW.fingerprint, 384, 8, Desired.INDEXED),),
         pointer=PointerPlan(OLD.collection, OLD.fingerprint, 3),
-        evaluation=EvaluationPlan("e-1", OLD, NEW, EVALUATION, live=True),
+        evaluation=EvaluationPlan("e-1", OLD, NEW, SLICED, live=True),
     ),
 )
 MIGRATION = Status(
@@ -58,7 +62,11 @@ MIGRATION = Status(
     backfill_image="backfill:1",
     baseline=Baseline(timedelta(milliseconds=40), 500, NOON),
     backfill=Backfill(620, 1000, 10, 51.5, timedelta(seconds=8), "embed", "reembed-backfill-move-2"),
-    evaluation=EvaluationReport("e-1", "Better", 200, 10, 0.8, 0.9, 0.05, 0.15, "better"),
+    evaluation=EvaluationReport(
+        *("e-1", "Better", 200, 10, 0.8, 0.9, 0.05, 0.15, "better"),
+        metrics=(MetricReport("MRR@10", 0.8, 0.9, 0.05, 0.15),),
+        slices=(SliceReport("de", "NoHarmSeen", 40, 0.8, 0.9, -0.1, 0.2, "no harm was seen"),),
+    ),
     triggers={"ErrorRate": TriggerState(NOON, _MINUTES, NOON, _MINUTES, "8 %", "5 %", dry_run=True)},
     paused=True,
     hooks=(HookRun("warm", "2/EachStep/0", "job-1", RunState.FAILED, NOON, "503"),),

@@ -57,7 +57,16 @@ class FakeCluster(Cluster):
         self.applies += 1
         return self.write(kind, obj)
 
-    async def patch(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any], *, manager: str) -> Object:
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        change: Mapping[str, Any],
+        *,
+        manager: str,
+        subresource: str | None = None,
+    ) -> Object:
         """Merge metadata; an object on its way out goes with its last finalizer, as on a real server."""
         meta = {key: value for key, value in change["metadata"].items() if key != "resourceVersion"}
         result = self.write(kind, {"metadata": {"namespace": namespace, "name": name, **meta}})
