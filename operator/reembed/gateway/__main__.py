@@ -18,6 +18,7 @@ import uvicorn
 
 from reembed.client import EmbedderClient
 from reembed.cluster.client import Cluster
+from reembed.cluster.lease import Lease
 from reembed.core import names
 from reembed.core.model import Arm
 from reembed.gateway.app import Gateway, Settings
@@ -66,7 +67,8 @@ async def serve(environment: Mapping[str, str]) -> None:
         return EmbedderClient(url, fingerprint=arm.fingerprint, timeout=settings.deadlines.total)
 
     async with Cluster.connect() as cluster, Searcher(environment["REEMBED_DSN"], settings.connections) as store:
-        gateway = Gateway(settings, IndexSource(cluster, namespace, index), connect, store)
+        leader = _leader_lease(cluster, environment.get("REEMBED_LEADER_LEASE", ""))
+        gateway = Gateway(settings, IndexSource(cluster, namespace, index), connect, store, leader)
         config = uvicorn.Config(
             gateway.app(),
             host="0.0.0.0",
@@ -78,6 +80,12 @@ async def serve(environment: Mapping[str, str]) -> None:
         )
         await Server(config, gateway).serve()
     _log.info("drained; the process ends")
+
+
+def _leader_lease(cluster: Cluster, reference: str) -> Lease | None:
+    """Return the operator's Lease, None where `reference` (namespace/name) is empty: nobody looks at one then."""
+    namespace, _, name = reference.partition("/")
+    return Lease(cluster, namespace, name) if reference else None
 
 
 def main() -> int:

@@ -33,7 +33,7 @@ from reembed.core.model import Arm, GatewayReport, Routing
 from reembed.gateway import exchange
 from reembed.gateway.answer import Answer, Answering, ArmsFailed, Deadlines, NothingServes
 from reembed.gateway.embedders import Embedder, Embedders
-from reembed.gateway.follow import Follower, RoutingInForce, RoutingSource
+from reembed.gateway.follow import Follower, LeaderLease, RoutingInForce, RoutingSource
 from reembed.gateway.guard import Guard
 from reembed.gateway.meter import Meter
 from reembed.gateway.probe import Prober
@@ -77,7 +77,12 @@ class Gateway:
     """The endpoints, and the tasks that run beside them."""
 
     def __init__(
-        self, settings: Settings, source: RoutingSource, connect: Callable[[Arm], Embedder], store: Searching
+        self,
+        settings: Settings,
+        source: RoutingSource,
+        connect: Callable[[Arm], Embedder],
+        store: Searching,
+        leader: LeaderLease | None = None,
     ) -> None:
         self._settings = settings
         self._meter = Meter()
@@ -86,7 +91,7 @@ class Gateway:
         self._queries = Queries(self._embedders, store, settings.connections * 3 // 5)
         self._answering = Answering(self._meter, settings.deadlines, Guard(settings.concurrency // 2))
         self._admission = exchange.Admission(settings.concurrency)
-        self._follower = Follower(source, self._held)
+        self._follower = Follower(source, self._held, leader)
         self._prober = Prober(self._held, self._answering, self._queries, self._embedders)
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []

@@ -2,7 +2,8 @@
 
 Run once per process by the application. Only answered readings prolong the candidate's lease (`lease`); the watch makes
 a change arrive in milliseconds instead of seconds. Whatever goes wrong with either ends in the lease running out and
-never in an exception: a gateway without the API server serves what served before.
+never in an exception: a gateway without the API server serves what served before. The same holds for the operator's
+Lease, where the gateway was told of one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,29 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from reembed.cluster.client import ClusterError
+from reembed.core.leading import Record
 from reembed.core.model import Routing
-from reembed.gateway.lease import READ_EVERY, Lease, Reading, changed, effective, renewed
+from reembed.gateway.lease import (
+    READ_EVERY,
+    UNWATCHED,
+    Leader,
+    Lease,
+    Reading,
+    changed,
+    effective,
+    leaderless,
+    renewed,
+    seen,
+)
 
 # A reading that takes longer than this is given up, so that three of them fit into a lease.
 _READ_SECONDS = 8.0
 _WATCH_AGAIN = 2.0
+# Until the operator's Lease was seen to change, it is looked at this often; its holder renews it every two seconds.
+_LOOK_AGAIN = 2.5
+
+_BACK = "a candidate's traffic goes back to what serves"
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +56,20 @@ class RoutingSource(Protocol):
         ...
 
 
+class LeaderLease(Protocol):
+    """The operator's Lease; `cluster.lease` has the real one."""
+
+    async def read(self) -> Record | None:
+        """Return what it says, None if there is none, or raise ClusterError."""
+        ...
+
+
 class RoutingInForce:
     """The one place where the routing is held: a single immutable value that each request takes once."""
 
     def __init__(self) -> None:
         self._lease = Lease()
+        self._leader = UNWATCHED
 
     @property
     def known(self) -> bool:
@@ -51,13 +78,17 @@ class RoutingInForce:
 
     def snapshot(self) -> Routing:
         """Return what a request that starts now has to follow to its end."""
-        return effective(self._lease, asyncio.get_running_loop().time())
+        return effective(self._lease, asyncio.get_running_loop().time(), self._leader)
 
     def renew(self, reading: Reading | None, asked: float) -> None:
         self._hold(renewed(self._lease, reading, asked))
 
     def change(self, reading: Reading | None) -> None:
         self._hold(changed(self._lease, reading))
+
+    def lead(self, leader: Leader) -> None:
+        """Give a candidate traffic only while `leader` is recent."""
+        self._leader = leader
 
     def _hold(self, lease: Lease) -> None:
         before, self._lease = self._lease, lease
@@ -73,14 +104,18 @@ class RoutingInForce:
 
 
 class Follower:
-    """Feeds a RoutingInForce from a RoutingSource until it is cancelled."""
+    """Feeds a RoutingInForce from a RoutingSource, and from the operator's Lease if there is one, until cancelled."""
 
-    def __init__(self, source: RoutingSource, held: RoutingInForce) -> None:
+    def __init__(self, source: RoutingSource, held: RoutingInForce, leader: LeaderLease | None = None) -> None:
         self._source = source
         self._held = held
+        self._leader = leader
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
+            if self._leader is not None:
+                self._held.lead(Leader())
+                tasks.create_task(self._look_for_ever(self._leader))
             tasks.create_task(self._read_for_ever())
             tasks.create_task(self._watch_for_ever())
 
@@ -99,6 +134,29 @@ class Follower:
             else:
                 self._held.renew(reading, asked)
             await asyncio.sleep(asked + READ_EVERY - loop.time())
+
+    async def _look_for_ever(self, lease: LeaderLease) -> None:
+        loop = asyncio.get_running_loop()
+        leader = Leader()
+        while True:
+            asked = loop.time()
+            was = leaderless(leader, asked)
+            leader = await self._look(lease, leader, asked)
+            self._held.lead(leader)
+            if leaderless(leader, loop.time()) != was:
+                _log.warning("an operator leads" if was else f"no operator has led for two minutes: {_BACK}")
+            await asyncio.sleep(asked + (READ_EVERY if leader.changed is not None else _LOOK_AGAIN) - loop.time())
+
+    async def _look(self, lease: LeaderLease, leader: Leader, asked: float) -> Leader:
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                record = await lease.read()
+        except (ClusterError, TimeoutError) as error:
+            text = "the operator's lease %s was not read: %s; if that lasts for two minutes, %s"
+            _log.warning(text, lease, error or "no answer", _BACK)
+            return leader
+        # From when it was asked: the answer may have been under way for long.
+        return seen(leader, record.version if record is not None else None, asked)
 
     async def _watch_for_ever(self) -> None:
         while True:

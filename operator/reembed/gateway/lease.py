@@ -6,6 +6,11 @@ at once, from any reading and without one; giving traffic to a candidate needs a
 later one has overtaken. So a gateway that lost the API server, an old copy of the index, or an operator that is gone
 can only ever leave more traffic on the model that answered before.
 
+An operator that leads renews its own Lease every two seconds, and judges a candidate for as long as it does; a gateway
+looks at that Lease with each reading (`Leader`). It never compares its clock with the times in there. What counts is
+when the Lease was last seen to change, and before it was, a gateway that has just started does not know whether anybody
+leads.
+
 Seconds are those of the caller's monotonic clock.
 """
 
@@ -19,6 +24,8 @@ from reembed.core.model import Arm, Routing
 # The index is read this often, and a candidate's weight is given up after three readings that brought no answer.
 READ_EVERY = 10.0
 LEASE = traffic.LEASE.total_seconds()
+# Without an operator for so long, nobody would notice that a candidate fails. Longer than any restart and roll-out.
+LEADERLESS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,29 @@ class Reading:
     uid: str
     routing: Routing
     force_stable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The operator's Lease, as far as it was seen: its version, None before it was read, and when it last changed."""
+
+    version: str | None = None
+    changed: float | None = None
+
+
+# What a gateway looks at that was not told of any Lease: as if somebody led for ever.
+UNWATCHED = Leader(changed=float("inf"))
+
+
+def seen(leader: Leader, version: str | None, now: float) -> Leader:
+    """Return what is known after a look at the operator's Lease; `version` is None if it could not be read."""
+    if version is None or version == leader.version:
+        return leader
+    return Leader(version, now if leader.version is not None else None)
+
+
+def leaderless(leader: Leader, now: float) -> bool:
+    return leader.changed is None or now - leader.changed >= LEADERLESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +96,9 @@ def changed(lease: Lease, reading: Reading | None) -> Lease:
     )
 
 
-def effective(lease: Lease, now: float) -> Routing:
-    """Return what a request at `now` has to follow: the candidate has its weight only while the lease lasts."""
-    if lease.routing.weight and (lease.force_stable or expired(lease, now)):
+def effective(lease: Lease, now: float, leader: Leader = UNWATCHED) -> Routing:
+    """Return what a request at `now` has to follow: the candidate has its weight only while somebody answers for it."""
+    if lease.routing.weight and (lease.force_stable or expired(lease, now) or leaderless(leader, now)):
         return replace(lease.routing, weight=0)
     return lease.routing
 

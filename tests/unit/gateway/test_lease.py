@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reembed.core.model import Routing
-from reembed.gateway.lease import Lease, Reading, changed, effective, renewed
+from reembed.gateway.lease import UNWATCHED, Leader, Lease, Reading, changed, effective, renewed, seen
 from tests.fixtures.arms import NEW, OLD
 
 CANARY = Routing(epoch=7, serving=OLD, candidate=NEW, weight=50)
@@ -105,3 +105,37 @@ def test_no_order_of_readings_gives_more_than_the_latest_epoch_seen_does(told: l
     latest = [routing for routing in told if routing.epoch == lease.routing.epoch][-1]
     assert lease.routing.weight <= latest.weight
     assert lease.routing.candidate == latest.candidate
+
+
+@pytest.mark.parametrize(
+    ("leader", "weight"),
+    [
+        pytest.param(UNWATCHED, 50, id="told of no operator's lease"),
+        pytest.param(Leader("7", -18.9), 50, id="renewed within two minutes"),
+        pytest.param(Leader("7", -19.0), 0, id="not renewed for two minutes"),
+        pytest.param(Leader("7"), 0, id="seen once, and whether anybody renews it is not known"),
+        pytest.param(Leader(), 0, id="never read"),
+    ],
+)
+def test_a_candidate_has_its_weight_only_while_an_operator_leads(leader: Leader, weight: int) -> None:
+    assert effective(held(), 101.0, leader) == replace(CANARY, weight=weight)
+
+
+def test_what_serves_needs_no_operator() -> None:
+    assert effective(held(PROMOTED), 101.0, Leader()) == PROMOTED
+
+
+@pytest.mark.parametrize(
+    ("before", "version", "after"),
+    [
+        pytest.param(Leader(), "7", Leader("7"), id="the first look"),
+        pytest.param(Leader("7"), "7", Leader("7"), id="nobody renewed it"),
+        pytest.param(Leader("7"), "8", Leader("8", 5.0), id="renewed"),
+        pytest.param(Leader("8", 3.0), "8", Leader("8", 3.0), id="not renewed since"),
+        pytest.param(Leader("8", 3.0), None, Leader("8", 3.0), id="not readable, or not there"),
+    ],
+)
+def test_the_operator_s_lease_counts_from_its_last_change_that_was_seen(
+    before: Leader, version: str | None, after: Leader
+) -> None:
+    assert seen(before, version, 5.0) == after

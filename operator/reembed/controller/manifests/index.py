@@ -13,13 +13,13 @@ WORKER_ACCOUNT = "reembed-worker"
 _POD_NAME = {"name": "REEMBED_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
 
 
-def gateway(meta: Meta, spec: IndexSpec, images: Images) -> pod.Manifest:
-    """Return the gateway's Deployment."""
+def gateway(meta: Meta, spec: IndexSpec, images: Images, leader_lease: str = "") -> pod.Manifest:
+    """Return the gateway's Deployment; by the Lease `leader_lease` (namespace/name) it knows if an operator leads."""
     container = pod.Container(
         name="gateway",
         image=images.gateway,
         pull_policy=images.pull_policy,
-        environment=_environment(meta),
+        environment=_environment(meta) | ({"REEMBED_LEADER_LEASE": leader_lease} if leader_lease else {}),
         secrets={"REEMBED_DSN": spec.gateway_secret},
         requests=spec.gateway_requests,
         limits=spec.gateway_limits,
