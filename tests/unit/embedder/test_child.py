@@ -12,9 +12,10 @@ from typing import cast
 import pytest
 
 from reembed.core.model import Model, Pooling
-from reembed.embedder.child import _Work
+from reembed.embedder.child import _Text, _Work
 from reembed.embedder.llama import Context, Tokens, Weights
 from reembed.embedder.messages import Computing, Done, Pace, Request
+from reembed.embedder.packing import Item
 
 _MODEL = Model("http://models/a.gguf", "0" * 64, Pooling.MEAN, 2, 256)
 _TEN_TOKENS = tuple(range(10))
@@ -25,15 +26,15 @@ class _Weights:
     model = _MODEL
 
     def tokenize(self, text: str) -> Tokens:
-        return Tokens(_TEN_TOKENS, len(_TEN_TOKENS))
+        ids = _TEN_TOKENS[:3] if text == "short" else _TEN_TOKENS
+        return Tokens(ids, len(ids))
 
 
 class _Context:
     """Waits until `together` of them compute, and remembers what it was given."""
 
-    capacity = 256
-
     def __init__(self) -> None:
+        self.capacity = 256
         self.packs: list[int] = []
         self.together = threading.Barrier(1)
 
@@ -109,3 +110,37 @@ def test_all_compute_again_when_the_pace_is_the_old_one() -> None:
         world.pipe.send(_request(1, texts=100))
         assert world.answers(1) == {1}
     assert (world.peak, [context.packs[-1] for context in world.contexts]) == (4, [25] * 4)
+
+
+def test_an_allowed_context_begins_when_those_of_the_old_pace_are_done() -> None:
+    with _world(4) as world:
+        world.contexts[3].capacity = 5  # texts of ten tokens leave it idle
+        together = threading.Barrier(4)  # the three others, and this thread
+        for context in world.contexts[:3]:
+            context.together = together
+        world.pipe.send(_request(1, texts=75))
+        while world.peak < 3:
+            assert world.pipe.poll(_PATIENCE)
+            world.peak = world.pipe.recv().contexts
+        world.pipe.send(Pace(1, pack_tokens=128, pack_texts=1))
+        world.pipe.send(Request(2, ("short",), background=False))
+        world.pipe.send(Request(3, ("short",), background=False, tokens_only=True))
+        assert world.answers(1) == {3}  # so that the second waits by now
+        together.wait(_PATIENCE)
+        assert world.answers(2) == {1, 2}
+    assert (world.peak, world.contexts[3].packs) == (1, [1])
+
+
+def test_no_context_begins_while_as_many_compute_as_are_allowed() -> None:
+    ours, theirs = Pipe()
+    work = _Work(theirs, cast("Weights", _Weights()), 4)
+    work._lanes.add(Item(10, False, cast("_Text", "a")))
+    work._set(Pace(2, pack_tokens=128, pack_texts=1))
+    context = cast("Context", _Context())
+    work._computing = 2
+    held = work._next_pack(context, 3)
+    work._computing = 1
+    begun = work._next_pack(context, 3)
+    ours.close()
+    theirs.close()
+    assert (held, [item.work for item in begun]) == ([], ["a"])

@@ -119,6 +119,19 @@ async def test_background_requests_are_refused_with_the_time_to_come_again() -> 
     assert message.endswith(" UTC unless renewed: no background requests; try again later")
 
 
+async def test_the_body_of_a_refused_background_request_is_not_read() -> None:
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"{}")
+        yield b"{}"
+
+    async with _world() as world:
+        await world.protect(30)
+        answer = await world.http.post("/v1/embeddings", content=body(), headers=_BACKGROUND)
+    assert (answer.status_code, read) == (429, [])
+
+
 async def test_a_background_request_whose_body_comes_after_the_beginning_is_refused() -> None:
     async with _world() as world:
 
