@@ -13,6 +13,7 @@ from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
 from reembed.cluster.kinds import Kind
 from reembed.controller.operator import Operator
+from reembed.controller.prometheus import Prometheus
 from reembed.controller.settings import Images, Settings
 from reembed.controller.web import Metrics
 from tests.integration.controller.world import World, objects
@@ -21,9 +22,11 @@ IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
 
 
 @asynccontextmanager
-async def operator(cluster: Cluster, world: World, namespace: str) -> AsyncIterator[Operator]:
+async def operator(
+    cluster: Cluster, world: World, namespace: str, prometheus: Prometheus | None = None
+) -> AsyncIterator[Operator]:
     """Run an operator; leaving the block is its death: nothing is handed over."""
-    running = Operator(cluster, world, Settings((namespace,), IMAGES), Metrics())
+    running = Operator(cluster, world, Settings((namespace,), IMAGES), Metrics(), prometheus=prometheus)
     serving = asyncio.create_task(running.run(asyncio.Event()))
     try:
         yield running

@@ -9,6 +9,7 @@ import pytest
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
 from reembed.core import names
+from tests.integration.controller.lives import returned, stolen
 from tests.integration.controller.running import filled, operator, passed, start, state, until
 from tests.integration.controller.world import World, objects
 
@@ -34,6 +35,20 @@ async def test_a_migration_that_vanishes_in_the_canary_gives_weight_index_and_co
         await until(cluster, kinds.MIGRATION, namespace, "move", state("Succeeded"))
     events = await cluster.list(kinds.EVENT, namespace)
     assert "HolderVanished" in {one["reason"] for one in events if one["involvedObject"]["name"] == "docs"}
+
+
+async def test_a_holder_that_somebody_wrote_by_hand_lets_the_index_go_when_it_is_deleted(
+    cluster: Cluster, world: World, namespace: str
+) -> None:
+    async with operator(cluster, world, namespace):
+        await filled(cluster, namespace)
+        world.reached = "Filled"
+        await start(cluster, namespace, "move")
+        await until(cluster, kinds.MIGRATION, namespace, "move", state("Indexing"))
+        await stolen(cluster, world, namespace)
+        await until(cluster, kinds.MIGRATION, namespace, "move", state("Failed"))
+        await returned(cluster, world, namespace)
+        await until(cluster, kinds.INDEX, namespace, "docs", lambda seen: "activeMigration" not in seen["status"])
 
 
 async def test_an_index_whose_status_is_emptied_gets_it_back_and_its_pool_runs_on(

@@ -26,6 +26,7 @@ from reembed.core.fingerprint import fingerprint
 from reembed.core.transitions import TRANSITIONS, Event, State
 from tests.integration.controller.killable import Killable, killable
 from tests.integration.controller.lives import GONE, LIVES, Life
+from tests.integration.controller.running import until
 from tests.integration.controller.world import World, objects
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -126,13 +127,12 @@ async def versions(cluster: Cluster, namespace: str) -> AsyncIterator[Object | N
 
 async def freed(cluster: Cluster, namespace: str) -> Object:
     """Return the index once nobody holds it."""
-    async with asyncio.timeout(_PATIENCE):
-        while True:
-            index = await cluster.get(kinds.INDEX, namespace, "docs")
-            assert index is not None
-            if "activeMigration" not in index["status"] and not (index["status"].get("routing") or {}).get("candidate"):
-                return index
-            await asyncio.sleep(0.1)
+
+    def free(index: Object) -> bool:
+        return "activeMigration" not in index["status"] and not (index["status"].get("routing") or {}).get("candidate")
+
+    found: Object = await until(cluster, kinds.INDEX, namespace, "docs", free)
+    return found
 
 
 def done_twice(history: list[Object], world: World) -> list[str]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hack.cache import ROOT
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster, Conflict
 from reembed.cluster.lease import Lease
@@ -160,3 +165,64 @@ async def test_a_lease_is_written_by_compare_and_set(cluster: Cluster, namespace
     with pytest.raises(Conflict):
         await lease.write(Record("a", 2), made)
     assert (await lease.read(), moved.holder, moved.transitions, moved.duration) == (moved, "b", 1, 15.0)
+
+
+@asynccontextmanager
+async def process(kubeconfig: Path, namespace: str, identity: str) -> AsyncIterator[Process]:
+    """Run a replica in a process of its own."""
+    words = ("-m", "tests.integration.controller.standing", str(kubeconfig), namespace, NAME, identity)
+    running = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT)
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.wait()
+
+
+async def holder(cluster: Cluster, namespace: str, wanted: str) -> Record:
+    held = await until(
+        cluster, kinds.LEASE, namespace, NAME, lambda seen: seen.get("spec", {}).get("holderIdentity") == wanted
+    )
+    return Record(held["spec"]["holderIdentity"], held["spec"]["leaseTransitions"])
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_a_leader_that_is_told_to_end_hands_its_lease_over_and_exits_with_0(
+    cluster: Cluster, namespace: str, apiserver_with_crds: Path, sign: signal.Signals
+) -> None:
+    async with process(apiserver_with_crds, namespace, "a") as leading:
+        await holder(cluster, namespace, "a")
+        leading.send_signal(sign)
+        async with asyncio.timeout(20):
+            ended = await leading.wait()
+        assert (ended, (await record(cluster, namespace)).holder) == (0, "")
+
+
+async def test_a_follower_that_is_told_to_end_leaves_the_lease_alone(
+    cluster: Cluster, namespace: str, apiserver_with_crds: Path
+) -> None:
+    await Lease(cluster, namespace, NAME).write(Record("somebody"), None)
+    async with process(apiserver_with_crds, namespace, "a") as follower:
+        await asyncio.sleep(4)
+        follower.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            ended = await follower.wait()
+        assert (ended, (await record(cluster, namespace)).holder) == (0, "somebody")
+
+
+async def test_a_leader_that_stood_still_for_too_long_follows_when_it_goes_on(
+    cluster: Cluster, namespace: str, apiserver_with_crds: Path
+) -> None:
+    async with process(apiserver_with_crds, namespace, "a") as first:
+        await holder(cluster, namespace, "a")
+        async with process(apiserver_with_crds, namespace, "b"):
+            first.send_signal(signal.SIGSTOP)
+            assert await holder(cluster, namespace, "b") == Record("b", 1)
+            first.send_signal(signal.SIGCONT)
+            await asyncio.sleep(4)
+            assert await holder(cluster, namespace, "b") == Record("b", 1)
+            first.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(20):
+                ended = await first.wait()
+        assert (ended, (await record(cluster, namespace)).holder) == (0, "b")

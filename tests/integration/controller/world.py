@@ -31,6 +31,7 @@ class World:
         self.starting: set[str] = set()  # Deployments whose pods do not come up
         self.ip = "10.0.0.1"  # of every pod
         self.reached = ""  # the farthest that the store gets with a collection; empty is all the way
+        self.memory = 100.0  # bytes that every pod uses of 400
         self.rejected = 0
         self.withdraws = True  # whether the store withdraws and drops what it is told to
         self.silent = False  # whether gateways say nothing of themselves
@@ -62,7 +63,7 @@ class World:
     async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
         self._answers += 100
         arms = (await self._status()).get("routing", {})
-        samples = [("reembed_memory_used_bytes", {}, 100.0), ("reembed_memory_limit_bytes", {}, 400.0)]
+        samples = [("reembed_memory_used_bytes", {}, self.memory), ("reembed_memory_limit_bytes", {}, 400.0)]
         for arm in (arms.get("serving"), arms.get("candidate")):
             if arm:
                 outcome = "error" if arm["pool"] in self.failing and arms["weight"] else "ok"
