@@ -1,4 +1,7 @@
-"""One replica of the operator in a process of its own, which takes signals as a pod's does: `python -m`, four words."""
+"""One replica of the operator in a process of its own, which takes signals as a pod's does.
+
+Run with a kubeconfig, a namespace that holds both the Lease and the objects, the Lease's name and the replica's.
+"""
 
 from __future__ import annotations
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from asyncio.subprocess import Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hack.cache import ROOT
 from reembed.cluster import kinds
@@ -25,6 +26,7 @@ from reembed.controller.web import Metrics
 from reembed.core.leading import Record
 from tests.integration.controller.running import IMAGES, filled, start, state, until
 from tests.integration.controller.world import World
+from tests.unit.chart.rendering import render
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -226,3 +228,32 @@ async def test_a_leader_that_stood_still_for_too_long_follows_when_it_goes_on(
             async with asyncio.timeout(20):
                 ended = await first.wait()
         assert (ended, (await record(cluster, namespace)).holder) == (0, "b")
+
+
+async def test_the_chart_s_rights_are_enough_to_lead_and_to_look_and_for_no_other_lease(
+    cluster: Cluster, namespace: str, apiserver_with_crds: Path, kube_binary: Path
+) -> None:
+    kubectl = [str(kube_binary), "kubectl", f"--kubeconfig={apiserver_with_crds}", f"--namespace={namespace}"]
+    rights = [one for one in render(kube_binary) if one["kind"] in {"Role", "RoleBinding"}]
+    moved = yaml.safe_dump_all(rights).replace("reembed-system", namespace).encode()
+    applying = await asyncio.create_subprocess_exec(*kubectl, "apply", "-f", "-", stdin=PIPE, stdout=PIPE)
+    await applying.communicate(moved)
+
+    async def allowed(account: str, verb: str, lease: str) -> bool:
+        name = f"system:serviceaccount:{namespace}:{account}"
+        asked = (*kubectl, "auth", "can-i", verb, f"leases.coordination.k8s.io/{lease}", f"--as={name}")
+        return await (await asyncio.create_subprocess_exec(*asked, stdout=PIPE, stderr=PIPE)).wait() == 0
+
+    found = {
+        (account, lease): [verb for verb in ("get", "create", "patch", "delete") if await allowed(account, verb, lease)]
+        for account in ("reembed", "reembed-gateway", "reembed-worker")
+        for lease in (NAME, "another")
+    }
+    assert found == {
+        ("reembed", NAME): ["get", "create", "patch"],
+        ("reembed", "another"): ["create"],
+        ("reembed-gateway", NAME): ["get"],
+        ("reembed-gateway", "another"): [],
+        ("reembed-worker", NAME): [],
+        ("reembed-worker", "another"): [],
+    }
