@@ -22,7 +22,7 @@ from reembed.controller.scrape import Pods, Sample
 from reembed.controller.typed import Typed
 from reembed.core import names
 from reembed.core.hooks import HookReport
-from reembed.core.measures import Window, counted
+from reembed.core.measures import Counters, Counts, Since, Window, counted
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
 from reembed.core.model import GatewayReport, JobReport, StoreReport
 
@@ -37,6 +37,7 @@ class Observer:
         self._scrape = scrape
         self._backfill_image = backfill_image
         self._windows: dict[tuple[str, str], Mapping[str, Window]] = {}
+        self._steps: dict[tuple[str, str], tuple[str, Mapping[str, Since]]] = {}
 
     async def see(self, migration: Migration, now: datetime) -> Seen:
         """Return the world around a migration."""
@@ -54,7 +55,8 @@ class Observer:
             self._scrape.metrics(gateways),
             self._queries(migration),
         )
-        windows = self._looked((namespace, index_name), metrics, now)
+        counters = {pod: counted(samples) for pod, samples in metrics.items()}
+        windows = self._looked((namespace, index_name), counters, now)
         return Seen(
             index=index,
             target=target,
@@ -68,6 +70,7 @@ class Observer:
             backfill_image=self._backfill_image,
             neighbours=self._typed.neighbours(migration),
             queries=queries,
+            step=self._since(migration, counters),
             hooks=self._hooks(migration),
         )
 
@@ -104,6 +107,20 @@ class Observer:
         label = index_manifests.gateway_labels(index.meta)
         return pods.running_addresses(self._cache.all(kinds.POD, index.meta.namespace, label))
 
+    def _since(self, migration: Migration, counters: Mapping[str, Mapping[str, Counters]]) -> Mapping[str, Counts]:
+        """Return what callers saw of each arm since the present step began and this operator watched it."""
+        index, at = (migration.meta.namespace, migration.spec.index), f"{migration.meta.uid}/{migration.status.at}"
+        if migration.status.acknowledged_at is None:
+            self._steps.pop(index, None)
+            return {}
+        marked, before = self._steps.get(index, (at, {}))
+        before = before if marked == at else {}
+        arms = {name for by_arm in counters.values() for name in by_arm} | before.keys()
+        scraped = {arm: {pod: one[arm] for pod, one in counters.items() if arm in one} for arm in arms}
+        since = {arm: before.get(arm, Since()).add(found) for arm, found in scraped.items()}
+        self._steps[index] = (at, since)
+        return {arm: one.counts for arm, one in since.items()}
+
     async def _queries(self, migration: Migration) -> Mapping[str, float] | None:
         """Return the values of the user's own triggers, None where there is no Prometheus to ask."""
         if self._prometheus is None:
@@ -113,11 +130,11 @@ class Observer:
     def forget(self, namespace: str, index: str) -> None:
         """Drop the scrapes of an index that no migration looks at any more."""
         self._windows.pop((namespace, index), None)
+        self._steps.pop((namespace, index), None)
 
     def _looked(
-        self, index: tuple[str, str], metrics: Mapping[str, list[Sample]], now: datetime
+        self, index: tuple[str, str], counters: Mapping[str, Mapping[str, Counters]], now: datetime
     ) -> Mapping[str, Window]:
-        counters = {pod: counted(samples) for pod, samples in metrics.items()}
         arms = {name for by_arm in counters.values() for name in by_arm} | self._windows.get(index, {}).keys()
         before = self._windows.get(index, {})
         windows = {

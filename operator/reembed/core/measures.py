@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from reembed.core.model import ArmMeasure
 
@@ -75,6 +74,23 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What a pod counted between two scrapes, the first of which was at `begun`."""
+
+    begun: datetime
+    counted: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A pod's last scrape, and what it counted between those before: taken apart once, summed at every look."""
+
+    at: datetime
+    last: Counters
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """The latest scrapes of one arm by pod; immutable, so that a pass can keep the one it judged by.
 
@@ -83,18 +99,20 @@ class Window:
     """
 
     length: timedelta = timedelta(seconds=60)
-    pods: Mapping[str, tuple[tuple[datetime, Counters], ...]] = field(default_factory=dict)
+    pods: Mapping[str, Track] = field(default_factory=dict)
     looked: datetime | None = field(default=None, compare=False)  # the last time, whether anybody answered or not
 
     def add(self, scraped: Mapping[str, Counters], now: datetime) -> Window:
         """Return the window with one more scrape; pods that did not answer are left out of `scraped`."""
-        tracks: dict[str, tuple[tuple[datetime, Counters], ...]] = {}
+        tracks: dict[str, Track] = {}
         for pod in self.pods.keys() | scraped.keys():
-            track = tuple(point for point in self.pods.get(pod, ()) if now - point[0] <= 2 * self.length)
+            before = self.pods.get(pod)
+            if before is not None and now - before.at > 2 * self.length:
+                before = None
             if pod in scraped:
-                track = (*track, (now, scraped[pod]))
-            if track:
-                tracks[pod] = track
+                tracks[pod] = _longer(before, scraped[pod], now, 2 * self.length)
+            elif before is not None:
+                tracks[pod] = before
         return Window(self.length, tracks, now)
 
     def live(self) -> ArmMeasure | None:
@@ -114,17 +132,52 @@ class Window:
 
     def _measure(self, pick: Callable[[Counters], Counts], within: timedelta) -> ArmMeasure | None:
         steps = [
-            pick(after[1].since(before[1]))
+            pick(step.counted)
             for track in self.pods.values()
-            for before, after in pairwise(track)
-            if self.looked is not None and self.looked - before[0] <= within
+            for step in track.steps
+            if self.looked is not None and self.looked - step.begun <= within
         ]
         if not steps:
             return None
-        total = Counts()
-        for step in steps:
-            total = total.plus(step)
-        return ArmMeasure(total.ok + total.errors, total.errors, p95(total.buckets))
+        errors = sum(step.errors for step in steps)
+        return ArmMeasure(sum(step.ok for step in steps) + errors, errors, p95(_summed(steps)))
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What callers saw of one arm since a mark, over all pods: what gates judge a step by.
+
+    The first scrape of a pod only sets its mark. It lives in memory: after a restart of the operator it begins anew,
+    and whoever judges by it needs as many answers again, which errs on the safe side.
+    """
+
+    last: Mapping[str, Counters] = field(default_factory=dict)
+    counts: Counts = Counts()
+
+    def add(self, scraped: Mapping[str, Counters]) -> Since:
+        """Return the same with one more scrape; pods that did not answer are left out and keep their mark."""
+        total = self.counts
+        for pod, counters in scraped.items():
+            if pod in self.last:
+                total = total.plus(counters.since(self.last[pod]).live)
+        return Since({**self.last, **scraped}, total)
+
+
+def _longer(before: Track | None, scraped: Counters, now: datetime, kept: timedelta) -> Track:
+    if before is None:
+        return Track(now, scraped)
+    steps = before.steps
+    if steps and now - steps[0].begun > kept:
+        steps = tuple(step for step in steps if now - step.begun <= kept)
+    return Track(now, scraped, (*steps, Step(before.at, scraped.since(before.last))))
+
+
+def _summed(steps: Iterable[Counts]) -> dict[float, int]:
+    total: dict[float, int] = {}
+    for step in steps:
+        for bound, count in step.buckets.items():
+            total[bound] = total.get(bound, 0) + count
+    return total
 
 
 def counted(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> dict[str, Counters]:

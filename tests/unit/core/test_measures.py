@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS, Counters, Counts, Window, counted, p95
+from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS, Counters, Counts, Since, Window, counted, p95
 from reembed.core.model import ArmMeasure
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -152,3 +152,22 @@ def test_a_scrape_is_sorted_by_collection_and_by_who_asked() -> None:
 def test_probes_stand_in_for_missing_callers(callers: Counters, expected: ArmMeasure) -> None:
     both = Counters(live=callers.live, probes=probes(0, 24).probes)
     assert Window().add({"a": Counters()}, at(0)).add({"a": both}, at(2)).judged() == expected
+
+
+def answers(ok: int) -> Counters:
+    return Counters(live=Counts(ok=ok), probes=Counts(ok=7))
+
+
+def test_what_is_counted_since_a_mark_leaves_out_what_was_before_it_and_probes() -> None:
+    since = Since().add({"a": answers(1000)}).add({"a": answers(1010)}).add({"a": answers(1025)})
+    assert since.counts == Counts(ok=25)
+
+
+def test_a_pod_that_restarts_or_comes_later_is_counted_from_its_own_mark() -> None:
+    since = Since().add({"a": answers(1000)}).add({"a": answers(5), "b": answers(300)}).add({"b": answers(310)})
+    assert since.counts == Counts(ok=5 + 10)
+
+
+def test_a_lost_scrape_loses_nothing() -> None:
+    since = Since().add({"a": answers(1000)}).add({}).add({"a": answers(1030)})
+    assert since.counts == Counts(ok=30)
