@@ -22,6 +22,25 @@ class Lack:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether this replica leads, and who does."""
+
+    leads: bool = True
+    leader: str = ""  # empty if nobody does, or where there is one replica alone
+    problem: str = ""  # why the Lease that decides it could not be read or written
+
+    def report(self) -> dict[str, Any]:
+        if not self.problem:
+            return {"leader": self.leader}
+        remedy = "without it this replica cannot lead: the operator's account needs get, create and patch on the Lease"
+        return {"leader": self.leader, "error": self.problem, "remedy": remedy}
+
+
+# A replica that nobody stands against.
+ALONE = Standing()
+
+
 class Readiness:
     """What is not listed yet, or was refused at the last try, by namespace."""
 
@@ -46,27 +65,12 @@ class Readiness:
     def ready(self, namespace: str) -> bool:
         return not self._lacks[namespace]
 
-    def report(self, standing: Standing) -> tuple[bool, dict[str, Any]]:
+    def report(self, standing: Standing = ALONE) -> tuple[bool, dict[str, Any]]:
         """Return whether this replica leads or could do so at once, and what `/ready` answers."""
         namespaces = [_entry(namespace, tuple(lacks.values())) for namespace, lacks in self._lacks.items()]
         ready = all(one["ready"] for one in namespaces) and not standing.problem
         status = "waiting" if not ready else "ready" if standing.leads else "standby"
         return ready, {"status": status, **standing.report(), "namespaces": namespaces}
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Whether this replica leads, and who does."""
-
-    leads: bool = True
-    leader: str = ""  # empty if nobody does, or where there is one replica alone
-    problem: str = ""  # why the Lease that decides it could not be read or written
-
-    def report(self) -> dict[str, Any]:
-        if not self.problem:
-            return {"leader": self.leader}
-        remedy = "without it this replica cannot lead: the operator's account needs get, create and patch on the Lease"
-        return {"leader": self.leader, "error": self.problem, "remedy": remedy}
 
 
 def remedy(kind: Kind, namespace: str, status: int) -> str:

@@ -15,6 +15,12 @@ from tests.unit.chart.rendering import CHART, CRDS, of_kind, operator_pod, rende
 
 GENERATED = [path.name for path in sorted((CHART / "templates" / "crds").glob("*.yaml"))]
 
+POLICIES = [
+    "reembed-reembed-system-pool-in-use",
+    "reembed-reembed-system-promote-needs-approve",
+    "reembed-reembed-system-spec-is-the-users",
+]
+
 DEFAULTS = {
     "ServiceAccount": ["reembed", "reembed-gateway", "reembed-worker"],
     "CustomResourceDefinition": [
@@ -28,11 +34,8 @@ DEFAULTS = {
     "ClusterRoleBinding": ["reembed-reembed-system"],
     "Deployment": ["reembed"],
     "PodDisruptionBudget": ["reembed"],
-    "ValidatingAdmissionPolicy": ["reembed-reembed-system-pool-in-use", "reembed-reembed-system-spec-is-the-users"],
-    "ValidatingAdmissionPolicyBinding": [
-        "reembed-reembed-system-pool-in-use",
-        "reembed-reembed-system-spec-is-the-users",
-    ],
+    "ValidatingAdmissionPolicy": POLICIES,
+    "ValidatingAdmissionPolicyBinding": POLICIES,
 }
 
 ENVIRONMENT = {

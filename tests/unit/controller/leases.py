@@ -33,6 +33,7 @@ class Line:
     def __init__(self, lease: MemoryLease) -> None:
         self._lease = lease
         self.fault = ""
+        self.seconds = 0.01  # from the server's answer to its arrival
 
     def __str__(self) -> str:
         return "system/reembed-operator"
@@ -48,6 +49,7 @@ class Line:
         written = self._lease.swap(wanted, before)
         if self.fault == "deaf":
             await asyncio.Event().wait()
+        await asyncio.sleep(self.seconds)
         return written
 
     async def _request(self) -> None:

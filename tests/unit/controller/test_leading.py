@@ -154,6 +154,15 @@ async def test_a_leader_that_cannot_renew_stops_before_another_begins(
     assert now() - ended >= 4.9
 
 
+async def test_a_renewal_whose_answer_comes_late_prolongs_the_lead_from_when_it_was_sent(lease: MemoryLease) -> None:
+    replica = Replica("first", lease)
+    replica.line.seconds = 2.5
+    replica.start()
+    await replica.term.began.wait()
+    assert round(replica.term.left(), 2) == 10 - 2.51
+    await replica.kill()
+
+
 async def test_a_leader_that_never_learns_that_it_renewed_stops_as_well(first: Replica) -> None:
     await stand(first)
     first.line.fault, failed = "deaf", now()
