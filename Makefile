@@ -14,6 +14,8 @@ PYTHON ?= python3
 ARGS ?=
 # Tests mostly wait: this many run side by side. What they print is seen with WORKERS=0 alone.
 WORKERS ?= 2
+# Lives that `make sim` simulates.
+SEEDS ?= 2000
 # Where pods run: local (root on Linux), kind (Docker) or existing (your kubeconfig; images go to REGISTRY).
 # Unset, it is local where that can be, else kind.
 export CLUSTER REGISTRY
@@ -89,6 +91,14 @@ verify: lint types layers ## Check style, types, layers, and that generated file
 test-unit: venv ## Test without anything else running
 	@$(BIN)/pytest tests/unit $(SIDE_BY_SIDE) $(ARGS)
 
+.PHONY: test-sim
+test-sim: venv ## Simulate lives of migrations with faults, by seed: make sim SEEDS=20000 for more
+	@$(BIN)/pytest tests/sim $(SIDE_BY_SIDE) $(ARGS)
+
+.PHONY: sim
+sim: venv ## Simulate SEEDS lives
+	@REEMBED_SIM_SEEDS=$(SEEDS) $(BIN)/pytest tests/sim/test_seeds.py $(SIDE_BY_SIDE) $(ARGS)
+
 .PHONY: test-integration
 test-integration: prepare venv ## Test against a real API server, PostgreSQL and model
 	@$(BIN)/pytest tests/integration $(SIDE_BY_SIDE) $(ARGS)
@@ -98,9 +108,19 @@ test-e2e: cluster images ## Test on real pods
 	@$(IN_CLUSTER) $(BIN)/pytest tests/e2e -m e2e $(ARGS)
 
 .PHONY: test
-test: prepare test-unit test-integration ## Run all tests that this machine can run
+test: prepare test-unit test-sim test-integration ## Run all tests that this machine can run
 	@if obstacle=$$($(PYTHON) -m tests.cluster obstacle 2>&1); then $(MAKE) test-e2e; else \
 	  printf '\nThe end-to-end tests did NOT run: %s.\nAll other tests passed.\n' "$$obstacle"; fi
+
+## Benchmarks
+
+.PHONY: bench-operator
+bench-operator: prepare venv ## Measure the operator with 1,100 migrations; prints one line of JSON
+	@$(BIN)/python -m tests.bench.operator $(ARGS)
+
+.PHONY: bench-gates
+bench-gates: venv ## Measure on real embeddings what the gates promise; prints one line of JSON
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.gates $(ARGS)
 
 ## Cluster and demo
 

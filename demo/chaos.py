@@ -18,16 +18,15 @@ _AT_ONCE = ("--grace-period=0", "--force", "--wait=false")
 
 
 async def kill_operator(system: Kubectl, proc: Path = Path("/proc")) -> str:
-    """Kill the operator without warning; return how."""
+    """Kill every replica of the operator without warning; return how."""
     pods = await system.list("pods", OPERATOR)
     if not pods:
         raise Failed(f"there is no operator to kill in namespace {system.namespace}")
-    for pod in pods:
-        found = processes(pod["metadata"]["uid"], b"reembed.controller", proc)
-        for process in found:
-            os.kill(process, signal.SIGKILL)
-        if found:
-            return "kill -9"
+    found = [one for pod in pods for one in processes(pod["metadata"]["uid"], b"reembed.controller", proc)]
+    for process in found:
+        os.kill(process, signal.SIGKILL)
+    if found:
+        return "kill -9"
     await system.run("delete", "pods", f"--selector={OPERATOR}", *_AT_ONCE)
     return "pod deleted without grace"
 

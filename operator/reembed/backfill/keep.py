@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from reembed.backfill.evaluation import Evaluator
+from reembed.backfill.label_lines import reader
 from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.plan_source import PlanSource, Reading
@@ -81,14 +82,16 @@ class Keeping:
                 await asyncio.Event().wait()
                 return
             async with keeper, asyncio.TaskGroup() as tasks:
-                self._worker = worker = self._made(keeper)
+                self._worker = worker = self._made(keeper, cluster)
                 worker.want(reading.wanted)
                 tasks.create_task(worker.run())
                 tasks.create_task(source.follow(lambda found: _tell(worker, reading, found)))
 
-    def _made(self, keeper: Keeper) -> Worker:
+    def _made(self, keeper: Keeper, cluster: Cluster) -> Worker:
         rng = random.Random()  # noqa: S311 spreads attempts and draws queries, keeps no secret
-        evaluator = Evaluator(keeper, self._embedder, Retrying(Backoff(), rng))
+        evaluator = Evaluator(
+            keeper, self._embedder, Retrying(Backoff(), rng), reader(cluster, self._settings.namespace)
+        )
         live = LiveRetrieval(keeper, evaluator, rng)
         return Worker(keeper, evaluator, live, time.monotonic, self._metrics)
 

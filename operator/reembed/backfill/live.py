@@ -1,8 +1,8 @@
 """Watches retrieval while the candidate answers: a few labelled queries at a time, for as long as the plan says so.
 
 The same path as the offline comparison, and so as a caller's query: what a pod, a variant or a changed document does
-to retrieval shows here. Queries are drawn with replacement, so that what is reported is a sample of the labelled
-queries as they are answered now; its sums are enough for bounds that the operator may look at as often as it likes
+to retrieval shows here. Each batch is drawn anew from all queries, so that what is reported is a sample of the
+labelled queries as they are answered now; its sums are enough for bounds that the operator may look at as often as it likes
 (`core.sequences`). A restart begins a new sample, which asks for more queries and never for less certainty.
 """
 
@@ -57,11 +57,11 @@ class LiveRetrieval:
         if self._id != plan.id:
             self._id, self._labels, self._sample = plan.id, None, Sample()
         if self._labels is None or self._batches >= _BATCHES_PER_READING:
-            self._labels, self._batches = await self._store.labels(plan.spec, index), 0
+            self._labels, self._batches = await self._evaluator.labels(plan.spec, index), 0
         self._batches += 1
         return self._labels
 
     def _drawn(self, labels: Labels) -> Labels:
         queries = sorted(labels.relevant)
-        drawn = {query: labels.relevant[query] for query in self._rng.choices(queries, k=_BATCH)}
+        drawn = {query: labels.relevant[query] for query in self._rng.sample(queries, min(_BATCH, len(queries)))}
         return Labels(drawn, labels.vanished)

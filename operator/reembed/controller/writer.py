@@ -99,7 +99,9 @@ class Writer:
                 self._cache.put(kind, result)
 
     async def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        await self._cluster.delete(kind, namespace, name)
+        known = self._cache.get(kind, namespace, name)
+        # What came in its place meanwhile is another's.
+        await self._cluster.delete(kind, namespace, name, uid=known["metadata"]["uid"] if known is not None else None)
         self._applied.pop(Key(kind, namespace, name), None)
 
     async def note(self, kind: Kind, meta: Meta, note: Note, now: datetime) -> None:

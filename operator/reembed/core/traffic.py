@@ -109,7 +109,7 @@ def withheld(seen: Seen) -> Finding | None:
     text = (
         f"gateway pods {_listed(pods)} keep the candidate below its {routing.weight} %; if annotation"
         " reembed.dev/force-stable is on the index, remove it to go on or delete the migration to go back;"
-        " else they cannot read the index"
+        " else they cannot read the index, or saw no operator lead for two minutes"
     )
     return Finding("GatewaysWithhold", text)
 

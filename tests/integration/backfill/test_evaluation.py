@@ -12,7 +12,7 @@ import pytest
 
 from reembed.backfill.label_lines import CONFIG_MAP, reader
 from reembed.cluster.client import Cluster
-from reembed.core.model import ConfigMapKey, EvaluationSpec, Problem
+from reembed.core.model import ConfigMapKey, EvaluationReport, EvaluationSpec, MetricReport, Problem, SliceReport
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.protocol import Labels, Unfit
 from tests.fixtures.postgres import Database
@@ -55,6 +55,25 @@ async def test_a_slice_column_that_is_missing_is_named(store: Keeper) -> None:
 async def test_documents_that_exist_are_told_from_others(store: Keeper) -> None:
     assert await store.present(SPEC, {"1", "9", "10", "x"}) == frozenset({"1", "9"})
     assert await store.present(SPEC, set()) == frozenset()
+
+
+async def test_an_outcome_is_kept_with_its_metrics_and_slices(store: Keeper) -> None:
+    report = EvaluationReport(
+        "e1",
+        "Better",
+        200,
+        10,
+        0.8,
+        0.9,
+        0.05,
+        0.15,
+        "better",
+        metrics=(MetricReport("MRR@10", 0.8, 0.9, 0.05, 0.15), MetricReport("Recall@10", None, 0.9)),
+        slices=(SliceReport("de", "TooFewQueries", 7, 0.7, 0.8, None, None, "7 queries, below the 30 asked for"),),
+    )
+    await store.prepare(SPEC)
+    await store.record(report)
+    assert await store.evaluation("e1") == report
 
 
 async def config_map(kubeconfig: Path, namespace: str, data: dict[str, str], wanted: ConfigMapKey) -> str:

@@ -85,6 +85,16 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("migration", f"{TRIGGERS}.latency.noData", "Ignore", 'supported values: "Hold", "RollBack"'),
     ("migration", f"{TRIGGERS}.quality", {}, f'unknown field "{TRIGGERS}.quality"'),
     ("migration", "spec.evaluation.margin", 1.5, "should be less than or equal to 1"),
+    ("migration", "spec.evaluation.labels", {}, "set one of table and configMapRef"),
+    ("migration", "spec.evaluation.labels.configMapRef", {"name": "q"}, "set one of table and configMapRef"),
+    (
+        "migration",
+        "spec.evaluation.labels",
+        {"configMapRef": {"name": "q"}, "sliceColumn": "tenant"},
+        "sliceColumn is a column of table",
+    ),
+    ("migration", "spec.evaluation.slices", {"margin": -0.1}, "should be greater than or equal to 0"),
+    ("migration", "spec.evaluation.slices", {"minQueries": 0}, "should be greater than or equal to 1"),
     ("migration", "spec.target.poolRef.name", "", "should be at least 1 chars long"),
 ]
 

@@ -37,14 +37,14 @@ async def test_workers_that_meet_make_the_schema_once(database: Database) -> Non
     async with keeping(database) as one, Keeper(database.owner_dsn, KEY, UID) as two:
         documents.run("DROP SCHEMA reembed CASCADE")
         await asyncio.gather(one.prepare(SPEC), two.prepare(SPEC))
-    assert documents.rows("SELECT version FROM reembed.version") == [(1,)]
+    assert documents.rows("SELECT version FROM reembed.version") == [(2,)]
 
 
 async def test_a_schema_of_a_newer_program_is_left_alone(database: Database) -> None:
     documents = Documents(database).create(1)
     async with keeping(database) as keeper:
         documents.run("UPDATE reembed.version SET version = 99")
-        with pytest.raises(StoreError, match="schema reembed is of version 99, this program knows version 1"):
+        with pytest.raises(StoreError, match="schema reembed is of version 99, this program knows version 2"):
             await keeper.prepare(SPEC)
 
 

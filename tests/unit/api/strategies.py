@@ -12,14 +12,17 @@ from reembed.core.model import (
     Arm,
     CollectionPlan,
     CollectionReport,
+    ConfigMapKey,
     EvaluationPlan,
     EvaluationReport,
     EvaluationSpec,
     GatewayReport,
     IndexStatus,
+    MetricReport,
     PointerPlan,
     Problem,
     Routing,
+    SliceReport,
     StorePlan,
     StoreReport,
     TriggerState,
@@ -45,7 +48,22 @@ def several(strategy: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[obje
     return st.lists(strategy, max_size=3).map(tuple)
 
 
-evaluation_specs = st.builds(EvaluationSpec, names, names, names, names, k=counts, margin=reals, min_queries=counts)
+evaluation_specs = st.builds(
+    EvaluationSpec,
+    names,
+    names,
+    names,
+    names,
+    k=counts,
+    margin=reals,
+    min_queries=counts,
+    slice_column=maybe(names),
+    config_map=maybe(st.builds(ConfigMapKey, names, names)),
+    slice_margin=reals,
+    slice_min_queries=counts,
+)
+metric_reports = st.builds(MetricReport, names, maybe(reals), reals, maybe(reals), maybe(reals))
+slice_reports = st.builds(SliceReport, names, names, counts, reals, reals, maybe(reals), maybe(reals), names)
 evaluation_reports = st.builds(
     EvaluationReport,
     id=names,
@@ -57,6 +75,8 @@ evaluation_reports = st.builds(
     low=maybe(reals),
     high=maybe(reals),
     message=names,
+    metrics=several(metric_reports),
+    slices=several(slice_reports),
 )
 pointers = st.builds(PointerPlan, names, names, counts)
 

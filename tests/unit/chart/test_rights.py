@@ -25,6 +25,7 @@ OPERATOR = {
     ("", "events"): frozenset({"create", "patch"}),
 }
 WORKLOADS = {("reembed.dev", kind): READS for kind in ("embedderpools", "embeddingindexes")}
+WORKER = {("", "configmaps"): frozenset({"get"})}
 
 
 def rights(role: dict[str, Any]) -> dict[tuple[str, str], frozenset[str]]:
@@ -46,7 +47,11 @@ def test_roles_are_in_the_watched_namespaces_alone_but_for_the_lease_and_allow_t
     assert found == {
         (namespace, name): allowed
         for namespace in ("a", "b")
-        for name, allowed in (("reembed-reembed-system", OPERATOR), ("reembed-workloads", WORKLOADS))
+        for name, allowed in (
+            ("reembed-reembed-system", OPERATOR),
+            ("reembed-workloads", WORKLOADS),
+            ("reembed-worker", WORKER),
+        )
     }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import asdict, replace
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
-from reembed.core.model import EvaluationReport, EvaluationSpec, IndexSpec
+from reembed.core.model import EvaluationReport, EvaluationSpec, IndexSpec, MetricReport, SliceReport
 from reembed.stores.pgvector import tables
 from reembed.stores.pgvector.connection import Pool, transaction, using
 from reembed.stores.pgvector.preflight import evaluation_table
@@ -15,9 +17,9 @@ from reembed.stores.pgvector.tables import identifier as _name
 from reembed.stores.protocol import Labels, Unfit
 
 _SECONDS = 600.0
-_COLUMNS = "id, verdict, queries, k, mrr_serving, mrr_candidate, low, high, message"
+_COLUMNS = "id, verdict, queries, k, mrr_serving, mrr_candidate, low, high, message, metrics, slices"
 _RECORD = f"""
-INSERT INTO reembed.evaluation (index_key, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+INSERT INTO reembed.evaluation (index_key, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (id) DO NOTHING"""  # noqa: S608 the columns are the constant above
 
 
@@ -73,7 +75,14 @@ async def recorded(connections: Pool, evaluation_id: str) -> EvaluationReport | 
     async with using(connections, _SECONDS) as connection:
         query = f"SELECT {_COLUMNS} FROM reembed.evaluation WHERE id = %s"  # noqa: S608 the constant above
         row = await (await connection.execute(query, [evaluation_id])).fetchone()
-        return EvaluationReport(*row) if row else None
+        if row is None:
+            return None
+        *values, metrics, slices = row
+        return replace(
+            EvaluationReport(*values),
+            metrics=tuple(MetricReport(**one) for one in metrics),
+            slices=tuple(SliceReport(**one) for one in slices),
+        )
 
 
 async def record(connections: Pool, index_key: str, report: EvaluationReport) -> None:
@@ -82,5 +91,6 @@ async def record(connections: Pool, index_key: str, report: EvaluationReport) ->
         await connection.execute(
             _RECORD,
             [index_key, report.id, report.verdict, report.queries, report.k, report.mrr_serving, report.mrr_candidate,
-             report.low, report.high, report.message],
+             report.low, report.high, report.message, Jsonb([asdict(one) for one in report.metrics]),
+             Jsonb([asdict(one) for one in report.slices])],
         )  # fmt: skip
