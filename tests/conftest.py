@@ -1,4 +1,4 @@
-"""What every test may ask for: a real API server, PostgreSQL and Prometheus, each started once and only when asked for."""
+"""What every test may ask for: a real API server, PostgreSQL and Prometheus, each started once and when asked for."""
 
 import asyncio
 
