@@ -108,7 +108,9 @@ class Indexes:
     async def _run(self, index: SeenIndex) -> None:
         meta, spec, images = index.meta, index.spec, self._settings.images
         await self._writer.ensure(kinds.DEPLOYMENT, manifests.worker(meta, spec, images), _MANAGER)
-        await self._writer.ensure(kinds.DEPLOYMENT, manifests.gateway(meta, spec, images, self._settings.leader_lease), _MANAGER)
+        await self._writer.ensure(
+            kinds.DEPLOYMENT, manifests.gateway(meta, spec, images, self._settings.leader_lease), _MANAGER
+        )
         await self._writer.ensure(kinds.SERVICE, manifests.gateway_service(meta), _MANAGER)
         await self._writer.ensure(kinds.DISRUPTION_BUDGET, manifests.disruption_budget(meta), _MANAGER)
 
