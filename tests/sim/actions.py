@@ -42,6 +42,33 @@ def _operator_dies(sim: Simulation, argument: str) -> Undo:
     return sim.start
 
 
+def _operator_flaps(sim: Simulation, argument: str) -> Undo:
+    """The operator dies again and again, so many seconds after each start."""
+    flapping = [True]
+
+    def die() -> None:
+        if flapping[0]:
+            sim.kill()
+            sim.start()
+            sim.later(float(argument), die)
+
+    die()
+    return lambda: flapping.__setitem__(0, False)
+
+
+def _touching(sim: Simulation, argument: str) -> Undo:
+    """Somebody writes to the objects again and again, every so many seconds."""
+    touching = [True]
+
+    def touch() -> None:
+        if touching[0]:
+            _touched(sim, "")
+            sim.later(float(argument), touch)
+
+    touch()
+    return lambda: touching.__setitem__(0, False)
+
+
 def _api_down(sim: Simulation, argument: str) -> Undo:
     return _set(sim.world.weather, down=True)
 
@@ -72,9 +99,25 @@ def _gateway(**fields: bool) -> Action:
     return action
 
 
+def _no_room(sim: Simulation, argument: str) -> Undo:
+    """No node has room: what is lost does not come again."""
+    deployment = names.gateway(INDEX) if argument == "gateway" else names.embedder(argument, "cpu")
+    sim.world.kubelet.full.add(deployment)
+    return lambda: sim.world.kubelet.room(deployment)
+
+
+def _all_lost(sim: Simulation, argument: str) -> Undo:
+    undo = _no_room(sim, argument)
+    component = "gateway" if argument == "gateway" else "embedder"
+    for pod in sim.world.kubelet.of(component):
+        if component == "gateway" or pod.labels[names.LABEL_POOL] == argument:
+            sim.world.kubelet.lose(pod)
+    return undo
+
+
 def _gateway_lost(sim: Simulation, argument: str) -> None:
     pods = sim.world.kubelet.of("gateway")
-    for pod in pods if argument == "all" else pods[int(argument or 0) :][:1]:
+    for pod in pods[int(argument or 0) :][:1]:
         sim.world.kubelet.lose(pod)
 
 
@@ -232,6 +275,7 @@ def _share(text: str) -> float:
 
 ACTIONS: Mapping[str, Action] = {
     "operator dies": _operator_dies,
+    "operator flaps": _operator_flaps,
     "api is down": _api_down,
     "api refuses": _api_refuses,
     "api loses": _api_loses,
@@ -239,7 +283,10 @@ ACTIONS: Mapping[str, Action] = {
     "watch cut": _watch_cut,
     "gateway silent": _gateway(silent=True),
     "gateway apart": _gateway(apart=True),
+    "gateway cut off": _gateway(silent=True, apart=True),
     "gateway lost": _gateway_lost,
+    "all lost": _all_lost,
+    "no room": _no_room,
     "gateway restarts": _gateway_restarts,
     "worker silent": _worker_silent,
     "worker problem": _worker_problem,
@@ -260,6 +307,7 @@ ACTIONS: Mapping[str, Action] = {
     "status emptied": _status_emptied,
     "holder vanishes": _holder_vanishes,
     "touched": _touched,
+    "touching": _touching,
     "command": _commanded,
     "spec": _spec,
     "paused": _paused,

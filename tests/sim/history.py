@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 NEVER = -1e9
 # A pass looks at pods, at gateways and again at pods, and each look may wait for a silent pod; then it writes.
 PASS = 6.0
+# Windows of a minute need some seconds until a share of errors is above its limit.
+SEEN_LATE = 12.0
+# So long a failure of the serving side is remembered where callers are few.
+WINDOW = 125.0
 
 
 class History:
@@ -35,8 +39,8 @@ class History:
         self.routings: dict[int, Object] = {}  # of the index, by epoch
         self.emptied_at = NEVER
         self.bad_for = 0.0  # for how long a trigger was true and anybody could know it, without what restarts cost
+        self.bad_before = 0.0  # the same in stretches before, without what it takes to see each anew
         self._bad_since: float | None = None
-        self._looked = 0.0
 
     def take(self, event: Event) -> None:
         """Note what is true now that `event` happened."""
@@ -89,9 +93,15 @@ class History:
         return found is not None and found.get("status", {}).get("readyReplicas", 0) >= wanted
 
     def healthy(self, side: str) -> bool:
-        """Return whether a side's model answers probes."""
+        """Return whether a side's model answers most of its probes: three that it answers are enough to begin."""
         arm = ((self.holder() or {}).get("status") or {}).get(side)
-        return arm is None or self.world.gateways.health(arm["pool"]).errors == 0.0
+        return arm is None or self.world.gateways.health(arm["pool"]).errors < 0.5
+
+    def serving_fails(self) -> bool:
+        """Return whether going back would help nobody."""
+        arm = self.world.routing().get("serving")
+        found = self.world.gateways.health(arm["pool"]) if arm is not None else None
+        return found is not None and (found.errors > 0 or found.seconds > 1)
 
     def _migrated(self, raw: Object) -> None:
         status, uid = raw.get("status") or {}, raw["metadata"]["uid"]
@@ -117,6 +127,7 @@ class History:
         if bad and self._bad_since is None:
             self._bad_since = now
         elif not bad:
+            self.bad_before = self.bad_before + max(self.bad_for - SEEN_LATE, 0.0) if self._beyond() else 0.0
             self._bad_since = None
         self.bad_for = now - self._bad_since if self._bad_since is not None else 0.0
 
@@ -125,10 +136,9 @@ class History:
         holder, routing = self.holder(), self.world.routing()
         if holder is None or not routing.get("weight") or (holder.get("status") or {}).get("state") not in WITH_TRAFFIC:
             return False
-        candidate = self.world.gateways.health(routing["candidate"]["pool"])
-        serving = self.world.gateways.health(routing["serving"]["pool"])
-        if serving.errors or serving.seconds > 1 or not self.world.kubelet.ready(routing["serving"]["pool"]):
+        if self.since("serving fails") < WINDOW:
             return False
+        candidate = self.world.gateways.health(routing["candidate"]["pool"])
         return candidate.errors >= 0.5 or candidate.memory > 0.9
 
     def _clear(self, now: float) -> bool:
@@ -148,6 +158,7 @@ _FACTS: Mapping[str, Callable[[History], bool]] = {
     "serving capacity": lambda history: history.capacity("serving"),
     "candidate healthy": lambda history: history.healthy("candidate"),
     "serving healthy": lambda history: history.healthy("serving"),
+    "serving fails": History.serving_fails,
     "watches blind": lambda history: not history.world.watches.whole or history.world.weather.lag > 1,
     "disturbed": lambda history: history.world.weather.down or not history.sim.process.up,
 }

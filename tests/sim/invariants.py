@@ -13,7 +13,7 @@ from reembed.cluster import kinds
 from reembed.core import names
 from reembed.core.transitions import TRANSITIONS, State
 from tests.sim.api_server import Change, Object
-from tests.sim.history import PASS, WITH_TRAFFIC, History, status_of
+from tests.sim.history import PASS, SEEN_LATE, WITH_TRAFFIC, History, status_of
 from tests.sim.store import INDEX
 from tests.sim.world import Event
 
@@ -23,9 +23,6 @@ _FINISHED = frozenset({"Succeeded", "RolledBack", "Failed", "Gone"})
 _TAKES_BACK = frozenset({"RollingBack", "Unwinding", "RolledBack", "Failed"})
 # Without any change an object is looked at each half minute; a failing pass waits as long.
 _LONGEST_WAIT = 45.0
-# Windows of a minute need some seconds until a share of errors is above its limit; then comes the limit's own time.
-_SEEN_LATE = 12.0
-_HOLD = 6.0
 
 
 def candidate_rises_only_through_its_gates(history: History, event: Event) -> str:
@@ -70,7 +67,7 @@ def steps_are_held(history: History, event: Event) -> str:
     routing = history.world.routing()
     since = history.first_acknowledged.get((routing.get("epoch", -1), step["weight"]))
     held = event.at - since if since is not None else 0.0
-    if moved[0].get("promoted") == moved[0].get("at") or held >= float(step["hold"].rstrip("s")) - 0.01:
+    if _promoted(moved[0], moved[1]) or held >= float(step["hold"].rstrip("s")) - 0.01:
         return ""
     return f"step {moved[0].get('at')} was left for {moved[1].get('at')} after {held:.2f} s of {step['hold']}"
 
@@ -142,10 +139,17 @@ def what_answers_keeps_its_pods(history: History, event: Event) -> str:
 
 def triggers_roll_back(history: History, event: Event) -> str:
     """4: what is beyond its limit for its whole time, and can be seen, leads back within a pass."""
-    if history.bad_for <= _HOLD + _SEEN_LATE:
+    if not history.bad_for:
         return ""
-    holder = history.holder()
-    return f"the candidate was beyond a limit for {history.bad_for:.1f} s; {status_of(holder).get('at')} goes on"
+    holder = history.holder() or {}
+    limits = holder["spec"]["rollback"]["triggers"].values()
+    longest = max(float(limit["for"].rstrip("s")) for limit in limits if limit is not None and "for" in limit)
+    total = history.bad_before + max(history.bad_for - SEEN_LATE, 0.0)
+    return (
+        f"the candidate was beyond a limit for {total:.1f} s; it is at {status_of(holder).get('at')}"
+        if total > longest
+        else ""
+    )
 
 
 def lowering_comes_first(history: History, event: Event) -> str:
@@ -247,6 +251,12 @@ def _moved(change: Change | None) -> tuple[Object, Object] | None:
         return None
     before, after = status_of(change.before), status_of(change.after)
     return (before, after) if before.get("at") != after.get("at") and after else None
+
+
+def _promoted(before: Object, after: Object) -> bool:
+    """Return whether somebody commanded to leave the place where the migration was."""
+    answered = [one for one in after.get("commands") or () if one["verb"] == "promote" and one["outcome"] == "Accepted"]
+    return any(one["at"] == before.get("at") for one in answered)
 
 
 def _meant(raw: Object) -> int:

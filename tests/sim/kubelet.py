@@ -42,6 +42,7 @@ class Kubelet:
         self._numbers = 0
         self.pods: dict[str, Pod] = {}
         self.held: set[str] = set()  # Deployments whose pods do not become ready
+        self.full: set[str] = set()  # Deployments for whose pods there is no node
         self.came: Callable[[Pod], None] = lambda pod: None
         self.went: Callable[[Pod], None] = lambda pod: None
         self.work: Callable[[Object], bool | None] = lambda job: True
@@ -64,6 +65,11 @@ class Kubelet:
         if pod.name in self.pods:
             self._gone(pod.name)
             self._soon(self._deployment, pod.deployment)
+
+    def room(self, deployment: str) -> None:
+        """Have a node for a Deployment's pods again."""
+        self.full.discard(deployment)
+        self._soon(self._deployment, deployment)
 
     def restart(self, pod: Pod, out_of_memory: bool) -> None:
         """Have a pod's process die and come again."""
@@ -88,7 +94,7 @@ class Kubelet:
         found = self._server.get(kinds.DEPLOYMENT, name)
         wanted = found["spec"]["replicas"] if found is not None else 0
         own = [pod for pod in self.pods.values() if pod.deployment == name and not pod.leaving]
-        for _ in range(len(own), wanted):
+        for _ in range(len(own), wanted if name not in self.full else 0):
             assert found is not None
             self._start(name, found["spec"]["template"]["metadata"]["labels"])
         for pod in sorted(own, key=lambda one: one.ready)[: max(len(own) - wanted, 0)]:

@@ -41,14 +41,7 @@ def moves(target: str, **spec: Any) -> Object:
         "target": {"poolRef": {"name": target}},
         "backfill": {"shards": 4},
         "canary": {"steps": [{"weight": weight, "hold": "3s"} for weight in (10, 50, 100)]},
-        "rollback": {
-            "triggers": {
-                "memory": {"for": "6s"},
-                "errorRate": {"for": "6s"},
-                "latency": {"for": "6s"},
-                "pointer": {"for": "20s"},
-            }
-        },
+        "rollback": {"triggers": {name: {"for": "6s"} for name in ("memory", "errorRate", "latency", "pointer")}},
         "retention": {"window": "5s"},
         **spec,
     }

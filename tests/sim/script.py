@@ -35,12 +35,14 @@ class Script:
     replicas: Mapping[str, int] = field(default_factory=dict)  # of pools and gateway
     spec: Mapping[str, Any] = field(default_factory=dict)
     waits: str = ""  # the reason with which the migration may wait for ever
+    within: float = 0.0  # seconds from the start in which it has to end, faults or not
     filled: bool = True  # whether pool `old` serves before
 
     def __str__(self) -> str:
         head = [f"replicas {json.dumps(dict(self.replicas))}"] if self.replicas else []
         head += [f"spec {json.dumps(dict(self.spec))}"] if self.spec else []
         head += [] if self.filled else ["empty"]
+        head += [f"within {self.within:g}"] if self.within else []
         head += [f"waits {self.waits}"] if self.waits else []
         return "\n".join([*head, *map(str, self.lines)])
 
@@ -53,6 +55,8 @@ def parse(text: str) -> Script:
         word, _, rest = raw.partition(" ")
         if word in {"replicas", "spec"}:
             found[word] = json.loads(rest)
+        elif word == "within":
+            found["within"] = float(rest)
         elif word == "waits":
             found["waits"] = rest
         elif raw == "empty":

@@ -20,6 +20,7 @@ _MOST_FAULTS = 4
 _FAULTS: tuple[tuple[float, str, tuple[float, float]], ...] = (
     (6, "operator dies", (0.5, 20)),
     (2, "operator dies", (30, 60)),
+    (1, "operator flaps 4", (10, 40)),
     (2, "api is down", (1, 12)),
     (1, "api is down", (20, 60)),
     (2, "api refuses 30%", (5, 20)),
@@ -29,7 +30,9 @@ _FAULTS: tuple[tuple[float, str, tuple[float, float]], ...] = (
     (3, "gateway silent {one}", (3, 60)),
     (3, "gateway apart {one}", (3, 60)),
     (2, "gateway lost {one}", (0, 0)),
-    (1, "gateway lost all", (0, 0)),
+    (1, "gateway cut off {one}", (5, 60)),
+    (1, "all lost gateway", (5, 20)),
+    (1, "all lost {pool}", (3, 20)),
     (2, "gateway restarts {one}", (0, 0)),
     (1, "worker silent", (3, 30)),
     (1, "worker problem", (3, 30)),
@@ -37,12 +40,12 @@ _FAULTS: tuple[tuple[float, str, tuple[float, float]], ...] = (
     (2, "pod lost {pool}", (0, 0)),
     (2, "out of memory {pool}", (0, 0)),
     (1, "pods held {pool}", (5, 20)),
-    (4, "errors new {share}%", (5, 40)),
+    (6, "errors new {share}%", (5, 60)),
     (1, "errors old {share}%", (5, 40)),
-    (2, "slow new 2", (5, 40)),
-    (2, "memory new 95%", (5, 40)),
+    (2, "slow new 2", (5, 60)),
+    (2, "memory new 95%", (5, 60)),
     (1, "memory old 95%", (5, 40)),
-    (2, "touched", (0, 0)),
+    (2, "touching 0.3", (5, 30)),
     (1, "delete move", (0, 0)),
     (1, "apply", (0, 0)),
     (1, "force stable", (5, 40)),
@@ -58,7 +61,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "kind": ("pods", "deployments", "embeddingindexes", "embeddingmigrations", "embedderpools", "jobs"),
     "one": ("0", "1"),
     "pool": ("old", "new"),
-    "share": ("20", "60", "100"),
+    "share": ("20", "60", "100", "100"),
     "rival": ("old", "new"),
 }
 _SPECS: tuple[Mapping[str, Any], ...] = (
@@ -67,6 +70,7 @@ _SPECS: tuple[Mapping[str, Any], ...] = (
     {"evaluation": {"labels": {"table": "labels"}}},
     {"retention": {"window": "3s", "drop": True}},
     {"canary": {"steps": [{"weight": 100, "hold": "2s"}]}},
+    {"canary": {"steps": [{"weight": 10, "hold": "15s"}, {"weight": 100, "hold": "5s"}]}},
 )
 
 
@@ -74,6 +78,8 @@ def script(seed: int) -> Script:
     """Return the script that a seed means."""
     chance = Random(f"script {seed}")
     faults = sorted((_fault(chance) for _ in range(chance.randint(0, _MOST_FAULTS))), key=lambda one: one.at)
+    if chance.random() < 0.03:  # at the same moment as the migration
+        faults.insert(0, Line("rival new", 1.0))
     replicas = {"old": chance.choice((1, 1, 2)), "new": chance.choice((1, 1, 2)), "gateway": chance.choice((1, 2))}
     return Script(tuple(faults), replicas, chance.choice(_SPECS), filled=chance.random() > 0.05)
 

@@ -63,6 +63,7 @@ class Simulation:
         self._undone = 0  # what is to happen or to be undone yet
         self._last = 0.0
         self._events = 0
+        self._lasting: list[Callable[[], None]] = []
         self._stop = asyncio.Event()
         self.world.listeners.append(self._happened)
 
@@ -91,6 +92,9 @@ class Simulation:
 
     def kill(self) -> None:
         self.process.kill()
+
+    def later(self, seconds: float, do: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, do)
 
     def apply_manifests(self) -> None:
         for (kind, _), manifest in self.manifests.items():
@@ -125,7 +129,9 @@ class Simulation:
         self.world.happen("script:", line.what)
         undo = act(self, line.what)
         self._last = self.world.now()
-        if undo is not None and line.lasts:
+        if undo is not None and not line.lasts:
+            self._lasting.append(undo)
+        elif undo is not None:
             self._undone += 1
             self._loop.call_later(line.lasts, self._undo, line, undo)
 
@@ -148,13 +154,13 @@ class Simulation:
                 return
 
     async def _until_ended(self) -> None:
-        """Wait for the end of everything, in steps of a second."""
+        """Wait for the end of every migration, in steps of a second."""
         while not self.wrong:
             await asyncio.sleep(1)
             started = self.world.now() > _STARTS + 1
             if started and not self._undone and self._ended():
                 return
-            if self.world.now() - self._last > _PROGRESS and not self._undone:
+            if self.world.now() - (0 if self.script.within else self._last) > self._limit and not self._undone:
                 self._stuck()
                 return
 
@@ -166,14 +172,17 @@ class Simulation:
 
     def _stuck(self) -> None:
         """8: without faults every migration ends, or waits for what the script made last."""
+        after = "the start" if self.script.within else "the last fault"
         for raw in self.world.migrations():
             status = status_of(raw)
             if not self._at_rest(status) and status.get("reason") != self.script.waits:
                 told = " ".join(str(status.get(name)) for name in ("at", "reason", "message", "waitingFor"))
-                self.wrong = f"progress: {_PROGRESS:.0f} s after the last fault {raw['metadata']['name']} is at {told}"
+                self.wrong = f"progress: {self._limit:.0f} s after {after} {raw['metadata']['name']} is at {told}"
 
     async def _steady(self) -> None:
         """7: where nothing changes, nothing is written."""
+        for undo in self._lasting:
+            undo()
         await asyncio.sleep(_SETTLES)
         before = self.world.writes
         log = len(self.world.log)
@@ -209,6 +218,10 @@ class Simulation:
             self._loop.call_later(seconds, again)
 
         self._loop.call_later(seconds, again)
+
+    @property
+    def _limit(self) -> float:
+        return self.script.within or _PROGRESS
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:

@@ -15,11 +15,19 @@ from reembed.controller.web import Metrics
 from tests.sim.script import parse
 from tests.sim.simulation import Outcome, simulate
 
-_FILES = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
+
+def _scenario(file: Path) -> object:
+    """A second line `# xfail: WHY` is for what the operator does wrong and is not mended yet."""
+    found = [line.partition("xfail: ")[2] for line in file.read_text().splitlines() if line.startswith("# xfail: ")]
+    marks = [pytest.mark.xfail(strict=True, reason=found[0])] if found else []
+    return pytest.param(file, id=file.stem, marks=marks)
+
+
+_FILES = [_scenario(file) for file in sorted((Path(__file__).parent / "scenarios").glob("*.txt"))]
 _SEED = 1
 
 
-@pytest.mark.parametrize("file", _FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", _FILES)
 def test_a_life_goes_as_its_story_tells(file: Path, metrics: Metrics) -> None:
     text, _, expected = file.read_text().partition("----\n")
     found = told(simulate(parse(text), _SEED, metrics))

@@ -1,0 +1,198 @@
+"""Named mistakes in the real code, each to be caught by some life: what the invariants are worth.
+
+A mutation replaces one function or method while lives are lived. Those of the kind "forget a check" make a function say
+that all is well; the others do things in another order or leave one out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+from reembed.cluster.client import Conflict
+from reembed.controller import migrations as migrations_module
+from reembed.controller import pools as pools_module
+from reembed.controller.cache import Cache
+from reembed.controller.vanished import Vanished
+from reembed.controller.writer import Writer
+from reembed.core import decide as decide_module
+from reembed.core import desired, emergency, preflight, states, traffic, triggers
+from reembed.core.model import Desired
+
+Original = Callable[..., Any]
+
+
+def _returns(value: Any) -> Callable[[Original], Original]:
+    return lambda _: lambda *args, **kwargs: value
+
+
+def _without_version(original: Original) -> Original:
+    async def status(self: Any, kind: Any, meta: Any, wanted: Any, manager: str) -> None:
+        newest = await self._cluster.get(kind, meta.namespace, meta.name)
+        if newest is not None:
+            await original(
+                self, kind, replace(meta, resource_version=newest["metadata"]["resourceVersion"]), wanted, manager
+            )
+
+    return status
+
+
+def _conflict_ignored(original: Original) -> Original:
+    async def status(*args: Any) -> None:
+        try:
+            await original(*args)
+        except Conflict:
+            return
+
+    return status
+
+
+def _after_first(original: Original) -> Original:
+    """Give and take before the status is written."""
+
+    def changed(*args: Any) -> Any:
+        before, after = original(*args)
+        return (*before, *after), ()
+
+    return changed
+
+
+def _before_last(original: Original) -> Original:
+    """Give and take after the status is written."""
+
+    def changed(*args: Any) -> Any:
+        before, after = original(*args)
+        return (), (*before, *after)
+
+    return changed
+
+
+def _forgets_held(original: Original) -> Original:
+    return lambda before, now: original(None, now)
+
+
+def _forgets_acknowledgement(original: Original) -> Original:
+    def rendered(status: Any, spec: Any) -> Any:
+        return {name: value for name, value in original(status, spec).items() if name != "stepAcknowledgedAt"}
+
+    return rendered
+
+
+def _forgets_triggers(original: Original) -> Original:
+    return lambda status, spec: {**original(status, spec), "triggers": []}
+
+
+def _acknowledged_at_once(original: Original) -> Original:
+    def canary(migration: Any, seen: Any, now: Any) -> Any:
+        known = migration.status.acknowledged_at or now
+        return original(replace(migration, status=replace(migration.status, acknowledged_at=known)), seen, now)
+
+    return canary
+
+
+def _same_epoch(original: Original) -> Original:
+    return lambda migration, now, seen: replace(original(migration, now, seen), epoch=max(now.epoch, 1))
+
+
+def _released_at_once(original: Original) -> Original:
+    """Withdraw the old collection with the promotion, before gateways follow."""
+    return lambda migration, seen: seen.index is not None and migration.status.candidate is not None
+
+
+def _drops_what_serves(original: Original) -> Original:
+    def collections(migration: Any, candidate: Any, index: Any, seen: Any) -> Any:
+        found, serving = original(migration, candidate, index, seen), migration.status.serving
+        if serving is None or migration.status.state is not states.State.PROMOTING:
+            return found
+        return tuple(
+            replace(one, desired=Desired.WITHDRAWN) if one.name == serving.collection else one for one in found
+        )
+
+    return collections
+
+
+def _only_routed(original: Original) -> Original:
+    return lambda pool, indexes, migrations, before=(): original(pool, [], migrations, ())
+
+
+def _keeps_deleted(original: Original) -> Original:
+    return lambda self, kind, namespace, listed: [obj for obj in listed.objects if self.put(kind, obj)]
+
+
+def _never_again(original: Original) -> Original:
+    def look(*args: Any, **kwargs: Any) -> Any:
+        found = original(*args, **kwargs)
+        return None if found == triggers.INTERVAL else found
+
+    return look
+
+
+def _without(reason: str) -> Callable[[Original], Original]:
+    return lambda original: lambda *args: tuple(one for one in original(*args) if one.reason != reason)
+
+
+def _without_holder(checks: Any) -> Any:
+    return tuple(check for check in checks if check is not preflight.index_held)
+
+
+async def _nothing(*args: Any) -> None:
+    return None
+
+
+# name -> (where, what, how)
+MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
+    "triggers are not looked at": (triggers, "first_due", _returns(None)),
+    "errors are no trigger": (triggers, "readings", _without("ErrorRate")),
+    "memory is no trigger": (triggers, "readings", _without("MemoryPressure")),
+    "latency is no trigger": (triggers, "readings", _without("Latency")),
+    "held time is not added up": (triggers, "_held", _forgets_held),
+    "held time does not survive a restart": (migrations_module, "render_migration_status", _forgets_triggers),
+    "the acknowledgement does not survive a restart": (
+        migrations_module,
+        "render_migration_status",
+        _forgets_acknowledgement,
+    ),
+    "statuses are written over what somebody wrote": (Writer, "status", _without_version),
+    "conflicts are ignored": (Writer, "status", _conflict_ignored),
+    "effects come before the status": (decide_module, "effects", _after_first),
+    "lowering comes after the status": (decide_module, "effects", _before_last),
+    "no gateway is an acknowledgement": (
+        traffic,
+        "behind",
+        lambda original: lambda seen: None if not seen.gateways else original(seen),
+    ),
+    "gateways are not asked": (traffic, "behind", _returns(None)),
+    "silent gateways count as well": (traffic, "silent", _returns(())),
+    "capacity is not looked at": (traffic, "_capacity", _returns(None)),
+    "probes are not looked at": (traffic, "_probes", _returns(None)),
+    "running triggers do not hold": (traffic, "first_running", _returns(None)),
+    "nothing keeps a weight from rising": (traffic, "obstacle", _returns(None)),
+    "a step counts from when it began": (states.STATES, states.State.CANARY, _acknowledged_at_once),
+    "epochs do not grow": (desired, "_routing", _same_epoch),
+    "the old collection is released at once": (desired, "promoted", _released_at_once),
+    "what is let go is not asked of gateways": (desired, "let_go", _returns(True)),
+    "the old collection is withdrawn while promoting": (desired, "_collections", _drops_what_serves),
+    "pools are claimed by migrations alone": (pools_module, "claims", _only_routed),
+    "who holds the index is not looked at": (preflight, "BEFORE_CLAIM", _without_holder),
+    "lists do not tell what is gone": (Cache, "settle", _keeps_deleted),
+    "nobody looks again": (decide_module, "_look_again", _never_again),
+    "vanished holders are left alone": (Vanished, "unwind", lambda _: _nothing),
+    "emergencies never end": (emergency, "_CLEAR_FOR", lambda _: timedelta(days=1)),
+}
+
+
+@contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """Live with a mistake."""
+    where, what, how = MUTATIONS[name]
+    mistake = (
+        patch.dict(where, {what: how(where[what])})
+        if isinstance(where, dict)
+        else patch.object(where, what, how(getattr(where, what)))
+    )
+    with mistake:
+        yield
