@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 Pair = tuple[str, str]
@@ -48,6 +49,26 @@ class Judgement:
     reasons: tuple[str, ...]
     fell_back: int
     mrr: Mapping[str, float]  # by collection
+
+
+def seconds_until_zero(
+    migration: Mapping[str, Any], truth: Truth, sources: Iterable[Mapping[str, Any]]
+) -> float | None:
+    """Return how long after the decision to go back a gateway still routed by an epoch with a weight.
+
+    That is until the last answer of such an epoch, whichever side gave it; None if the migration never went back.
+    """
+    visits = {visit["state"]: visit["enteredAt"] for visit in migration["status"]["timeline"]}
+    if "RollingBack" not in visits:
+        return None
+    decided = datetime.fromisoformat(visits["RollingBack"]).timestamp()
+    routed = [one["lastAnswered"] for one in sources if _weight(truth, one["epoch"])]
+    return max(max(routed, default=decided) - decided, 0.0)
+
+
+def _weight(truth: Truth, epoch: int) -> int:
+    known = truth.epochs.get(epoch)
+    return known.weight if known is not None else 0
 
 
 def judge(truth: Truth, sources: Iterable[Mapping[str, Any]]) -> Judgement:

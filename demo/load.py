@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class Count:
 
     answers: int = 0
     reciprocal_ranks: float = 0.0
+    last: float = field(default=0.0, compare=False)  # when the last one came, in seconds of the wall clock
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class Tally:
         count = self.sources.setdefault(source, Count())
         count.answers += 1
         count.reciprocal_ranks += 0.0 if rank is None else 1 / rank
+        count.last = time.time()
         self.latencies.append(seconds)
 
     def lost(self, problem: str) -> None:
@@ -94,6 +97,7 @@ class Tally:
                     "fellBack": source.fell_back,
                     "answers": count.answers,
                     "reciprocalRanks": count.reciprocal_ranks,
+                    "lastAnswered": count.last,
                 }
                 for source, count in self.sources.items()
             ],

@@ -11,7 +11,7 @@ from typing import Any
 
 from demo import measure
 from demo.follow import ENDS, Follower
-from demo.judge import Judgement, judge
+from demo.judge import Judgement, judge, seconds_until_zero
 from demo.kubectl import Failed
 from demo.report import Step, progress
 from demo.world import NEW_POOL, World
@@ -45,6 +45,7 @@ class Outcome:
     judgement: Judgement
     embedded: int | None
     memory: measure.Peaks
+    until_zero: float | None = None  # seconds from the decision to go back to the last answer at a weight
 
     @property
     def state(self) -> str:
@@ -84,6 +85,7 @@ async def migrate(
         judgement=judge(seen.truth, tally["sources"]),
         embedded=watching.embedded,
         memory=watching.memory,
+        until_zero=seconds_until_zero(migration, seen.truth, tally["sources"]),
     )
 
 

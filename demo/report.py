@@ -29,6 +29,7 @@ class Figures:
     queries_failed: int
     queries_wrong_collection: int
     queries_fell_back: int
+    rollback_seconds: float | None
     query_p50_ms: float | None
     query_p95_ms: float | None
     mrr_old: float | None
@@ -75,6 +76,7 @@ def _results(figures: Figures) -> list[tuple[str, str]]:
         ("queries failed", f"{figures.queries_failed:,}"),
         ("queries answered by the wrong collection", f"{figures.queries_wrong_collection:,}"),
         ("queries answered by falling back", f"{figures.queries_fell_back:,}"),
+        *_taken_back(figures),
         ("queries/s", _number(figures.queries_per_s, 1)),
         ("latency p50 / p95", f"{_number(figures.query_p50_ms, 0)} / {_number(figures.query_p95_ms, 0)} ms"),
         ("MRR@10 old -> new", f"{_number(figures.mrr_old, 3)} -> {_number(figures.mrr_new, 3)}"),
@@ -84,6 +86,12 @@ def _results(figures: Figures) -> list[tuple[str, str]]:
         ("migration", f"{figures.migration_seconds:.0f} s"),
         ("whole demo", f"{figures.seconds:.0f} s"),
     ]
+
+
+def _taken_back(figures: Figures) -> list[tuple[str, str]]:
+    if figures.rollback_seconds is None:
+        return []
+    return [("from the decision to weight 0 everywhere", _number(figures.rollback_seconds, 2, " s"))]
 
 
 def shortfalls(figures: Figures, wanted: str) -> list[str]:

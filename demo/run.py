@@ -117,6 +117,7 @@ def _figures(world: World, outcome: Outcome, seconds: float) -> Figures:
         queries_failed=tally["failed"],
         queries_wrong_collection=outcome.judgement.wrong,
         queries_fell_back=outcome.judgement.fell_back,
+        rollback_seconds=outcome.until_zero,
         query_p50_ms=tally["p50_ms"],
         query_p95_ms=tally["p95_ms"],
         mrr_old=evaluation.get("mrrServing"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from demo.judge import Judgement, Truth, judge
+from demo.judge import Judgement, Truth, judge, seconds_until_zero
 
 OLD = {"pool": "old", "collection": "c_old", "fingerprint": "fp-old"}
 NEW = {"pool": "new", "collection": "c_new", "fingerprint": "fp-new"}
@@ -66,3 +66,17 @@ def test_live_retrieval_is_counted_for_each_collection_over_all_epochs() -> None
         source(3, "candidate", NEW, reciprocalRanks=3.0),
     ]
     assert judge(truth(), answers) == Judgement(0, (), 1, {"c_old": 0.5, "c_new": 0.75})
+
+
+def test_the_time_to_weight_zero_ends_with_the_last_answer_at_a_weight() -> None:
+    visits = [
+        {"state": "Canary", "enteredAt": "2026-01-01T12:00:00Z"},
+        {"state": "RollingBack", "enteredAt": "2026-01-01T12:00:30Z"},
+    ]
+    sources = [
+        {"epoch": 3, "lastAnswered": 1767268830.4},
+        {"epoch": 3, "lastAnswered": 1767268829.0},
+        {"epoch": 5, "lastAnswered": 1767268900.0},
+    ]
+    assert seconds_until_zero({"status": {"timeline": visits}}, truth(), sources) == pytest.approx(0.4)
+    assert seconds_until_zero({"status": {"timeline": visits[:1]}}, truth(), sources) is None

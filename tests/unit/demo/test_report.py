@@ -17,6 +17,7 @@ GOOD = Figures(
     queries_failed=0,
     queries_wrong_collection=0,
     queries_fell_back=2,
+    rollback_seconds=None,
     query_p50_ms=21.4,
     query_p95_ms=88.0,
     mrr_old=0.5123,
