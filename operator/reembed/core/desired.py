@@ -244,7 +244,9 @@ def _desired_of_candidate(migration: Migration, candidate: Arm, index: SeenIndex
     answers = candidate.collection in _answering(index)
     if state not in TAKING_BACK or answers or not let_go(migration, index, seen):
         return None
-    return Desired.DROPPED if state is State.UNWINDING else Desired.WITHDRAWN
+    # What the store never made cannot be withdrawn; should it still come to be made, there is nothing in it to keep.
+    never_made = seen.store is not None and seen.store.problem is None and own_collection(migration, seen) is None
+    return Desired.DROPPED if state is State.UNWINDING or never_made else Desired.WITHDRAWN
 
 
 def let_go(migration: Migration, index: SeenIndex, seen: Seen) -> bool:

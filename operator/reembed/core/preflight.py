@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reembed.core import reasons
+from reembed.core import desired, reasons
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import Migration, Neighbour, Seen
 from reembed.core.model import GateKind
@@ -159,6 +159,18 @@ def follower_missing(migration: Migration, seen: Seen) -> Obstacle | None:
     return Obstacle("FollowerMissing", text, permanent=True)
 
 
+def status_lost(migration: Migration, seen: Seen) -> Obstacle | None:
+    """An index whose status was emptied looks like a new one, and whoever claimed it so would take what serves away."""
+    if seen.index is None or not desired.lost(seen.index):
+        return None
+    if seen.store is None or seen.store.problem is not None:
+        return store_not_ready(migration, seen)
+    if seen.store.pointer is None and not any(one.epoch for one in seen.gateways):
+        return None
+    text = f"the status of index {seen.index.meta.name!r} was emptied; waiting until it is rebuilt from the store"
+    return Obstacle("StatusLost", text)
+
+
 def store_not_ready(migration: Migration, seen: Seen) -> Obstacle | None:
     if seen.store is None:
         name = migration.spec.index
@@ -207,6 +219,7 @@ BEFORE_CLAIM: tuple[Check, ...] = (
     dependency_unfinished,
     job_left_over,
     index_held,
+    status_lost,
     other_pool_serves,
 )
 # Once it is claimed: its pods, its store, its gateways.

@@ -14,6 +14,7 @@ from reembed.core.model import (
     Desired,
     EvaluationPlan,
     Excused,
+    GatewayReport,
     Holder,
     IndexStatus,
     PointerPlan,
@@ -141,3 +142,38 @@ def test_a_hold_of_hours_is_not_shortened_by_a_claim_taken_again() -> None:
     lowered = decide(replace(migration, status=again), b.seen(held), b.after(12)).status
     assert (again.acknowledged_at, lowered.state, lowered.reason) == (b.NOON, State.ROLLING_BACK, "WeightLowered")
     assert lowered.entered_at == b.NOON + timedelta(seconds=12)
+
+
+NO_POINTER = b.store(pointer=None, collections=())
+
+
+@pytest.mark.parametrize(
+    ("world", "reason"),
+    [
+        pytest.param({}, "StatusLost", id="the store knows what answers"),
+        pytest.param({"store": None}, "StoreWorkerMissing", id="nobody asked the store yet"),
+        pytest.param({"store": NO_POINTER}, "StatusLost", id="gateways know an epoch"),
+        pytest.param({"store": NO_POINTER, "gateways": ()}, "ClaimingIndex", id="a new index"),
+    ],
+)
+def test_whoever_waits_does_not_take_an_emptied_index_for_a_new_one(world: dict[str, object], reason: str) -> None:
+    gateway = GatewayReport("a", 3, 0, b.OLD, None)
+    seen = b.seen(EMPTIED, gateways=(gateway,), gateway_pods=("a",))
+    found = decide(b.migration(spec={"from_pool": None}), replace(seen, **world), b.NOON)  # type: ignore[arg-type]
+    assert (found.status.state, found.status.reason) == (State.PREFLIGHT, reason)
+
+
+def test_what_the_store_never_made_is_not_waited_for() -> None:
+    index = b.index(0)
+    gone = b.store()
+    first = decide(b.migration(State.ROLLING_BACK), b.seen(index, store=gone), b.NOON)
+    planned = [one.status.plan for one in first.after if isinstance(one, SetIndexStatus)]
+    assert [one.desired for plan in planned for one in plan.collections if one.name == b.NEW.collection] == [
+        Desired.DROPPED
+    ]
+    index = replace(index, status=replace(index.status, plan=planned[0]))
+    second = decide(b.migration(State.ROLLING_BACK), b.seen(index, store=gone), b.NOON)
+    (effect,) = [one for one in second.after if isinstance(one, SetIndexStatus)]
+    assert [one.name for one in effect.status.plan.collections] == [b.OLD.collection]
+    index = replace(index, status=effect.status)
+    assert decide(b.migration(State.ROLLING_BACK), b.seen(index, store=gone), b.NOON).status.state is State.ROLLED_BACK
