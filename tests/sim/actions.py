@@ -106,13 +106,22 @@ def _no_room(sim: Simulation, argument: str) -> Undo:
     return lambda: sim.world.kubelet.room(deployment)
 
 
-def _all_lost(sim: Simulation, argument: str) -> Undo:
-    undo = _no_room(sim, argument)
-    component = "gateway" if argument == "gateway" else "embedder"
-    for pod in sim.world.kubelet.of(component):
-        if component == "gateway" or pod.labels[names.LABEL_POOL] == argument:
+def _lost(*, all_of_them: bool) -> Action:
+    """Lose pods that do not come again before it is over."""
+
+    def action(sim: Simulation, argument: str) -> Undo:
+        undo = _no_room(sim, argument)
+        component = "gateway" if argument == "gateway" else "embedder"
+        found = [
+            pod
+            for pod in sim.world.kubelet.of(component)
+            if component == "gateway" or pod.labels[names.LABEL_POOL] == argument
+        ]
+        for pod in found if all_of_them else found[:1]:
             sim.world.kubelet.lose(pod)
-    return undo
+        return undo
+
+    return action
 
 
 def _gateway_lost(sim: Simulation, argument: str) -> None:
@@ -285,7 +294,8 @@ ACTIONS: Mapping[str, Action] = {
     "gateway apart": _gateway(apart=True),
     "gateway cut off": _gateway(silent=True, apart=True),
     "gateway lost": _gateway_lost,
-    "all lost": _all_lost,
+    "all lost": _lost(all_of_them=True),
+    "one lost": _lost(all_of_them=False),
     "no room": _no_room,
     "gateway restarts": _gateway_restarts,
     "worker silent": _worker_silent,

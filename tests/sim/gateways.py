@@ -77,7 +77,7 @@ class Gateway:
         self.apart = False  # it does not reach the API server
         self.dead = False
         self._since = now
-        self._begun = False  # it gets callers once what serves has answered it
+        self.begun = False  # it gets callers once what serves has answered it
         self._counted: dict[tuple[str, str], Counted] = {}
 
     def routing(self, now: float) -> Routing:
@@ -99,8 +99,8 @@ class Gateway:
         """Count the queries since the last time."""
         seconds, routing = now - self._since, self.routing(self._since)
         self._since = now
-        self._begun |= routing.serving is not None and health(routing.serving.pool).errors == 0
-        if seconds <= 0 or not self._begun:
+        self.begun |= routing.serving is not None and health(routing.serving.pool).errors == 0
+        if seconds <= 0 or not self.begun:
             return
         for arm, share in ((routing.serving, 100 - routing.weight), (routing.candidate, routing.weight)):
             if arm is None:

@@ -101,6 +101,8 @@ class History:
         """Return whether going back would help nobody."""
         arm = self.world.routing().get("serving")
         found = self.world.gateways.health(arm["pool"]) if arm is not None else None
+        if not any(one.begun for one in self.world.gateways.live.values()):
+            return False  # nobody counted it
         return found is not None and (found.errors > 0 or found.seconds > 1)
 
     def _migrated(self, raw: Object) -> None:
@@ -139,7 +141,7 @@ class History:
         if self.since("serving fails") < WINDOW:
             return False
         candidate = self.world.gateways.health(routing["candidate"]["pool"])
-        return candidate.errors >= 0.5 or candidate.memory > 0.9
+        return candidate.errors >= 0.5 or candidate.memory > 0.9 or candidate.seconds > 1
 
     def _clear(self, now: float) -> bool:
         """Return whether nothing keeps the operator from seeing and doing what is due."""

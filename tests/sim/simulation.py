@@ -28,6 +28,8 @@ _PROGRESS = 600.0
 _SETTLES = 40.0
 _STEADY = 70.0
 _TICK = 5.0
+# Whoever commands something may be answered in the next pass.
+_ANSWERED = 3.0
 _STARTS = 1.0
 
 
@@ -157,8 +159,8 @@ class Simulation:
         """Wait for the end of every migration, in steps of a second."""
         while not self.wrong:
             await asyncio.sleep(1)
-            started = self.world.now() > _STARTS + 1
-            if started and not self._undone and self._ended():
+            answered = self.world.now() - max(self._last, _STARTS) > _ANSWERED
+            if answered and not self._undone and self._ended():
                 return
             if self.world.now() - (0 if self.script.within else self._last) > self._limit and not self._undone:
                 self._stuck()
@@ -185,10 +187,10 @@ class Simulation:
             undo()
         await asyncio.sleep(_SETTLES)
         before = self.world.writes
-        log = len(self.world.log)
+        began = self.world.now()
         await asyncio.sleep(_STEADY)
         if self.world.writes != before and not self.wrong and not self.script.waits:
-            last = [str(event) for event in list(self.world.log)[log:] if event.what == "write"]
+            last = [str(event) for event in self.world.log if event.what == "write" and event.at > began]
             self.wrong = f"steady: {self.world.writes - before} writes in a world that does not change: {last[-3:]}"
 
     def _outcome(self) -> Outcome:
