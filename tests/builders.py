@@ -103,7 +103,7 @@ def index(weight: int = 0, *, held: bool = True, candidate: Arm | None = NEW, **
         plans.append(CollectionPlan(NEW.collection, NEW.pool, NEW.fingerprint, 384, 8, Desired.INDEXED))
     status = IndexStatus(
         active_migration=Holder("move", "uid-move") if held else None,
-        routing=Routing(epoch=3, serving=OLD, candidate=candidate, weight=weight),
+        routing=Routing(epoch=3, serving=OLD, candidate=candidate, weight=weight, shadow=0.05 if weight else 0.0),
         plan=StorePlan(tuple(plans), PointerPlan(OLD.collection, OLD.fingerprint, 1)),
     )
     return SeenIndex(meta("docs"), spec, replace(status, **changes))  # type: ignore[arg-type]

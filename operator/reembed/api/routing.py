@@ -78,6 +78,7 @@ def _parse_routing(routing: Fields) -> Routing:
         serving=parse_arm(routing.maybe("serving")),
         candidate=parse_arm(routing.maybe("candidate")),
         weight=routing.number("weight", 0),
+        shadow=routing.real("shadow", 0.0),
     )
 
 
@@ -86,6 +87,7 @@ def _render_routing(routing: Routing) -> dict[str, Any]:
     return {
         "epoch": routing.epoch,
         "weight": routing.weight,
+        **({"shadow": routing.shadow} if routing.shadow else {}),
         **{side: arm for side, arm in arms.items() if arm is not None},
     }
 

@@ -2,8 +2,8 @@
 
 The same path as the offline comparison, and so as a caller's query: what a pod, a variant or a changed document does
 to retrieval shows here. Each batch is drawn anew from all queries, so that what is reported is a sample of the
-labelled queries as they are answered now; its sums are enough for bounds that the operator may look at as often as it likes
-(`core.sequences`). A restart begins a new sample, which asks for more queries and never for less certainty.
+labelled queries as they are answered now; its sums are enough for bounds that the operator may look at as often as it
+likes (`core.sequences`). A restart begins a new sample, which asks for more queries and never for less certainty.
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ from reembed.controller.scrape import Pods, Sample
 from reembed.controller.typed import Typed
 from reembed.core import names
 from reembed.core.hooks import HookReport
-from reembed.core.measures import Counters, Counts, Since, Window, counted
+from reembed.core.measures import Compared, Counters, Counts, Since, Window, counted, overlaps
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
 from reembed.core.model import GatewayReport, JobReport, StoreReport
+from reembed.core.sequences import Sample as Overlaps
 
 
 class Observer:
@@ -37,6 +38,7 @@ class Observer:
         self._scrape = scrape
         self._backfill_image = backfill_image
         self._windows: dict[tuple[str, str], Mapping[str, Window]] = {}
+        self._compared: dict[tuple[str, str], tuple[str, Compared]] = {}
         self._steps: dict[tuple[str, str], tuple[str, Mapping[str, Since]]] = {}
 
     async def see(self, migration: Migration, now: datetime) -> Seen:
@@ -71,6 +73,7 @@ class Observer:
             neighbours=self._typed.neighbours(migration),
             queries=queries,
             step=self._since(migration, counters),
+            overlap=self._overlap(migration, metrics),
             hooks=self._hooks(migration),
         )
 
@@ -121,6 +124,19 @@ class Observer:
         self._steps[index] = (at, since)
         return {arm: one.counts for arm, one in since.items()}
 
+    def _overlap(self, migration: Migration, metrics: Mapping[str, list[Sample]]) -> Overlaps | None:
+        """Return how alike both sides' results were since the present step began, None before it did."""
+        index, at = (migration.meta.namespace, migration.spec.index), f"{migration.meta.uid}/{migration.status.at}"
+        candidate = migration.status.candidate
+        if migration.status.acknowledged_at is None or candidate is None:
+            self._compared.pop(index, None)
+            return None
+        marked, before = self._compared.get(index, (at, Compared()))
+        scraped = {pod: found for pod, one in metrics.items() if (found := overlaps(one).get(candidate.collection))}
+        after = (before if marked == at else Compared()).add(scraped)
+        self._compared[index] = (at, after)
+        return after.sample
+
     async def _queries(self, migration: Migration) -> Mapping[str, float] | None:
         """Return the values of the user's own triggers, None where there is no Prometheus to ask."""
         if self._prometheus is None:
@@ -131,6 +147,7 @@ class Observer:
         """Drop the scrapes of an index that no migration looks at any more."""
         self._windows.pop((namespace, index), None)
         self._steps.pop((namespace, index), None)
+        self._compared.pop((namespace, index), None)
 
     def _looked(
         self, index: tuple[str, str], counters: Mapping[str, Mapping[str, Counters]], now: datetime

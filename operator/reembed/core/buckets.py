@@ -23,6 +23,11 @@ def bucket(collection: str, caller_key: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % BUCKETS
 
 
+def shadowed(query: str, share: float) -> bool:
+    """Return whether a query is one of the sample that is put to both sides; it depends on the query alone."""
+    return bucket("shadow", query) < share * BUCKETS
+
+
 def choose(routing: Routing, caller_key: str) -> Arm | None:
     """Return the arm that answers this caller, None if nothing answers it yet (an index before its first vectors)."""
     candidate = routing.candidate

@@ -173,7 +173,14 @@ def _routing(migration: Migration, now: Routing, seen: Seen) -> Routing:
         wanted = now
     # Gateways may know a higher epoch than a restored index: they would take nothing below it for an order.
     newest = max((now.epoch, *(report.epoch for report in seen.gateways)))
-    return wanted if wanted == now and newest == now.epoch else replace(wanted, epoch=newest + 1)
+    epoch = now.epoch if wanted == now and newest == now.epoch else newest + 1
+    return replace(wanted, epoch=epoch, shadow=_shadow(migration))
+
+
+def _shadow(migration: Migration) -> float:
+    """Return the share of the queries that are put to both sides; the first thing that an emergency stops."""
+    watched = migration.status.state in WITH_TRAFFIC and migration.status.emergency is None
+    return migration.spec.shadow if watched else 0.0
 
 
 def _plan(migration: Migration, index: SeenIndex, seen: Seen) -> StorePlan:

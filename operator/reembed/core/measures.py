@@ -17,10 +17,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from reembed.core.model import ArmMeasure
+from reembed.core.sequences import Sample
 
 # Metric families of the gateway, as it names them; samples carry the suffixes of Prometheus' text format.
 ARM_REQUESTS = "reembed_gateway_arm_requests"
 ARM_SECONDS = "reembed_gateway_arm_seconds"
+
+# Counters of compared queries; SHADOW_COMPARED is the outcome whose count belongs to the sums.
+SHADOW = "reembed_gateway_shadow"
+SHADOW_COMPARED = "compared"
+SHADOW_OVERLAP = "reembed_gateway_shadow_overlap"
+SHADOW_OVERLAP_SQUARES = "reembed_gateway_shadow_overlap_squares"
 
 # Below this a p95 is the accident of one slow answer.
 MIN_ANSWERS = 20
@@ -161,6 +168,42 @@ class Since:
             if pod in self.last:
                 total = total.plus(counters.since(self.last[pod]).live)
         return Since({**self.last, **scraped}, total)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The overlaps of a candidate's results with the serving side's since a mark, over all pods; as `Since`."""
+
+    last: Mapping[str, Sample] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
+
+    def add(self, scraped: Mapping[str, Sample]) -> Compared:
+        total = self.sample
+        for pod, after in scraped.items():
+            before = self.last.get(pod)
+            if before is None:
+                continue
+            # A process that began anew counts from zero.
+            since = before if after.count >= before.count else Sample()
+            count, squares = after.count - since.count, after.squares - since.squares
+            total += Sample(count, after.total - since.total, squares)
+        return Compared({**self.last, **scraped}, total)
+
+
+def overlaps(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> dict[str, Sample]:
+    """Sort one pod's scraped samples into the overlaps of each candidate, by its collection."""
+    found: dict[str, Sample] = {}
+    for name, labels, value in samples:
+        one = None
+        if name == f"{SHADOW}_total" and labels.get("outcome") == SHADOW_COMPARED:
+            one = Sample(count=round(value))
+        elif name == f"{SHADOW_OVERLAP}_total":
+            one = Sample(total=value)
+        elif name == f"{SHADOW_OVERLAP_SQUARES}_total":
+            one = Sample(squares=value)
+        if one is not None:
+            found[labels["candidate"]] = found.get(labels["candidate"], Sample()) + one
+    return found
 
 
 def _longer(before: Track | None, scraped: Counters, now: datetime, kept: timedelta) -> Track:

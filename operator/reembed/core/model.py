@@ -287,13 +287,15 @@ class Arm:
 class Routing:
     """Who answers queries; written by the migration's controller alone, read by the gateways.
 
-    `epoch` grows with every change for the life of the index; `weight` is the candidate's share in percent.
+    `epoch` grows with every change for the life of the index; `weight` is the candidate's share in percent. `shadow` is
+    the share of the queries that are put to both sides; it says nothing of who answers, and no epoch.
     """
 
     epoch: int = 0
     serving: Arm | None = None
     candidate: Arm | None = None
     weight: int = 0
+    shadow: float = 0.0
 
 
 class Desired(Enum):

@@ -46,6 +46,7 @@ from reembed.gateway.requests import (
     parse_embeddings,
     parse_search,
 )
+from reembed.gateway.shadow import Shadow
 from reembed.stores.protocol import Searching
 
 _WAIT_FOR_VECTORS = 30.0
@@ -93,6 +94,7 @@ class Gateway:
         self._admission = exchange.Admission(settings.concurrency)
         self._follower = Follower(source, self._held, leader)
         self._prober = Prober(self._held, self._answering, self._queries, self._embedders)
+        self._shadow = Shadow(self._queries, self._meter)
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -126,6 +128,7 @@ class Gateway:
             for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
                 if not isinstance(ended, asyncio.CancelledError):
                     _log.error("a task beside the queries had ended", exc_info=ended)
+            await self._shadow.close()
             await self._embedders.close()
 
     async def _search(self, request: Request) -> Response:
@@ -134,6 +137,7 @@ class Gateway:
         key = request.headers.get("x-reembed-user") or asked.query
         work = self._queries.search(asked.query, asked.k)
         answer = await exchange.while_connected(request, self._answering.answer(routing, key, work))
+        self._shadow.consider(routing, asked.query, asked.k, answer)
         results = [{"id": hit.id, "score": hit.score} for hit in answer.value]
         return JSONResponse({"results": results} | _origin(routing, answer))
 

@@ -13,7 +13,13 @@ from enum import Enum
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
-from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS
+from reembed.core.measures import (
+    ARM_REQUESTS,
+    ARM_SECONDS,
+    SHADOW_COMPARED,
+    SHADOW_OVERLAP,
+    SHADOW_OVERLAP_SQUARES,
+)
 from reembed.core.model import Arm, Routing
 
 # Seconds, 1 ms to 30 s. Neighbours differ by a factor of two at most, mostly less, which bounds an interpolated p95.
@@ -60,6 +66,27 @@ class Meter:
             buckets=_BOUNDS,
             registry=self._registry,
         )
+        self._shadows = Counter(
+            "reembed_gateway_shadow",
+            "Queries of the sample by what became of their comparison.",
+            ("candidate", "outcome"),
+            registry=self._registry,
+        )
+        self._overlaps = {
+            name: Counter(name, text, ("candidate",), registry=self._registry)
+            for name, text in (
+                (SHADOW_OVERLAP, "Sum of the shares of results that both sides gave."),
+                (SHADOW_OVERLAP_SQUARES, "Sum of their squares."),
+                ("reembed_gateway_shadow_average_overlap", "Sum of the overlaps averaged over all depths."),
+            )
+        }
+        self._shadow_seconds = Histogram(
+            "reembed_gateway_shadow_seconds",
+            "Time the other side took, at background priority.",
+            ("candidate",),
+            buckets=_BOUNDS,
+            registry=self._registry,
+        )
         self._answers = Counter("reembed_gateway_answers", "What callers got.", ("result",), registry=self._registry)
         self._refused = Counter(
             "reembed_gateway_refused",
@@ -80,6 +107,17 @@ class Meter:
         self._requests.labels(arm.collection, outcome.value, of_probe).inc()
         if seconds is not None:
             self._seconds.labels(arm.collection, of_probe).observe(seconds)
+
+    def shadow(self, candidate: Arm, outcome: str) -> None:
+        """Count a query of the sample that was not compared: passed_over or failed."""
+        self._shadows.labels(candidate.collection, outcome).inc()
+
+    def compared(self, candidate: Arm, overlap: float, average: float, seconds: float) -> None:
+        """Count a comparison; sums are enough for bounds of the mean (`core.sequences`)."""
+        self._shadows.labels(candidate.collection, SHADOW_COMPARED).inc()
+        for counter, value in zip(self._overlaps.values(), (overlap, overlap * overlap, average), strict=True):
+            counter.labels(candidate.collection).inc(value)
+        self._shadow_seconds.labels(candidate.collection).observe(seconds)
 
     def answer(self, result: Result) -> None:
         self._answers.labels(result.value).inc()

@@ -27,21 +27,21 @@ class Queries:
         # Less than the store's connections: searches of a slow collection must leave some to the other arm.
         self._searches = defaultdict[Arm, asyncio.Semaphore](lambda: asyncio.Semaphore(searches_per_arm))
 
-    def search(self, query: str, k: int) -> Work[list[Hit]]:
+    def search(self, query: str, k: int, *, background: bool = False) -> Work[list[Hit]]:
         """Return the work of finding the `k` documents nearest to `query`."""
 
         async def work(arm: Arm) -> list[Hit]:
-            embedded = await self.embed([query], InputType.QUERY)(arm)
+            embedded = await self.embed([query], InputType.QUERY, background=background)(arm)
             async with self._searches[arm]:
                 return await self._store.search(arm.collection, arm.fingerprint, embedded.vectors[0], k)
 
         return work
 
-    def embed(self, texts: Sequence[str], input_type: InputType) -> Work[Embedded]:
+    def embed(self, texts: Sequence[str], input_type: InputType, *, background: bool = False) -> Work[Embedded]:
         """Return the work of embedding `texts`, for applications that search by themselves."""
 
         async def work(arm: Arm) -> Embedded:
             async with self._embedders.using(arm) as embedder:
-                return await embedder.embed(texts, input_type)
+                return await embedder.embed(texts, input_type, background=background)
 
         return work

@@ -42,7 +42,7 @@ _MINUTES = timedelta(minutes=3)
 
 INDEX = IndexStatus(
     active_migration=Holder("move", "u-1"),
-    routing=Routing(epoch=7, serving=OLD, candidate=NEW, weight=50),
+    routing=Routing(epoch=7, serving=OLD, candidate=NEW, weight=50, shadow=0.05),
     plan=StorePlan(
         collections=(CollectionPlan(NEW.collection, NEW.pool, NEW.fingerprint, 384, 8, Desired.INDEXED),),
         pointer=PointerPlan(OLD.collection, OLD.fingerprint, 3),
