@@ -47,19 +47,18 @@ class ApiServer:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._objects: dict[Kind, dict[str, Object]] = {}
+        self._objects: dict[str, dict[str, Object]] = {}
         self._applied: dict[tuple[str, str, str], Object] = {}
         self.version = 100
         self._uids = 0
         self.listeners: list[Callable[[Change], None]] = []
+        self._objects[kinds.NAMESPACE.plural] = {NAMESPACE: {"metadata": {"name": NAMESPACE}, "status": {}}}
 
     def get(self, kind: Kind, name: str) -> Object | None:
-        if kind == kinds.NAMESPACE:
-            return {"metadata": {"name": name}, "status": {"phase": "Active"}}
-        return self._objects.get(kind, {}).get(name)
+        return self._objects.get(kind.plural, {}).get(name)
 
     def all(self, kind: Kind) -> list[Object]:
-        return list(self._objects.get(kind, {}).values())
+        return list(self._objects.get(kind.plural, {}).values())
 
     def labelled(self, kind: Kind, labels: Mapping[str, str]) -> Iterator[Object]:
         for obj in self.all(kind):
@@ -132,7 +131,7 @@ class ApiServer:
             self._drop(kind, stored)
             self._tell(Change(kind, meta["name"], before, None, by, self.version))
             return stored
-        self._objects.setdefault(kind, {})[meta["name"]] = stored
+        self._objects.setdefault(kind.plural, {})[meta["name"]] = stored
         self._tell(Change(kind, meta["name"], before if known else None, stored, by, self.version))
         return stored
 
@@ -149,7 +148,7 @@ class ApiServer:
         self._tell(Change(kind, before["metadata"]["name"], gone, None, by, self.version))
 
     def _drop(self, kind: Kind, obj: Object) -> None:
-        self._objects[kind].pop(obj["metadata"]["name"], None)
+        self._objects[kind.plural].pop(obj["metadata"]["name"], None)
         uid = obj["metadata"]["uid"]
         self._applied = {owner: one for owner, one in self._applied.items() if owner[0] != uid}
 

@@ -76,7 +76,7 @@ class Process:
                 raise
             finally:
                 self.passed[key] = self._world.now()
-            self._world.happen("pass", f"{key.kind.name}/{key.name}")
+            self._world.note("pass", f"{key.kind.name}/{key.name}")
             return again
 
         return run

@@ -84,6 +84,10 @@ class World:
     def clock(self) -> datetime:
         return NOON + timedelta(seconds=self.now())
 
+    def note(self, what: str, name: str) -> None:
+        """Log what changes nothing of the world by itself."""
+        self.log.append(Event(self.now(), what, name))
+
     def happen(self, what: str, name: str = "", change: Change | None = None) -> None:
         event = Event(self.now(), what, name, change)
         self.log.append(event)
@@ -92,7 +96,7 @@ class World:
 
     def wrote(self, kind: Kind, name: str) -> None:
         self.writes += 1
-        self.happen("write", f"{kind.name}/{name}")
+        self.note("write", f"{kind.name}/{name}")
 
     def index(self) -> Object | None:
         return self.server.get(kinds.INDEX, INDEX)
