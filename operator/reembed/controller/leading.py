@@ -78,12 +78,17 @@ class Term:
         self.over.set()
 
 
+# Far below what one client's connections carry, and more than an API server needs to be busy.
+_WRITES_AT_ONCE = 16
+
+
 class Fenced(Cluster):
     """A cluster that takes writes from a leader alone, and none for longer than is left until another may lead."""
 
     def __init__(self, cluster: Cluster, term: Term) -> None:
         self._cluster = cluster
         self._term = term
+        self._slots = asyncio.Semaphore(_WRITES_AT_ONCE)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         return await self._cluster.get(kind, namespace, name)
@@ -122,8 +127,16 @@ class Fenced(Cluster):
 
     @asynccontextmanager
     async def _leading(self) -> AsyncIterator[None]:
-        if not self._term.leads():
-            raise NotLeading
+        # The time of a write counts from when it can be sent: at the start of a large fleet thousands want to be, and
+        # all of them would be given up at once, to be tried again at once.
+        async with self._slots:
+            if not self._term.leads():
+                raise NotLeading
+            async with self._in_time():
+                yield
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(leading.WRITE_SECONDS):
                 yield

@@ -156,13 +156,14 @@ async def _any(*events: asyncio.Event) -> None:
 async def run(settings: Settings, election: Election, stop: asyncio.Event) -> None:
     """Run this replica of the operator until `stop` is set."""
     metrics = Metrics()
-    async with Cluster.connect() as cluster, aiohttp.ClientSession() as session:
+    # The Lease has a connection of its own: a renewal must not wait behind what a thousand passes send.
+    async with Cluster.connect() as cluster, Cluster.connect() as for_lease, aiohttp.ClientSession() as session:
         prometheus = Prometheus(session, settings.prometheus, monotonic) if settings.prometheus else None
 
         def make(term: Term) -> Operator:
             return Operator(Fenced(cluster, term), HttpPods(session), settings, metrics, prometheus=prometheus)
 
-        lease = Lease(cluster, election.namespace, election.lease)
+        lease = Lease(for_lease, election.namespace, election.lease)
         replica = Replica(Candidate(lease, election.identity), make, metrics)
         async with served(replica.report, metrics):
             await replica.run(stop)

@@ -96,3 +96,26 @@ async def test_a_deleted_object_that_somebody_else_holds_is_kept() -> None:
 
 async def test_an_object_without_finalizers_that_nobody_deleted_is_kept() -> None:
     assert await finalizers_of_the_cached_pool([]) == []
+
+
+async def test_what_an_operator_before_this_one_applied_is_not_applied_again() -> None:
+    before = World()
+    await before.writer.ensure(kinds.SERVICE, SERVICE, "reembed")
+    after = Writer(before.cluster, before.cache)
+    await after.ensure(kinds.SERVICE, SERVICE, "reembed")
+    assert before.cluster.applies == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"spec": {"ports": [{"port": 9999}]}}, id="somebody changed it"),
+        pytest.param({"metadata": {**SERVICE["metadata"], "annotations": {}}}, id="an older operator made it"),
+    ],
+)
+async def test_what_differs_from_what_is_wanted_is_applied_at_the_start(changed: dict[str, Any]) -> None:
+    before = World()
+    await before.writer.ensure(kinds.SERVICE, SERVICE, "reembed")
+    before.cache.put(kinds.SERVICE, before.cluster.write(kinds.SERVICE, {"metadata": SERVICE["metadata"], **changed}))
+    await Writer(before.cluster, before.cache).ensure(kinds.SERVICE, SERVICE, "reembed")
+    assert before.cluster.applies == 2
