@@ -41,20 +41,25 @@ class Kubelet:
 
     async def _bring_up(self, deployment: Object) -> None:
         async with self._turn:
-            meta, wanted = deployment["metadata"], deployment["spec"]["replicas"]
-            for number in range(wanted):
-                await run_pod(self._cluster, deployment, _role(meta, number), _member(meta))
-            status = {
-                "observedGeneration": meta["generation"],
-                "replicas": wanted,
-                "updatedReplicas": wanted,
-                "readyReplicas": wanted,
-                "availableReplicas": wanted,
-                "conditions": [_condition("Available"), _condition("Progressing")],
-            }
-            body = {"metadata": {"namespace": meta["namespace"], "name": meta["name"]}, "status": status}
-            await self._cluster.apply(kinds.DEPLOYMENT, body, manager="kube-controller-manager", subresource="status")
-            self._under_way.discard(meta["name"])
+            await bring_up(self._cluster, deployment)
+            self._under_way.discard(deployment["metadata"]["name"])
+
+
+async def bring_up(cluster: Cluster, deployment: Object) -> None:
+    """Make a Deployment's pods, and say that all of them are ready."""
+    meta, wanted = deployment["metadata"], deployment["spec"]["replicas"]
+    for number in range(wanted):
+        await run_pod(cluster, deployment, _role(meta, number), _member(meta))
+    status = {
+        "observedGeneration": meta["generation"],
+        "replicas": wanted,
+        "updatedReplicas": wanted,
+        "readyReplicas": wanted,
+        "availableReplicas": wanted,
+        "conditions": [_condition("Available"), _condition("Progressing")],
+    }
+    body = {"metadata": {"namespace": meta["namespace"], "name": meta["name"]}, "status": status}
+    await cluster.apply(kinds.DEPLOYMENT, body, manager="kube-controller-manager", subresource="status")
 
 
 async def run_pod(cluster: Cluster, deployment: Object, role: Role, member: int, *, phase: str = "Running") -> None:

@@ -10,7 +10,7 @@ from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
 from reembed.cluster.kinds import Kind
 from reembed.core.model import Holder
-from tests.bench.fleet import kubelet, objects, shape
+from tests.bench.fleet import children, kubelet, objects, shape
 from tests.bench.fleet.shape import Fleet, Role
 
 _AT_ONCE = 16
@@ -29,6 +29,10 @@ async def make(cluster: Cluster, fleet: Fleet) -> None:
         made = await cluster.create(kinds.MIGRATION, shape.NAMESPACE, objects.fill(member), manager="user")
         await _status(cluster, kinds.INDEX, shape.index(member), objects.index_status(member))
         await _status(cluster, kinds.MIGRATION, shape.fill(member), objects.fill_status(made, member))
+        for manager, kind, manifest in children.of_member(member):
+            made = await cluster.apply(kind, manifest, manager=manager)
+            if kind == kinds.DEPLOYMENT and manifest["spec"]["replicas"]:
+                await kubelet.bring_up(cluster, made)
 
     await _all(one, fleet.members)
 

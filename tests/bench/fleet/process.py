@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from hack.cache import ROOT
-from tests.bench.fleet import shape
+from tests.bench.fleet import children, shape
 from tests.cluster import processes
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,9 +38,9 @@ class Operator:
             **os.environ,
             "KUBECONFIG": str(self.kubeconfig),
             "REEMBED_NAMESPACES": shape.NAMESPACE,
-            "REEMBED_IMAGE_EMBEDDER": "registry.example.com/reembed/embedder:1",
-            "REEMBED_IMAGE_GATEWAY": "registry.example.com/reembed/gateway:1",
-            "REEMBED_IMAGE_BACKFILL": "registry.example.com/reembed/backfill:1",
+            "REEMBED_IMAGE_EMBEDDER": children.IMAGES.embedder,
+            "REEMBED_IMAGE_GATEWAY": children.IMAGES.gateway,
+            "REEMBED_IMAGE_BACKFILL": children.IMAGES.backfill,
             "REEMBED_LEASE": "reembed-operator",
             "POD_NAMESPACE": shape.NAMESPACE,
             "POD_NAME": "reembed-operator-0",
