@@ -1,10 +1,11 @@
 """What the operator costs with 1,100 migrations: `python -m tests.bench.operator` prints one line of JSON.
 
 A real API server, an operator in a process of its own, and one process that answers for all pods. First every migration
-has ended; then a hundred hold a step of their canary, and the operator looks at each every two seconds. Decisions are
-timed from the API server's answer to a change until a watch has the status that follows from it. BENCH_MINUTES is how
-long memory is watched (10); `--quick` takes a tenth of the fleet and a minute; `--fleet DIR` makes the fleet and keeps
-its etcd there, and measures from the second time on; `--trace` adds where the time of a decision goes, at some cost.
+has ended, eleven on each of a hundred indexes; then a hundred hold a step of their canary, and the operator looks at
+each every two seconds. Decisions are timed from the API server's answer to a change until a watch has the status that
+follows from it. BENCH_MINUTES is how long memory is watched (10); `--quick` takes a tenth of the fleet and a minute;
+`--indexes 1100` gives each migration an index of its own; `--fleet DIR` makes the fleet and keeps its etcd there, and
+measures from the second time on; `--trace` adds where the time of a decision goes, at some cost.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Bench:
     async def first_passes(self) -> float:
         """Return the time at which the operator has done as many passes of migrations as there are migrations."""
         for _ in range(1200):
-            if self.operator.passes().get("EmbeddingMigration", (0, 0.0))[0] >= len(self.plan.fleet.members):
+            if self.operator.passes().get("EmbeddingMigration", (0, 0.0))[0] >= len(self.plan.fleet.migrations):
                 return monotonic()
             await asyncio.sleep(0.1)
         raise RuntimeError("migrations are left without a pass two minutes after a restart")
@@ -87,12 +88,16 @@ class Bench:
         """Start the operator and what stands in for kubelets; return once neither has anything left to write."""
         kubelet = asyncio.create_task(Kubelet(self.cluster).run())
         self.operator.start()
-        settled = asyncio.create_task(self.settled())
+        settled = asyncio.create_task(self._settled_after_all())
         done, left = await asyncio.wait({kubelet, settled}, return_when=asyncio.FIRST_COMPLETED)
         for task in left:
             task.cancel()
         for task in done:
             task.result()
+
+    async def _settled_after_all(self) -> None:
+        await self.first_passes()
+        await self.settled()
 
     async def settled(self, *, seconds: float = 300) -> None:
         end, before = monotonic() + seconds, -1
@@ -140,6 +145,7 @@ async def quiet(bench: Bench, name: str) -> dict[str, float]:
         before = passes.get(kind, (0, 0.0))
         found[f"{kind}_passes_per_s"] = round((count - before[0]) / took, 1)
         found[f"{kind}_pass_ms"] = round(1000 * (spent - before[1]) / max(count - before[0], 1), 1)
+    say(f"{name}: {found}")
     bench.details[name] = found
     return found
 
@@ -309,12 +315,13 @@ def planned() -> Plan:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--fleet", type=Path)
+    parser.add_argument("--indexes", type=int, help="over how many indexes the migrations are spread, at least a tenth")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
     minutes = float(os.environ.get("BENCH_MINUTES", "1" if options.quick else "10"))
     if options.quick:
-        return Plan(Fleet(100, 10), 35, 20, 60 * minutes, options.fleet, options.trace)
-    return Plan(Fleet(1000, 100), 75, 60, 60 * minutes, options.fleet, options.trace)
+        return Plan(Fleet(100, 10, options.indexes or 10), 35, 20, 60 * minutes, options.fleet, options.trace)
+    return Plan(Fleet(1000, 100, options.indexes or 100), 75, 60, 60 * minutes, options.fleet, options.trace)
 
 
 def main() -> None:

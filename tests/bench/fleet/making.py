@@ -26,9 +26,10 @@ async def make(cluster: Cluster, fleet: Fleet) -> None:
         for side in ("a", "b") if member < fleet.active else ("a",):
             await cluster.create(kinds.POOL, shape.NAMESPACE, objects.pool(member, side), manager="user")
         await cluster.create(kinds.INDEX, shape.NAMESPACE, objects.index(member), manager="user")
-        made = await cluster.create(kinds.MIGRATION, shape.NAMESPACE, objects.fill(member), manager="user")
         await _status(cluster, kinds.INDEX, shape.index(member), objects.index_status(member))
-        await _status(cluster, kinds.MIGRATION, shape.fill(member), objects.fill_status(made, member))
+        for number in fleet.ended(member):
+            made = await cluster.create(kinds.MIGRATION, shape.NAMESPACE, objects.fill(number, member), manager="user")
+            await _status(cluster, kinds.MIGRATION, shape.fill(number), objects.fill_status(made, member))
         for manager, kind, manifest in children.of_member(member):
             made = await cluster.apply(kind, manifest, manager=manager)
             if kind == kinds.DEPLOYMENT and manifest["spec"]["replicas"]:

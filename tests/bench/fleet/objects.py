@@ -62,9 +62,9 @@ def index(member: int) -> Object:
     return _object(shape.index(member), {"store": store, "source": source})
 
 
-def fill(member: int) -> Object:
-    """Return the migration that filled an index for the first time."""
-    obj = _object(shape.fill(member), {"indexRef": {"name": shape.index(member)}, "target": _ref(member, "a")})
+def fill(number: int, member: int) -> Object:
+    """Return a migration that filled an index."""
+    obj = _object(shape.fill(number), {"indexRef": {"name": shape.index(member)}, "target": _ref(member, "a")})
     return {**obj, "metadata": {**obj["metadata"], "finalizers": []}}
 
 
@@ -92,7 +92,7 @@ def fill_status(raw: Object, member: int) -> Object:
             message=f"pool {shape.pool(member, 'a')!r} serves the index",
             candidate=arm(member, "a"),
             backfill_image="backfill:1",
-            backfill=_backfill(shape.fill(member)),
+            backfill=_backfill(raw["metadata"]["name"]),
             timeline=timeline,
             observed_generation=1,
         ),

@@ -1,6 +1,6 @@
 """How large the fleet of the operator's benchmark is, what its objects are called, and where its pods answer.
 
-A member is one index with its pools and one migration, known by a number. The address of a pod says which member it
+A member is one index with its pools and its migrations, known by a number. The address of a pod says which member it
 belongs to and what it is, so that one server can answer for all of them.
 """
 
@@ -16,14 +16,23 @@ _PER_NET = 250
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The first `active` members are under way in the second half of the benchmark; the others have ended long ago."""
+    """Migrations that ended, spread over some indexes; the first `active` indexes get one that is under way."""
 
     finished: int
     active: int
+    indexes: int
 
     @property
     def members(self) -> range:
+        return range(self.indexes)
+
+    @property
+    def migrations(self) -> range:
+        """Return the numbers of the migrations that have ended before the active ones take the places of some."""
         return range(self.finished + self.active)
+
+    def ended(self, member: int) -> range:
+        return range(member, len(self.migrations), self.indexes)
 
 
 class Role(IntEnum):
@@ -56,8 +65,8 @@ def pool(member: int, side: str) -> str:
     return f"model-{member:04}-{side}"
 
 
-def fill(member: int) -> str:
-    return f"fill-{member:04}"
+def fill(number: int) -> str:
+    return f"fill-{number:04}"
 
 
 def move(member: int) -> str:
