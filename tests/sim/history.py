@@ -161,7 +161,7 @@ _FACTS: Mapping[str, Callable[[History], bool]] = {
     "candidate healthy": lambda history: history.healthy("candidate"),
     "serving healthy": lambda history: history.healthy("serving"),
     "serving fails": History.serving_fails,
-    "watches blind": lambda history: not history.world.watches.whole or history.world.weather.lag > 1,
+    "watches blind": lambda history: history.world.watches.blind or history.world.weather.lag > 1,
     "disturbed": lambda history: history.world.weather.down or not history.sim.process.up,
 }
 

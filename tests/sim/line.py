@@ -136,6 +136,11 @@ class Watches:
                 self._list(kind)
 
     @property
+    def blind(self) -> bool:
+        """Whether something happens of which the operator hears by its next list only."""
+        return bool(self._cut)
+
+    @property
     def whole(self) -> bool:
         return not self._cut and self._to is not None
 

@@ -167,7 +167,12 @@ class Simulation:
                 return
 
     def _ended(self) -> bool:
-        return all(self._at_rest(status_of(one)) for one in self.world.migrations())
+        return not self._held() and all(self._at_rest(status_of(one)) for one in self.world.migrations())
+
+    def _held(self) -> str:
+        """Return who holds the index."""
+        held = status_of(self.world.index()).get("activeMigration")
+        return str(held["name"]) if held is not None else ""
 
     def _at_rest(self, status: dict[str, object]) -> bool:
         return status.get("state") in _FINISHED
@@ -175,6 +180,8 @@ class Simulation:
     def _stuck(self) -> None:
         """8: without faults every migration ends, or waits for what the script made last."""
         after = "the start" if self.script.within else "the last fault"
+        if self._held() and self.world.server.get(kinds.MIGRATION, self._held()) is None:
+            self.wrong = f"progress: {self._limit:.0f} s after {after} {self._held()}, which is gone, holds the index"
         for raw in self.world.migrations():
             status = status_of(raw)
             if not self._at_rest(status) and status.get("reason") != self.script.waits:

@@ -1,0 +1,69 @@
+"""Each mistake of `mutations` is caught in a life that is known to show it: scenarios by name, seeds by number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from reembed.controller.web import Metrics
+from tests.sim import seeds
+from tests.sim.mutations import MUTATIONS, mutated
+from tests.sim.script import parse
+from tests.sim.simulation import Broken, simulate
+
+_SCENARIOS = Path(__file__).parent / "scenarios"
+_SEED = 1
+
+# Lives are tried in their order until one breaks.
+_CAUGHT: Mapping[str, tuple[str | int, ...]] = {
+    "triggers are not looked at": ("candidate_short_of_memory_in_retention",),
+    "errors are no trigger": ("candidate_that_fails",),
+    "memory is no trigger": ("candidate_short_of_memory_in_retention",),
+    "latency is no trigger": ("candidate_that_is_slow",),
+    "held time is not added up": ("candidate_that_fails",),
+    "held time does not survive a restart": ("operator_that_flaps_adds_up_held_time",),
+    "the acknowledgement does not survive a restart": ("operator_that_flaps_holds_steps_once",),
+    "statuses are written over what somebody wrote": ("two_at_once", "status_emptied_while_another_waits"),
+    "conflicts are ignored": ("somebody_writes_all_the_time",),
+    "effects come before the status": ("succeeds", 0),
+    "lowering comes after the status": ("candidate_that_fails", 0),
+    "no gateway is an acknowledgement": ("all_gateways_lost",),
+    "gateways are not asked": ("all_gateways_lost", "gateway_cut_off_in_canary", 2),
+    "silent gateways count as well": ("gateway_cut_off_in_canary", "all_gateways_lost"),
+    "capacity is not looked at": ("candidate_loses_one_of_two_pods",),
+    "probes are not looked at": ("probes_that_fail",),
+    "running triggers do not hold": ("step_due_while_a_trigger_runs",),
+    "nothing keeps a weight from rising": ("candidate_that_fails", "both_sides_fail"),
+    "a step counts from when it began": ("all_gateways_lost", 2),
+    "epochs do not grow": ("succeeds", 0),
+    "the old collection is released at once": ("gateway_cut_off_while_promoting",),
+    "what is let go is not asked of gateways": ("gateway_apart_while_rolling_back",),
+    "the old collection is withdrawn while promoting": ("gateway_cut_off_while_promoting", 1),
+    "pools are claimed by migrations alone": ("succeeds", 0),
+    "who holds the index is not looked at": ("two_at_once", "status_emptied_while_another_waits"),
+    "lists do not tell what is gone": ("pod_gone_while_nobody_watched",),
+    "nobody looks again": ("succeeds", 0),
+    "vanished holders are left alone": ("holder_vanishes_in_retention",),
+    "emergencies never end": ("step_due_while_a_trigger_runs", "probes_that_fail"),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mistake_is_caught(name: str, metrics: Metrics) -> None:
+    with mutated(name):
+        assert any(_breaks(life, metrics) for life in _CAUGHT[name])
+
+
+def _breaks(life: str | int, metrics: Metrics) -> bool:
+    script = seeds.script(life) if isinstance(life, int) else parse(_text(life))
+    try:
+        simulate(script, life if isinstance(life, int) else _SEED, metrics)
+    except Broken:
+        return True
+    return False
+
+
+def _text(scenario: str) -> str:
+    return (_SCENARIOS / f"{scenario}.txt").read_text().partition("----\n")[0]
