@@ -102,7 +102,11 @@ async def test_a_second_migration_waits_for_the_first_and_says_for_which(
         await until(cluster, kinds.MIGRATION, namespace, "fill", state("Preflight"))
         await start(cluster, namespace, "move")
         waiting = await until(
-            cluster, kinds.MIGRATION, namespace, "move", lambda seen: bool(seen.get("status", {}).get("reason"))
+            cluster,
+            kinds.MIGRATION,
+            namespace,
+            "move",
+            lambda seen: seen.get("status", {}).get("reason") == "IndexHeld",
         )
         await until(cluster, kinds.MIGRATION, namespace, "move", state("Succeeded"))
     assert waiting["status"]["message"].startswith("waiting for EmbeddingMigration 'fill'")

@@ -127,7 +127,7 @@ class World:
             "name": entry["name"],
             "fingerprint": entry["fingerprint"],
             "dimensions": entry["dimensions"],
-            "state": states[entry["desired"]] if filled else "Filling",
+            "state": states[entry["desired"]] if filled or entry["desired"] == "Withdrawn" else "Filling",
             "shards": entry["shards"],
             "shardsDone": entry["shards"] if filled else 0,
             "written": _DOCUMENTS if filled else 0,
