@@ -23,22 +23,26 @@ Object = dict[str, Any]
 Decided = Callable[[Object], bool]
 
 _KINDS = ("spec", "pod", "command")
+# After the last change, in seconds.
+_PATIENCE = 10.0
 
 
 @dataclass
 class Change:
-    """One change and its decision; `seen` stays None if none came in time."""
+    """One change and its decision; `seen` stays None if none came before `ended`."""
 
     member: int
     kind: str
     sent: float
     answered: float = 0.0
     seen: float | None = None
+    ended: float = 0.0
     decided: Decided = field(repr=False, default=lambda _: False)
 
     @property
     def milliseconds(self) -> float:
-        return (self.seen - self.answered) * 1000 if self.seen is not None else float("inf")
+        """Return how long the decision took; of one that never came, how long it was waited for."""
+        return ((self.ended if self.seen is None else self.seen) - self.answered) * 1000
 
 
 class Changes:
@@ -93,8 +97,10 @@ class Changes:
             made.append(change)
             tasks.append(asyncio.create_task(self._send(change, send)))
         await asyncio.gather(*tasks)
-        await asyncio.sleep(3)
+        await asyncio.sleep(_PATIENCE)
         self._open.clear()
+        for change in made:
+            change.ended = monotonic()
         return made
 
     async def toggle_all(self) -> None:
