@@ -23,9 +23,16 @@ def bucket(collection: str, caller_key: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % BUCKETS
 
 
-def shadowed(query: str, share: float) -> bool:
-    """Return whether a query is one of the sample that is put to both sides; it depends on the query alone."""
-    return bucket("shadow", query) < share * BUCKETS
+def shadowed(routing: Routing, caller_key: str, query: str) -> bool:
+    """Return whether a query is one of the sample that is put to both sides.
+
+    The salt is another one than that of the callers' places, so that the sample is drawn alike from both sides'
+    callers, and the next migration draws another one. The query counts beside the caller: else some callers would have
+    all of theirs in it, and the others none.
+    """
+    if routing.candidate is None or routing.serving is None or not routing.shadow:
+        return False
+    return bucket(f"shadow {routing.candidate.collection}", f"{caller_key}\n{query}") < routing.shadow * BUCKETS
 
 
 def choose(routing: Routing, caller_key: str) -> Arm | None:

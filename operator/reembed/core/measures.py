@@ -1,9 +1,9 @@
 """From what gateways count to what an arm did lately: errors and p95 of the last minute, over all pods.
 
 The controller scrapes each gateway pod, turns the samples of a scrape into `Counters` by collection with `counted`,
-and keeps one `Window` per arm. Counters only grow while a pod lives, so what happened is the difference of two
-scrapes; a counter that shrank belongs to a restarted process and started again at zero. A pod that is seen for the
-first time only sets the mark from which it is counted: its past may be hours long.
+and keeps one `Window` per arm. Counters only grow while a process lives, so what happened is the difference of two
+scrapes; a process that began at another time than the one scraped before started again at zero. A pod that is seen for
+the first time only sets the mark from which it is counted: its past may be hours long.
 
 Callers' queries and the gateways' own probes (one every few seconds and arm, at weight 0 too) are told apart: probes
 show that an arm lives before it gets traffic, but their text is always the same, so their latency is not the callers'.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reembed.core.model import ArmMeasure
@@ -23,11 +23,18 @@ from reembed.core.sequences import Sample
 ARM_REQUESTS = "reembed_gateway_arm_requests"
 ARM_SECONDS = "reembed_gateway_arm_seconds"
 
+# When the process began, in seconds: what tells a restart from growth. A small counter may pass its old value within
+# one scrape, and the difference of two lives would be nonsense, such as a mean overlap of 200 %.
+PROCESS = "process_start_time_seconds"
+
 # Counters of compared queries; SHADOW_COMPARED is the outcome whose count belongs to the sums.
 SHADOW = "reembed_gateway_shadow"
 SHADOW_COMPARED = "compared"
 SHADOW_OVERLAP = "reembed_gateway_shadow_overlap"
 SHADOW_OVERLAP_SQUARES = "reembed_gateway_shadow_overlap_squares"
+
+# One line of a scrape: name, labels, value.
+Scraped = tuple[str, Mapping[str, str], float]
 
 # Below this a p95 is the accident of one slow answer.
 MIN_ANSWERS = 20
@@ -65,19 +72,21 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What one pod counted of one arm since its process began."""
+    """What one pod counted of one arm since its process began; `process` is when that was, None if it does not say."""
 
     live: Counts = Counts()
     probes: Counts = Counts()
+    process: float | None = None
 
     def plus(self, other: Counters) -> Counters:
-        return Counters(self.live.plus(other.live), self.probes.plus(other.probes))
+        return replace(self, live=self.live.plus(other.live), probes=self.probes.plus(other.probes))
 
     def since(self, before: Counters) -> Counters:
         """Return what was counted after `before`; everything, if the process began anew in between."""
         live, probes = self.live.minus(before.live), self.probes.minus(before.probes)
-        # One counter that shrank tells of all: the others may have grown past their old values by now.
-        return self if min(live.smallest, probes.smallest) < 0 else Counters(live, probes)
+        # One counter that shrank tells of all, where the process does not say when it began.
+        anew = self.process != before.process or min(live.smallest, probes.smallest) < 0
+        return self if anew else replace(self, live=live, probes=probes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +163,10 @@ class Window:
 class Since:
     """What callers saw of one arm since a mark, over all pods: what gates judge a step by.
 
-    The first scrape of a pod only sets its mark. It lives in memory: after a restart of the operator it begins anew,
-    and whoever judges by it needs as many answers again, which errs on the safe side.
+    The first scrape of a pod only sets its mark, so nothing is counted twice; what a process counted between its last
+    scrape and its end is lost. It lives in memory: after a restart of the operator it begins anew. Evidence is lost by
+    that and never made, so a gate needs as many answers again; as each beginning is a trial of its own, a gate is wrong
+    with at most (restarts within the step + 1) times its alpha.
     """
 
     last: Mapping[str, Counters] = field(default_factory=dict)
@@ -171,39 +182,64 @@ class Since:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """The overlaps of a candidate's results with the serving side's since a mark, over all pods; as `Since`."""
+class Comparisons:
+    """What one pod counted of a candidate's comparisons with what serves; `process` as in `Counters`."""
 
-    last: Mapping[str, Sample] = field(default_factory=dict)
+    overlap: Sample = field(default_factory=Sample)
+    process: float | None = None
+
+    def since(self, before: Comparisons) -> Sample:
+        """Return what was compared after `before`; everything, if the process began anew in between."""
+        now, then = self.overlap, before.overlap
+        count, total, squares = now.count - then.count, now.total - then.total, now.squares - then.squares
+        anew = self.process != before.process or min(count, total, squares) < 0
+        return now if anew else Sample(count, total, squares)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The overlaps of a candidate's results with the serving side's since a mark, over all pods; as `Since`.
+
+    A candidate stands beside one serving side for as long as a step lasts, so the sample is of that pair alone.
+    """
+
+    last: Mapping[str, Comparisons] = field(default_factory=dict)
     sample: Sample = field(default_factory=Sample)
 
-    def add(self, scraped: Mapping[str, Sample]) -> Compared:
+    def add(self, scraped: Mapping[str, Comparisons]) -> Compared:
+        """Return the same with one more scrape; pods that did not answer are left out and keep their mark."""
         total = self.sample
-        for pod, after in scraped.items():
-            before = self.last.get(pod)
-            if before is None:
-                continue
-            # A process that began anew counts from zero.
-            since = before if after.count >= before.count else Sample()
-            count, squares = after.count - since.count, after.squares - since.squares
-            total += Sample(count, after.total - since.total, squares)
+        for pod, comparisons in scraped.items():
+            if pod in self.last:
+                total += comparisons.since(self.last[pod])
         return Compared({**self.last, **scraped}, total)
 
 
-def overlaps(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> dict[str, Sample]:
+def overlaps(samples: Iterable[Scraped]) -> dict[str, Comparisons]:
     """Sort one pod's scraped samples into the overlaps of each candidate, by its collection."""
     found: dict[str, Sample] = {}
+    process = None
     for name, labels, value in samples:
-        one = None
-        if name == f"{SHADOW}_total" and labels.get("outcome") == SHADOW_COMPARED:
-            one = Sample(count=round(value))
-        elif name == f"{SHADOW_OVERLAP}_total":
-            one = Sample(total=value)
-        elif name == f"{SHADOW_OVERLAP_SQUARES}_total":
-            one = Sample(squares=value)
-        if one is not None:
-            found[labels["candidate"]] = found.get(labels["candidate"], Sample()) + one
-    return found
+        if not math.isfinite(value):
+            continue
+        if name == PROCESS:
+            process = value
+        elif (one := _comparisons(name, labels, value)) is not None:
+            candidate = labels["candidate"]
+            found[candidate] = found.get(candidate, Sample()) + one
+    return {candidate: Comparisons(overlap, process) for candidate, overlap in found.items()}
+
+
+def _comparisons(name: str, labels: Mapping[str, str], value: float) -> Sample | None:
+    if "candidate" not in labels:
+        return None
+    if name == f"{SHADOW}_total" and labels.get("outcome") == SHADOW_COMPARED:
+        return Sample(count=round(value))
+    if name == f"{SHADOW_OVERLAP}_total":
+        return Sample(total=value)
+    if name == f"{SHADOW_OVERLAP_SQUARES}_total":
+        return Sample(squares=value)
+    return None
 
 
 def _longer(before: Track | None, scraped: Counters, now: datetime, kept: timedelta) -> Track:
@@ -223,16 +259,20 @@ def _summed(steps: Iterable[Counts]) -> dict[float, int]:
     return total
 
 
-def counted(samples: Iterable[tuple[str, Mapping[str, str], float]]) -> dict[str, Counters]:
-    """Sort one pod's scraped (name, labels, value) samples into counters by collection; others are passed over."""
+def counted(samples: Iterable[Scraped]) -> dict[str, Counters]:
+    """Sort one pod's scraped samples into counters by collection; others are passed over."""
     found: dict[str, Counters] = {}
+    process = None
     for name, labels, value in samples:
-        one = _one(name, labels, round(value))
-        if one is not None:
+        if not math.isfinite(value):
+            continue
+        if name == PROCESS:
+            process = value
+        elif (one := _one(name, labels, value)) is not None:
             collection = labels["collection"]
             of_arm = Counters(probes=one) if labels.get("probe") == "true" else Counters(live=one)
             found[collection] = found.get(collection, Counters()).plus(of_arm)
-    return found
+    return {collection: replace(counters, process=process) for collection, counters in found.items()}
 
 
 def p95(buckets: Mapping[float, int]) -> timedelta | None:
@@ -255,13 +295,20 @@ def p95(buckets: Mapping[float, int]) -> timedelta | None:
     return timedelta(seconds=below)
 
 
-def _one(name: str, labels: Mapping[str, str], value: int) -> Counts | None:
+def _one(name: str, labels: Mapping[str, str], value: float) -> Counts | None:
     if "collection" not in labels:
         return None
     if name == f"{ARM_REQUESTS}_total" and labels.get("outcome") == "ok":
-        return Counts(ok=value)
+        return Counts(ok=round(value))
     if name == f"{ARM_REQUESTS}_total" and labels.get("outcome") == "error":
-        return Counts(errors=value)
-    if name == f"{ARM_SECONDS}_bucket" and "le" in labels:
-        return Counts(buckets={float(labels["le"]): value})
+        return Counts(errors=round(value))
+    if name == f"{ARM_SECONDS}_bucket" and (bound := _bound(labels.get("le", ""))) is not None:
+        return Counts(buckets={bound: round(value)})
     return None
+
+
+def _bound(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -13,13 +13,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from reembed.client import EmbedderError, TextRefused
 from reembed.core.buckets import choose
 from reembed.core.model import Arm, Routing
 from reembed.gateway.guard import Guard, LeftOut
 from reembed.gateway.meter import Meter, Outcome, Result
+from reembed.gateway.patience import OutOfTime, Patience
 from reembed.stores.protocol import StoreError
 
 T = TypeVar("T")
@@ -63,10 +64,6 @@ class Answer(Generic[T]):
     fell_back: bool
 
 
-class OutOfTime(Exception):
-    """An arm did not answer before its deadline."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Success(Generic[T]):
     value: T
@@ -85,7 +82,7 @@ class Answering:
         self._meter = meter
         self._guard = guard
         self._deadlines = deadlines
-        self._given_up: set[asyncio.Future[Any]] = set()
+        self._patience = Patience()
         self._complained: dict[Arm, float] = {}
 
     async def answer(self, routing: Routing, key: str, work: Work[T], *, timed: bool = True) -> Answer[T]:
@@ -140,7 +137,7 @@ class Answering:
 
         try:
             with self._guard.attempt(arm):
-                value = await self._bounded(work(arm), limit)
+                value = await self._patience.wait(work(arm), limit)
         except asyncio.CancelledError:
             # It took at least so long: a hanging arm shows in its latency although its callers hang up.
             count(Outcome.DROPPED, telling=True)
@@ -164,29 +161,6 @@ class Answering:
             self._complain(arm, error, asyncio.get_running_loop().time())
             return _Failure(error, 0.0)
         return None
-
-    async def _bounded(self, work: Awaitable[T], seconds: float) -> T:
-        """Await `work` for so long and no longer, even if it does not heed its cancellation.
-
-        A database driver that cancels a query waits for the server's word on it, which never comes from a server that
-        is cut off; so the work is left to end by itself.
-        """
-        task = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait({task}, timeout=max(0.0, seconds))
-        finally:
-            if not task.done():
-                task.cancel()
-                self._given_up.add(task)
-                task.add_done_callback(self._forget)
-        if not task.done() or task.cancelled():
-            raise OutOfTime(f"no answer within {seconds:.3g} s")
-        return task.result()
-
-    def _forget(self, task: asyncio.Future[Any]) -> None:
-        self._given_up.discard(task)
-        if not task.cancelled():
-            task.exception()  # read, so that asyncio does not report it as lost
 
     def _final(self, error: Exception) -> Exception:
         if isinstance(error, TextRefused):

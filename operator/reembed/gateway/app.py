@@ -94,7 +94,7 @@ class Gateway:
         self._admission = exchange.Admission(settings.concurrency)
         self._follower = Follower(source, self._held, leader)
         self._prober = Prober(self._held, self._answering, self._queries, self._embedders)
-        self._shadow = Shadow(self._queries, self._meter)
+        self._shadow = Shadow(self._queries, self._meter, self._held.snapshot)
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -137,9 +137,9 @@ class Gateway:
         key = request.headers.get("x-reembed-user") or asked.query
         work = self._queries.search(asked.query, asked.k)
         answer = await exchange.while_connected(request, self._answering.answer(routing, key, work))
-        self._shadow.consider(routing, asked.query, asked.k, answer)
         results = [{"id": hit.id, "score": hit.score} for hit in answer.value]
-        return JSONResponse({"results": results} | _origin(routing, answer))
+        afterwards = self._shadow.after(routing, key, asked, answer)
+        return JSONResponse({"results": results} | _origin(routing, answer), background=afterwards)
 
     async def _embeddings(self, request: Request) -> Response:
         asked = parse_embeddings(await exchange.body(request, EMBEDDINGS_BYTES))

@@ -8,6 +8,7 @@ becomes what serves.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -16,6 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from reembed.core.measures import (
     ARM_REQUESTS,
     ARM_SECONDS,
+    SHADOW,
     SHADOW_COMPARED,
     SHADOW_OVERLAP,
     SHADOW_OVERLAP_SQUARES,
@@ -29,6 +31,9 @@ _BOUNDS = (
     *(0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7),
     *(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0),
 )
+
+
+_SIDES = ("serving", "candidate")
 
 
 class Outcome(Enum):
@@ -45,6 +50,30 @@ class Result(Enum):
     ANSWERED = "answered"
     FELL_BACK = "fell_back"
     FAILED = "failed"
+
+
+class Fate(Enum):
+    """What became of a query of the sample."""
+
+    COMPARED = SHADOW_COMPARED
+    FAILED = "failed"  # the other side did not answer, or not in time
+    PASSED_OVER = "passed_over"  # there was no room, or what was asked shed it: nothing that the other side did wrong
+    STOPPED = "stopped"  # the operator ended the comparisons, or the process ends
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The two arms that are compared."""
+
+    serving: Arm
+    candidate: Arm
+
+    @classmethod
+    def of(cls, routing: Routing) -> Sides | None:
+        """Return both sides, None where there is only one."""
+        if routing.serving is None or routing.candidate is None:
+            return None
+        return cls(routing.serving, routing.candidate)
 
 
 class Meter:
@@ -67,23 +96,24 @@ class Meter:
             registry=self._registry,
         )
         self._shadows = Counter(
-            "reembed_gateway_shadow",
+            SHADOW,
             "Queries of the sample by what became of their comparison.",
-            ("candidate", "outcome"),
+            (*_SIDES, "outcome"),
             registry=self._registry,
         )
         self._overlaps = {
-            name: Counter(name, text, ("candidate",), registry=self._registry)
+            name: Counter(name, text, _SIDES, registry=self._registry)
             for name, text in (
                 (SHADOW_OVERLAP, "Sum of the shares of results that both sides gave."),
                 (SHADOW_OVERLAP_SQUARES, "Sum of their squares."),
-                ("reembed_gateway_shadow_average_overlap", "Sum of the overlaps averaged over all depths."),
+                ("reembed_gateway_shadow_rank", "Sum of the average overlaps, in which early places weigh more."),
+                ("reembed_gateway_shadow_rank_squares", "Sum of their squares."),
             )
         }
         self._shadow_seconds = Histogram(
             "reembed_gateway_shadow_seconds",
-            "Time the other side took, at background priority.",
-            ("candidate",),
+            "Time the side that nobody waited for took, at background priority.",
+            (*_SIDES, "side"),
             buckets=_BOUNDS,
             registry=self._registry,
         )
@@ -108,16 +138,18 @@ class Meter:
         if seconds is not None:
             self._seconds.labels(arm.collection, of_probe).observe(seconds)
 
-    def shadow(self, candidate: Arm, outcome: str) -> None:
-        """Count a query of the sample that was not compared: passed_over or failed."""
-        self._shadows.labels(candidate.collection, outcome).inc()
+    def shadow(self, sides: Sides, fate: Fate) -> None:
+        """Count a query of the sample by what became of it."""
+        self._shadows.labels(*_collections(sides), fate.value).inc()
 
-    def compared(self, candidate: Arm, overlap: float, average: float, seconds: float) -> None:
-        """Count a comparison; sums are enough for bounds of the mean (`core.sequences`)."""
-        self._shadows.labels(candidate.collection, SHADOW_COMPARED).inc()
-        for counter, value in zip(self._overlaps.values(), (overlap, overlap * overlap, average), strict=True):
-            counter.labels(candidate.collection).inc(value)
-        self._shadow_seconds.labels(candidate.collection).observe(seconds)
+    def compared(self, sides: Sides, other: Arm, overlap: float, rank: float, seconds: float) -> None:
+        """Count a comparison with what `other` found; sums are enough for bounds of the mean (`core.sequences`)."""
+        self.shadow(sides, Fate.COMPARED)
+        values = (overlap, overlap * overlap, rank, rank * rank)
+        for counter, value in zip(self._overlaps.values(), values, strict=True):
+            counter.labels(*_collections(sides)).inc(value)
+        side = "serving" if other == sides.serving else "candidate"
+        self._shadow_seconds.labels(*_collections(sides), side).observe(seconds)
 
     def answer(self, result: Result) -> None:
         self._answers.labels(result.value).inc()
@@ -129,4 +161,17 @@ class Meter:
         """Return all metrics in Prometheus' text format, with `routing` as what is served now."""
         self._weight.set(routing.weight)
         self._epoch.set(routing.epoch)
+        if routing.shadow and (sides := Sides.of(routing)) is not None:
+            self._begin(sides)
         return generate_latest(self._registry)
+
+    def _begin(self, sides: Sides) -> None:
+        """Let the counters of a comparison be there at zero, so that its first ones show as growth."""
+        for fate in Fate:
+            self._shadows.labels(*_collections(sides), fate.value)
+        for counter in self._overlaps.values():
+            counter.labels(*_collections(sides))
+
+
+def _collections(sides: Sides) -> tuple[str, str]:
+    return sides.serving.collection, sides.candidate.collection

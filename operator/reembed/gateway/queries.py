@@ -18,24 +18,38 @@ from reembed.gateway.embedders import Embedders
 from reembed.stores.protocol import Hit, Searching
 
 
+class Crowded(Exception):
+    """Callers use all of an arm's places in the store, and what nobody waits for stays out of their queue."""
+
+
 class Queries:
-    """What an index's arms can be asked."""
+    """What an index's arms can be asked; what is asked in the background gives way to callers everywhere."""
 
     def __init__(self, embedders: Embedders, store: Searching, searches_per_arm: int) -> None:
         self._embedders = embedders
         self._store = store
         # Less than the store's connections: searches of a slow collection must leave some to the other arm.
         self._searches = defaultdict[Arm, asyncio.Semaphore](lambda: asyncio.Semaphore(searches_per_arm))
+        # Of both arms together: the places of an arm belong to its callers.
+        self._background = asyncio.Semaphore(max(1, searches_per_arm // 3))
 
     def search(self, query: str, k: int, *, background: bool = False) -> Work[list[Hit]]:
         """Return the work of finding the `k` documents nearest to `query`."""
 
         async def work(arm: Arm) -> list[Hit]:
             embedded = await self.embed([query], InputType.QUERY, background=background)(arm)
-            async with self._searches[arm]:
-                return await self._store.search(arm.collection, arm.fingerprint, embedded.vectors[0], k)
+            if not background:
+                return await self._nearest(arm, embedded.vectors[0], k)
+            async with self._background:
+                if self._searches[arm].locked():
+                    raise Crowded(f"callers use all places of {arm.pool} in the store")
+                return await self._nearest(arm, embedded.vectors[0], k)
 
         return work
+
+    async def _nearest(self, arm: Arm, vector: bytes, k: int) -> list[Hit]:
+        async with self._searches[arm]:
+            return await self._store.search(arm.collection, arm.fingerprint, vector, k)
 
     def embed(self, texts: Sequence[str], input_type: InputType, *, background: bool = False) -> Work[Embedded]:
         """Return the work of embedding `texts`, for applications that search by themselves."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reembed.core.buckets import BUCKETS, bucket, choose
+from reembed.core.buckets import BUCKETS, bucket, choose, shadowed
 from reembed.core.model import Arm, Routing
 
 OLD = Arm("text-v1", "c_old", "fp-old")
@@ -74,3 +74,42 @@ def test_the_ends_of_the_scale(routing: Routing, expected: Arm | None) -> None:
 
 def test_a_lone_surrogate_has_a_bucket() -> None:
     assert 0 <= bucket("c_new", "\ud800") < BUCKETS
+
+
+def in_sample(routing: Routing) -> set[str]:
+    return {user for user in USERS if shadowed(routing, user, "keys")}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.05, 0.5, 1.0])
+def test_the_sample_is_its_share_of_the_queries(share: float) -> None:
+    deviation = (len(USERS) * share * (1 - share)) ** 0.5
+    assert abs(len(in_sample(replace(CANARY, shadow=share))) - len(USERS) * share) <= 4 * deviation
+
+
+def test_the_sample_is_drawn_alike_from_both_sides_callers() -> None:
+    sample = in_sample(replace(CANARY, shadow=0.5))
+    on_it = on_candidate(50)
+    assert abs(len(sample & on_it) / len(on_it) - 0.5) < 0.03
+
+
+def test_a_caller_has_some_queries_in_the_sample_and_others_not() -> None:
+    assert {shadowed(replace(CANARY, shadow=0.5), "user-1", f"query {number}") for number in range(40)} == {True, False}
+
+
+def test_the_next_migration_draws_another_sample() -> None:
+    first = replace(CANARY, shadow=0.1)
+    following = replace(first, candidate=replace(NEW, collection="c_next"))
+    assert len(in_sample(first) & in_sample(following)) < len(USERS) * 0.02
+
+
+@given(st.text(), st.text(), st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_share_contains_every_smaller_one(caller: str, query: str, one: float, other: float) -> None:
+    lower, higher = sorted((one, other))
+    assert not shadowed(replace(CANARY, shadow=lower), caller, query) or shadowed(
+        replace(CANARY, shadow=higher), caller, query
+    )
+
+
+@pytest.mark.parametrize("missing", ["serving", "candidate"])
+def test_without_two_sides_there_is_no_sample(missing: str) -> None:
+    assert not shadowed(replace(CANARY, shadow=1.0, **{missing: None}), "user-1", "keys")
