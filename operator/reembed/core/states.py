@@ -168,7 +168,8 @@ def _evaluation(migration: Migration, seen: Seen) -> Outcome | None:
 
 def _canary(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     status, step = migration.status, migration.spec.steps[migration.status.step]
-    if status.acknowledged_at is not None and (held := traffic.withheld(seen)) is not None:
+    held = traffic.missing(seen) or traffic.withheld(seen)
+    if status.acknowledged_at is not None and held is not None:
         # Nothing was learnt of the weight meanwhile: the step is held in one piece.
         text = f"{held.message}. The step is held anew when they follow"
         return Outcome(replace(status, acknowledged_at=None), held.reason, text)

@@ -76,9 +76,10 @@ def behind(seen: Seen) -> Finding | None:
     """Find the gateways that do not serve what the index says now; None once each said that it does."""
     if seen.index is None:
         return Finding("IndexMissing", "the index is gone, and what its gateways serve cannot be told")
-    routing, name = seen.index.status.routing, seen.index.meta.name
-    if not seen.gateway_pods:
-        return Finding("GatewayMissing", f"no gateway pod of index {name!r} runs; see its Deployment's events")
+    routing = seen.index.status.routing
+    gone = missing(seen)
+    if gone is not None:
+        return gone
     held = withheld(seen)
     if held is not None:
         return held
@@ -91,6 +92,14 @@ def behind(seen: Seen) -> Finding | None:
         text = f"gateway pods {_listed(late)} do not serve epoch {routing.epoch} at {routing.weight} % yet"
         return Finding("WaitingForGateways", text)
     return None
+
+
+def missing(seen: Seen) -> Finding | None:
+    """Find that nobody answers queries: whatever weight they were told, nothing is learnt of it."""
+    if seen.gateway_pods:
+        return None
+    name = seen.index.meta.name if seen.index is not None else ""
+    return Finding("GatewayMissing", f"no gateway pod of index {name!r} runs; see its Deployment's events")
 
 
 def acknowledged(seen: Seen) -> bool:

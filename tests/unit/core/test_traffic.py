@@ -265,3 +265,11 @@ def test_a_deleted_migration_gives_up_on_a_gateway_that_never_answers_and_says_w
 def index_written(verdict: Verdict) -> object:
     found = [one for one in (*verdict.before, *verdict.after) if isinstance(one, SetIndexStatus)]
     return found[0].status
+
+
+def test_a_step_is_held_anew_after_all_gateways_were_gone() -> None:
+    migration = b.migration(State.CANARY, acknowledged_at=b.NOON, weight=10)
+    gone = decide(migration, b.seen(b.index(10), gateways=(), gateway_pods=()), b.after(200)).status
+    back = decide(replace(migration, status=gone), b.seen(b.index(10)), b.after(400)).status
+    assert (gone.reason, gone.acknowledged_at) == ("GatewayMissing", None)
+    assert (back.step, back.reason, back.acknowledged_at) == (0, "Holding", b.after(400))
