@@ -160,11 +160,7 @@ MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "conflicts are ignored": (Writer, "status", _conflict_ignored),
     "effects come before the status": (decide_module, "effects", _after_first),
     "lowering comes after the status": (decide_module, "effects", _before_last),
-    "no gateway is an acknowledgement": (
-        traffic,
-        "behind",
-        lambda original: lambda seen: None if not seen.gateways else original(seen),
-    ),
+    "no gateway is an acknowledgement": (traffic, "missing", _returns(None)),
     "gateways are not asked": (traffic, "behind", _returns(None)),
     "silent gateways count as well": (traffic, "silent", _returns(())),
     "capacity is not looked at": (traffic, "_capacity", _returns(None)),
