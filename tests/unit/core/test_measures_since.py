@@ -163,6 +163,11 @@ def rounded(found: Sample) -> tuple[float, ...]:
 def test_a_process_that_counted_more_than_the_one_before_it_is_still_another_one() -> None:
     few, many = Comparisons(Sample(3, 0.5, 0.1), 1000.0), Comparisons(Sample(5, 4.5, 4.2), 2000.0)
     assert Compared().add({"a": few}).add({"a": many}).sample == many.overlap
+    one, ten = (
+        Counters(Counts(1, 1, {math.inf: 2}), process=1000.0),
+        Counters(Counts(10, 2, {math.inf: 12}), process=2000.0),
+    )
+    assert Since().add({"a": one}).add({"a": ten}).counts == ten.live
 
 
 def test_a_sum_that_shrank_tells_of_a_restart_where_the_process_does_not() -> None:
