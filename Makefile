@@ -122,6 +122,10 @@ bench-operator: prepare venv ## Measure the operator with 1,100 migrations; prin
 bench-gates: venv ## Measure on real embeddings what the gates promise; prints one line of JSON
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.gates $(ARGS)
 
+.PHONY: bench-shadow
+bench-shadow: venv ## Measure what shadow queries cost callers
+	@$(BIN)/python -m tests.bench.shadow $(ARGS)
+
 ## Cluster and demo
 
 .PHONY: cluster
