@@ -19,27 +19,28 @@ from reembed.controller.manifests import hook as hook_manifests
 from reembed.controller.manifests import index as index_manifests
 from reembed.controller.prometheus import Prometheus
 from reembed.controller.scrape import Pods, Sample
+from reembed.controller.steps import Steps
 from reembed.controller.typed import Typed
 from reembed.core import names
 from reembed.core.hooks import HookReport
-from reembed.core.measures import Compared, Counters, Counts, Since, Window, counted, overlaps
+from reembed.core.measures import Counters, Window, counted
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
 from reembed.core.model import GatewayReport, JobReport, StoreReport
-from reembed.core.sequences import Sample as Overlaps
 
 
 class Observer:
     """Looks at the world for one pass."""
 
-    def __init__(self, cache: Cache, scrape: Pods, prometheus: Prometheus | None, backfill_image: str) -> None:
+    def __init__(
+        self, cache: Cache, typed: Typed, scrape: Pods, prometheus: Prometheus | None, backfill_image: str
+    ) -> None:
         self._cache = cache
-        self._typed = Typed(cache)
+        self._typed = typed
         self._prometheus = prometheus
         self._scrape = scrape
         self._backfill_image = backfill_image
         self._windows: dict[tuple[str, str], Mapping[str, Window]] = {}
-        self._compared: dict[tuple[str, str], tuple[str, Compared]] = {}
-        self._steps: dict[tuple[str, str], tuple[str, Mapping[str, Since]]] = {}
+        self._steps = Steps()
 
     async def see(self, migration: Migration, now: datetime) -> Seen:
         """Return the world around a migration."""
@@ -59,6 +60,7 @@ class Observer:
         )
         counters = {pod: counted(samples) for pod, samples in metrics.items()}
         windows = self._looked((namespace, index_name), counters, now)
+        step = self._steps.look(migration, metrics, counters)
         return Seen(
             index=index,
             target=target,
@@ -72,8 +74,8 @@ class Observer:
             backfill_image=self._backfill_image,
             neighbours=self._typed.neighbours(migration),
             queries=queries,
-            step=self._since(migration, counters),
-            overlap=self._overlap(migration, metrics),
+            step=step.counts,
+            overlap=step.overlap,
             hooks=self._hooks(migration),
         )
 
@@ -110,33 +112,6 @@ class Observer:
         label = index_manifests.gateway_labels(index.meta)
         return pods.running_addresses(self._cache.all(kinds.POD, index.meta.namespace, label))
 
-    def _since(self, migration: Migration, counters: Mapping[str, Mapping[str, Counters]]) -> Mapping[str, Counts]:
-        """Return what callers saw of each arm since the present step began and this operator watched it."""
-        index, at = (migration.meta.namespace, migration.spec.index), f"{migration.meta.uid}/{migration.status.at}"
-        if migration.status.acknowledged_at is None:
-            self._steps.pop(index, None)
-            return {}
-        marked, before = self._steps.get(index, (at, {}))
-        before = before if marked == at else {}
-        arms = {name for by_arm in counters.values() for name in by_arm} | before.keys()
-        scraped = {arm: {pod: one[arm] for pod, one in counters.items() if arm in one} for arm in arms}
-        since = {arm: before.get(arm, Since()).add(found) for arm, found in scraped.items()}
-        self._steps[index] = (at, since)
-        return {arm: one.counts for arm, one in since.items()}
-
-    def _overlap(self, migration: Migration, metrics: Mapping[str, list[Sample]]) -> Overlaps | None:
-        """Return how alike both sides' results were since the present step began, None before it did."""
-        index, at = (migration.meta.namespace, migration.spec.index), f"{migration.meta.uid}/{migration.status.at}"
-        candidate = migration.status.candidate
-        if migration.status.acknowledged_at is None or candidate is None:
-            self._compared.pop(index, None)
-            return None
-        marked, before = self._compared.get(index, (at, Compared()))
-        scraped = {pod: found for pod, one in metrics.items() if (found := overlaps(one).get(candidate.collection))}
-        after = (before if marked == at else Compared()).add(scraped)
-        self._compared[index] = (at, after)
-        return after.sample
-
     async def _queries(self, migration: Migration) -> Mapping[str, float] | None:
         """Return the values of the user's own triggers, None where there is no Prometheus to ask."""
         if self._prometheus is None:
@@ -146,8 +121,7 @@ class Observer:
     def forget(self, namespace: str, index: str) -> None:
         """Drop the scrapes of an index that no migration looks at any more."""
         self._windows.pop((namespace, index), None)
-        self._steps.pop((namespace, index), None)
-        self._compared.pop((namespace, index), None)
+        self._steps.forget(namespace, index)
 
     def _looked(
         self, index: tuple[str, str], counters: Mapping[str, Mapping[str, Counters]], now: datetime

@@ -39,6 +39,7 @@ from reembed.controller.serving import serve
 from reembed.controller.settings import Election, Settings
 from reembed.controller.shell import Clock, wall_clock
 from reembed.controller.tasks import end
+from reembed.controller.typed import Typed
 from reembed.controller.vanished import Vanished
 from reembed.controller.watching import watch
 from reembed.controller.web import Metrics, served
@@ -63,11 +64,12 @@ class Operator:
         self._metrics = metrics
         self.cache = Cache()
         writer = Writer(cluster, self.cache)
-        observer = Observer(self.cache, scrape, prometheus, settings.images.backfill)
+        typed = Typed(self.cache)
+        observer = Observer(self.cache, typed, scrape, prometheus, settings.images.backfill)
         effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
         self._passes = {
-            kinds.POOL: Pools(self.cache, writer, settings, clock).reconcile,
+            kinds.POOL: Pools(self.cache, typed, writer, settings, clock).reconcile,
             kinds.INDEX: Indexes(self.cache, observer, effects, vanished, settings, clock).reconcile,
             kinds.MIGRATION: Migrations(self.cache, observer, effects, clock).reconcile,
         }

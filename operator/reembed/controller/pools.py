@@ -30,9 +30,9 @@ _MANAGER = "reembed-pools"
 class Pools:
     """Makes EmbedderPools true."""
 
-    def __init__(self, cache: Cache, writer: Writer, settings: Settings, clock: Clock) -> None:
+    def __init__(self, cache: Cache, typed: Typed, writer: Writer, settings: Settings, clock: Clock) -> None:
         self._cache = cache
-        self._typed = Typed(cache)
+        self._typed = typed
         self._writer = writer
         self._settings = settings
         self._clock = clock

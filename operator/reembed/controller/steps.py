@@ -1,0 +1,74 @@
+"""What gateways counted since a migration's present step began, for its gates; kept in memory, by index.
+
+A step begins when every gateway follows its weight, and another step, attempt or migration begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reembed.controller.scrape import Sample as Scraped
+from reembed.core.measures import Compared, Counters, Counts, Since, overlaps
+from reembed.core.migration import Migration
+from reembed.core.sequences import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what callers saw of each collection, and how alike both sides' results were."""
+
+    at: str
+    arms: Mapping[str, Since] = field(default_factory=dict)
+    compared: Compared | None = None  # None without a candidate
+
+    @property
+    def counts(self) -> dict[str, Counts]:
+        return {arm: since.counts for arm, since in self.arms.items()}
+
+    @property
+    def overlap(self) -> Sample | None:
+        return self.compared.sample if self.compared is not None else None
+
+
+_NONE = Step("")
+
+
+class Steps:
+    """The present steps of all indexes."""
+
+    def __init__(self) -> None:
+        self._steps: dict[tuple[str, str], Step] = {}
+
+    def look(
+        self,
+        migration: Migration,
+        metrics: Mapping[str, list[Scraped]],
+        counters: Mapping[str, Mapping[str, Counters]],
+    ) -> Step:
+        """Return the step with one more scrape by pod, or an empty one while none has begun."""
+        index, at = (migration.meta.namespace, migration.spec.index), f"{migration.meta.uid}/{migration.status.at}"
+        if migration.status.acknowledged_at is None:
+            self.forget(*index)
+            return _NONE
+        before = self._steps.get(index, _NONE)
+        before = before if before.at == at else Step(at)
+        self._steps[index] = Step(at, _arms(before, counters), _compared(before, migration, metrics))
+        return self._steps[index]
+
+    def forget(self, namespace: str, index: str) -> None:
+        self._steps.pop((namespace, index), None)
+
+
+def _arms(before: Step, counters: Mapping[str, Mapping[str, Counters]]) -> dict[str, Since]:
+    arms = {name for by_arm in counters.values() for name in by_arm} | before.arms.keys()
+    scraped = {arm: {pod: one[arm] for pod, one in counters.items() if arm in one} for arm in arms}
+    return {arm: before.arms.get(arm, Since()).add(found) for arm, found in scraped.items()}
+
+
+def _compared(before: Step, migration: Migration, metrics: Mapping[str, list[Scraped]]) -> Compared | None:
+    candidate = migration.status.candidate
+    if candidate is None:
+        return None
+    scraped = {pod: found for pod, one in metrics.items() if (found := overlaps(one).get(candidate.collection))}
+    return (before.compared or Compared()).add(scraped)

@@ -1,0 +1,21 @@
+"""A step's counts begin when gateways follow it, and those of another step are none of its own."""
+
+from __future__ import annotations
+
+from reembed.controller.steps import Steps
+from reembed.core.measures import Counters, Counts
+from reembed.core.migration import Migration
+from reembed.core.transitions import State
+from tests import builders as b
+
+
+def looked(steps: Steps, migration: Migration, ok: int) -> dict[str, Counts]:
+    return steps.look(migration, {}, {"a": {b.NEW.collection: Counters(live=Counts(ok=ok))}}).counts
+
+
+def test_a_step_is_counted_from_its_beginning_and_the_next_one_anew() -> None:
+    told, first = b.migration(State.CANARY), b.migration(State.CANARY, acknowledged_at=b.NOON)
+    second = b.migration(State.CANARY, acknowledged_at=b.NOON, step=1)
+    steps = Steps()
+    found = [looked(steps, *one) for one in ((told, 100), (first, 110), (first, 125), (second, 140), (second, 141))]
+    assert found == [{}, *({b.NEW.collection: Counts(ok=ok)} for ok in (0, 15, 0, 1))]
