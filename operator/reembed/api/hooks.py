@@ -7,19 +7,19 @@ from typing import Any
 
 from reembed.api.fields import Fields
 from reembed.api.values import format_time, parse_duration, parse_time
-from reembed.core.hooks import FailurePolicy, Hook, HookRun, HttpHook, On, RunState
+from reembed.core.hooks import FailurePolicy, Hook, HookRun, HttpHook, On, RunState, default_policy
 
 _TIMEOUT = timedelta(minutes=1)
 
 
 def parse_hook(hook: Fields) -> Hook:
     """Return one of `spec.hooks`."""
-    http, job = hook.maybe("http"), hook.maybe("job")
+    http, job, when = hook.maybe("http"), hook.maybe("job"), hook.choice("when", On)
     return Hook(
         name=hook.text("name"),
-        on=hook.choice("when", On),
+        on=when,
         timeout=hook.parsed("timeout", parse_duration, _TIMEOUT),
-        failure_policy=hook.choice("failurePolicy", FailurePolicy, FailurePolicy.FAIL),
+        failure_policy=hook.choice("failurePolicy", FailurePolicy, default_policy(when)),
         http=_http(http) if http is not None else None,
         cron_job=job.into("cronJobRef").text("name") if job is not None else None,
     )

@@ -38,6 +38,16 @@ def claims(
     return tuple(sorted(by_index | by_migration))
 
 
+def replicas(pool: str, wanted: int, running: int, indexes: Iterable[SeenIndex]) -> int:
+    """Return how many pods a variant of `pool` has: never fewer than run while an index moves queries.
+
+    Either side may have to answer all queries the next moment, retention included. Whoever asks for fewer pods gets
+    them once no candidate of these indexes has a weight; more pods come at once.
+    """
+    moving = any(index.status.routing.weight > 0 and _routes_to(index, pool) for index in indexes)
+    return max(wanted, running) if moving else wanted
+
+
 def _index(index: SeenIndex) -> str:
     return f"EmbeddingIndex/{index.meta.name}"
 

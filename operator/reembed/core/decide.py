@@ -69,6 +69,19 @@ def decide(migration: Migration, seen: Seen, now: datetime) -> Verdict:
     )
 
 
+def at_rest(migration: Migration, seen: Seen) -> bool:
+    """Return whether a migration that has ended has nothing left to do, whatever pods say: only a change matters."""
+    status, index = migration.status, seen.index
+    if status.state not in FINISHED or migration.meta.deleting:
+        return False
+    if FINALIZER not in migration.meta.finalizers and status.state is not State.SUCCEEDED:
+        return False
+    if index is not None and (desired.holds(migration, index) or not desired.settled(migration, index)):
+        return False
+    answered = {(one.verb, one.nonce) for one in status.commands}
+    return all((one.verb, one.nonce) in answered for one in migration.asked) and effects(migration, seen) == ((), ())
+
+
 def _found(migration: Migration, seen: Seen, now: datetime) -> tuple[Outcome, tuple[Consumed, ...]]:
     """Return what a pass comes to, and the commands that it answered."""
     outcome = _first((_deleted, _index_lost), migration, seen, now)
@@ -136,12 +149,15 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         return status
     weights = [report.weight for report in seen.gateways]
     routing = seen.index.status.routing if seen.index is not None and desired.holds(migration, seen.index) else None
-    held = triggers.track(migration, seen, now)
+    # What is taken back already has nothing left to trigger, and what was withdrawn fails its last probes.
+    held = triggers.track(migration, seen, now) if status.state not in desired.TAKING_BACK else {}
+    danger, tolerated = emergency.track(migration, seen, held, now)
     return replace(
         status,
         observed_generation=migration.meta.generation,
         triggers=held,
-        emergency=emergency.track(migration, seen, held, now),
+        emergency=danger,
+        tolerated=tolerated,
         hooks=hooks.track(desired.hooking(migration, seen), status.hooks, now),
         gates=canary.standings(migration, seen) if status.state is State.CANARY else status.gates,
         weight=routing.weight if routing is not None else 0,
@@ -287,6 +303,7 @@ def _entered(migration: Migration, outcome: Outcome, now: datetime) -> Status:
         waiting="",
         excused=Excused(status.excused.total),
         emergency=None if state in FINISHED else status.emergency,
+        tolerated=None if state in FINISHED else status.tolerated,
         gates=(),
         triggers=status.triggers if state in WITH_TRAFFIC else {},
         timeline=timeline,

@@ -162,7 +162,7 @@ def _routing(migration: Migration, now: Routing, seen: Seen) -> Routing:
     state, status = migration.status.state, migration.status
     if state in {State.PROMOTING, State.SUCCEEDED} and status.candidate is not None:
         wanted = replace(now, serving=status.candidate, candidate=None, weight=0)
-    elif state in _CANDIDATE_KNOWN and status.candidate is not None:
+    elif state in _CANDIDATE_KNOWN and status.candidate is not None and not _never_asked(migration):
         wanted = replace(now, candidate=status.candidate, weight=weight(migration, seen))
         if state in TAKING_BACK and now.serving == status.candidate and status.serving is not None:
             # A status that was rebuilt after the pointer had moved names the candidate: it goes back with the pointer.
@@ -262,11 +262,20 @@ def let_go(migration: Migration, index: SeenIndex, seen: Seen) -> bool:
     A candidate that never had traffic needs nobody's word, and where no gateway runs, nobody sends any.
     """
     candidate = migration.status.candidate
-    if candidate is None or not any(visit.state is State.CANARY for visit in migration.status.timeline):
+    if candidate is None or not _had_traffic(migration):
         return True
     if index.status.routing.candidate != candidate:
         return traffic.unused(candidate, seen)
     return index.status.routing.weight == 0 and (not seen.gateway_pods or traffic.acknowledged(seen))
+
+
+def _had_traffic(migration: Migration) -> bool:
+    return any(visit.state is State.CANARY for visit in migration.status.timeline)
+
+
+def _never_asked(migration: Migration) -> bool:
+    """Return whether what is taken back never answered a caller: gateways end their probes as it is withdrawn."""
+    return migration.status.state in TAKING_BACK and not _had_traffic(migration)
 
 
 def settled(migration: Migration, index: SeenIndex) -> bool:

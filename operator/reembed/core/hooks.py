@@ -32,10 +32,19 @@ class On(Enum):
 
 
 class FailurePolicy(Enum):
-    """What a failed hook means. What runs after the fact (Post, Rollback) never fails a migration."""
+    """What a failed hook means. What runs after the fact (Post, Rollback) knows Ignore alone."""
 
     FAIL = "Fail"  # Pre: the migration fails; EachStep: it rolls back
     IGNORE = "Ignore"  # it is recorded, and told in an event
+
+
+# Hooks that can still stop what they are asked about.
+_BEFORE_THE_FACT = frozenset({On.PRE, On.EACH_STEP})
+
+
+def default_policy(on: On) -> FailurePolicy:
+    """Return what a failure means where the user does not say."""
+    return FailurePolicy.FAIL if on in _BEFORE_THE_FACT else FailurePolicy.IGNORE
 
 
 class RunState(Enum):
@@ -190,7 +199,7 @@ def check(situation: Situation, runs: tuple[HookRun, ...], now: datetime) -> Sta
 
 def counts(hook: Hook) -> bool:
     """Return whether the migration may not go on if the hook fails: what is done already is not undone by a hook."""
-    return hook.failure_policy is FailurePolicy.FAIL and hook.on in {On.PRE, On.EACH_STEP}
+    return hook.failure_policy is FailurePolicy.FAIL and hook.on in _BEFORE_THE_FACT
 
 
 def to_make(situation: Situation, runs: tuple[HookRun, ...]) -> RunHook | None:

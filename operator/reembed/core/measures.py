@@ -11,6 +11,7 @@ show that an arm lives before it gets traffic, but their text is always the same
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,9 @@ SHADOW_COMPARED = "compared"
 SHADOW_OVERLAP = "reembed_gateway_shadow_overlap"
 SHADOW_OVERLAP_SQUARES = "reembed_gateway_shadow_overlap_squares"
 
+# What the names of all series begin with that are read here.
+SERIES = (f"{ARM_REQUESTS}_total", f"{ARM_SECONDS}_bucket", f"{SHADOW}_total", SHADOW_OVERLAP, PROCESS)
+
 # One line of a scrape: name, labels, value.
 Scraped = tuple[str, Mapping[str, str], float]
 
@@ -50,20 +54,16 @@ class Counts:
     buckets: Mapping[float, int] = field(default_factory=dict)
 
     def plus(self, other: Counts) -> Counts:
-        bounds = self.buckets.keys() | other.buckets.keys()
-        return Counts(
-            self.ok + other.ok,
-            self.errors + other.errors,
-            {bound: self.buckets.get(bound, 0) + other.buckets.get(bound, 0) for bound in bounds},
-        )
+        buckets = dict(self.buckets)
+        for bound, count in other.buckets.items():
+            buckets[bound] = buckets.get(bound, 0) + count
+        return Counts(self.ok + other.ok, self.errors + other.errors, buckets)
 
     def minus(self, other: Counts) -> Counts:
-        bounds = self.buckets.keys() | other.buckets.keys()
-        return Counts(
-            self.ok - other.ok,
-            self.errors - other.errors,
-            {bound: self.buckets.get(bound, 0) - other.buckets.get(bound, 0) for bound in bounds},
-        )
+        buckets = dict(self.buckets)
+        for bound, count in other.buckets.items():
+            buckets[bound] = buckets.get(bound, 0) - count
+        return Counts(self.ok - other.ok, self.errors - other.errors, buckets)
 
     @property
     def smallest(self) -> int:
@@ -81,6 +81,9 @@ class Counters:
     def plus(self, other: Counters) -> Counters:
         return replace(self, live=self.live.plus(other.live), probes=self.probes.plus(other.probes))
 
+    def minus(self, other: Counters) -> Counters:
+        return replace(self, live=self.live.minus(other.live), probes=self.probes.minus(other.probes))
+
     def since(self, before: Counters) -> Counters:
         """Return what was counted after `before`; everything, if the process began anew in between."""
         live, probes = self.live.minus(before.live), self.probes.minus(before.probes)
@@ -90,20 +93,28 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What a pod counted between two scrapes, the first of which was at `begun`."""
+class Mark:
+    """What a pod had counted at one scrape, since it was scraped first."""
 
-    begun: datetime
-    counted: Counters
+    at: datetime
+    total: Counters
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A pod's last scrape, and what it counted between those before: taken apart once, summed at every look."""
+    """A pod's last scrape, what it counted up to that over all lives of its process, and marks of that on the way.
 
-    at: datetime
+    What it counted since a mark is one difference, however many scrapes lie between.
+    """
+
     last: Counters
-    steps: tuple[Step, ...] = ()
+    now: Mark
+    marks: tuple[Mark, ...] = ()
+
+    def since(self, horizon: datetime) -> Counters | None:
+        """Return what was counted after the first mark that is not before `horizon`, None if there is none."""
+        mark = next((mark for mark in self.marks if mark.at >= horizon), None)
+        return self.now.total.minus(mark.total) if mark is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,7 @@ class Window:
     """The latest scrapes of one arm by pod; immutable, so that a pass can keep the one it judged by.
 
     It looks back for `length`; where callers are few, twice as far: the probes of a single gateway, one in five
-    seconds, are too few within a minute to tell a p95.
+    seconds, are too few within a minute to tell a p95. How far it looks back is true to a sixth of `length`.
     """
 
     length: timedelta = timedelta(seconds=60)
@@ -123,10 +134,10 @@ class Window:
         tracks: dict[str, Track] = {}
         for pod in self.pods.keys() | scraped.keys():
             before = self.pods.get(pod)
-            if before is not None and now - before.at > 2 * self.length:
+            if before is not None and now - before.now.at > 2 * self.length:
                 before = None
             if pod in scraped:
-                tracks[pod] = _longer(before, scraped[pod], now, 2 * self.length)
+                tracks[pod] = self._longer(before, scraped[pod], now)
             elif before is not None:
                 tracks[pod] = before
         return Window(self.length, tracks, now)
@@ -146,17 +157,22 @@ class Window:
             return live
         return self._measure(lambda counters: counters.live.plus(counters.probes), 2 * self.length)
 
+    def _longer(self, before: Track | None, scraped: Counters, now: datetime) -> Track:
+        if before is None:
+            return Track(scraped, Mark(now, Counters()))
+        marks = tuple(mark for mark in before.marks if now - mark.at <= 2 * self.length)
+        if not marks or now - marks[-1].at > self.length / 6:
+            marks = (*marks, before.now)
+        return Track(scraped, Mark(now, before.now.total.plus(scraped.since(before.last))), marks)
+
     def _measure(self, pick: Callable[[Counters], Counts], within: timedelta) -> ArmMeasure | None:
-        steps = [
-            pick(step.counted)
-            for track in self.pods.values()
-            for step in track.steps
-            if self.looked is not None and self.looked - step.begun <= within
-        ]
-        if not steps:
+        if self.looked is None:
             return None
-        errors = sum(step.errors for step in steps)
-        return ArmMeasure(sum(step.ok for step in steps) + errors, errors, p95(_summed(steps)))
+        found = [since for track in self.pods.values() if (since := track.since(self.looked - within)) is not None]
+        if not found:
+            return None
+        counts = functools.reduce(Counts.plus, map(pick, found))
+        return ArmMeasure(counts.ok + counts.errors, counts.errors, p95(counts.buckets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,37 +258,21 @@ def _comparisons(name: str, labels: Mapping[str, str], value: float) -> Sample |
     return None
 
 
-def _longer(before: Track | None, scraped: Counters, now: datetime, kept: timedelta) -> Track:
-    if before is None:
-        return Track(now, scraped)
-    steps = before.steps
-    if steps and now - steps[0].begun > kept:
-        steps = tuple(step for step in steps if now - step.begun <= kept)
-    return Track(now, scraped, (*steps, Step(before.at, scraped.since(before.last))))
-
-
-def _summed(steps: Iterable[Counts]) -> dict[float, int]:
-    total: dict[float, int] = {}
-    for step in steps:
-        for bound, count in step.buckets.items():
-            total[bound] = total.get(bound, 0) + count
-    return total
-
-
 def counted(samples: Iterable[Scraped]) -> dict[str, Counters]:
     """Sort one pod's scraped samples into counters by collection; others are passed over."""
-    found: dict[str, Counters] = {}
+    found: dict[str, tuple[_Tally, _Tally]] = {}
     process = None
     for name, labels, value in samples:
         if not math.isfinite(value):
             continue
         if name == PROCESS:
             process = value
-        elif (one := _one(name, labels, value)) is not None:
-            collection = labels["collection"]
-            of_arm = Counters(probes=one) if labels.get("probe") == "true" else Counters(live=one)
-            found[collection] = found.get(collection, Counters()).plus(of_arm)
-    return {collection: replace(counters, process=process) for collection, counters in found.items()}
+        elif "collection" in labels and name in _TALLIED:
+            live, probes = found.setdefault(labels["collection"], (_Tally(), _Tally()))
+            _TALLIED[name](probes if labels.get("probe") == "true" else live, labels, round(value))
+    return {
+        collection: Counters(live.counts(), probes.counts(), process) for collection, (live, probes) in found.items()
+    }
 
 
 def p95(buckets: Mapping[float, int]) -> timedelta | None:
@@ -295,20 +295,26 @@ def p95(buckets: Mapping[float, int]) -> timedelta | None:
     return timedelta(seconds=below)
 
 
-def _one(name: str, labels: Mapping[str, str], value: float) -> Counts | None:
-    if "collection" not in labels:
-        return None
-    if name == f"{ARM_REQUESTS}_total" and labels.get("outcome") == "ok":
-        return Counts(ok=round(value))
-    if name == f"{ARM_REQUESTS}_total" and labels.get("outcome") == "error":
-        return Counts(errors=round(value))
-    if name == f"{ARM_SECONDS}_bucket" and (bound := _bound(labels.get("le", ""))) is not None:
-        return Counts(buckets={bound: round(value)})
-    return None
+@dataclass(slots=True)
+class _Tally:
+    """Counts on their way: a page of a hundred lines is summed without a hundred sums."""
+
+    outcomes: dict[str, int] = field(default_factory=dict)
+    buckets: dict[float, int] = field(default_factory=dict)
+
+    def requests(self, labels: Mapping[str, str], count: int) -> None:
+        outcome = labels.get("outcome", "")
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+
+    def seconds(self, labels: Mapping[str, str], count: int) -> None:
+        try:
+            bound = float(labels.get("le", ""))
+        except ValueError:
+            return
+        self.buckets[bound] = self.buckets.get(bound, 0) + count
+
+    def counts(self) -> Counts:
+        return Counts(self.outcomes.get("ok", 0), self.outcomes.get("error", 0), self.buckets)
 
 
-def _bound(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+_TALLIED = {f"{ARM_REQUESTS}_total": _Tally.requests, f"{ARM_SECONDS}_bucket": _Tally.seconds}

@@ -93,6 +93,7 @@ class Status:
     promoted: str = ""  # where somebody said to go on
     commands: tuple[Consumed, ...] = ()
     emergency: Emergency | None = None
+    tolerated: int | None = None  # percent of memory that pods keep although what can wait had stopped
     excused: Excused = field(default_factory=Excused)
     gates: tuple[GateStanding, ...] = ()
     hooks: tuple[HookRun, ...] = ()
@@ -192,3 +193,4 @@ class Seen:
     overlap: Sample | None = None
     hooks: Mapping[str, HookReport] = field(default_factory=dict)
     queries: Mapping[str, float] | None = None
+    schema: int | None = None  # of the CRDs that are installed

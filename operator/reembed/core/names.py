@@ -11,6 +11,9 @@ import json
 
 GROUP = "reembed.dev"
 VERSION = "v1alpha1"
+# Of the CRDs that this version of the operator needs; they carry theirs in an annotation.
+SCHEMA = 1
+ANNOTATION_SCHEMA = f"{GROUP}/schema"
 FINALIZER = f"{GROUP}/unwind"
 PART_OF = "reembed"
 LABEL_COMPONENT = "app.kubernetes.io/component"  # embedder, gateway, worker or backfill

@@ -48,7 +48,14 @@ def _emergency(before: Status, after: Status) -> Iterator[Note]:
         text = "backfill and shadow queries stop, and embedders work with conservative limits until it is over"
         yield Note("EmergencyBegan", f"{after.emergency.message}; {text}", warning=True)
     if before.emergency is not None and after.emergency is None:
-        yield Note("EmergencyEnded", f"protection is lifted; it began because {before.emergency.message}")
+        began = f"it began because {before.emergency.message}"
+        if after.tolerated is not None and after.tolerated != before.tolerated:
+            text = (
+                f"memory stays at {after.tolerated} % although what can wait had stopped: pods keep what they once used"
+            )
+            yield Note("MemoryTolerated", f"{text}. Protection is lifted; {began}. More room is a higher memory limit")
+        else:
+            yield Note("EmergencyEnded", f"protection is lifted; {began}")
 
 
 def _hooks(before: Status, after: Status) -> Iterator[Note]:

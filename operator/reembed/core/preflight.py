@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reembed.core import desired, reasons
+from reembed.core import desired, reasons, triggers
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import Migration, Neighbour, Seen
 from reembed.core.model import GateKind
@@ -105,6 +105,11 @@ def _reachable(names: tuple[str, ...], seen: Seen) -> set[str]:
             found.add(name)
             left.extend(seen.neighbours.get(name, Neighbour(State.SUCCEEDED)).depends_on)
     return found
+
+
+def crds_too_old(migration: Migration, seen: Seen) -> Obstacle | None:
+    found = triggers.crds_too_old(seen)
+    return Obstacle(found.reason, found.message) if found is not None else None
 
 
 def trigger_unmeasurable(migration: Migration, seen: Seen) -> Obstacle | None:
@@ -213,6 +218,7 @@ def baseline_missing(migration: Migration, seen: Seen) -> Obstacle | None:
 BEFORE_THERE: tuple[Check, ...] = (index_missing, pool_missing, dimensions_too_large)
 # Before the index is claimed: nothing is made for a migration that may not have it.
 BEFORE_CLAIM: tuple[Check, ...] = (
+    crds_too_old,
     trigger_unmeasurable,
     gate_unmeasurable,
     dependency_cycle,

@@ -13,7 +13,7 @@ from datetime import timedelta
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import Arm, ArmMeasure
 from reembed.core.reasons import EMERGENCY
-from reembed.core.triggers import Finding, first_running, shared_failure
+from reembed.core.triggers import Finding, crds_too_old, first_running, shared_failure
 
 SIDES = ("candidate", "serving")
 # A gateway gives up the candidate's weight after this long without an answer from the API server (`gateway.lease`).
@@ -32,7 +32,7 @@ def obstacle(migration: Migration, seen: Seen, sides: tuple[str, ...] = SIDES) -
         return Finding(running, f"{running} is above its limit; traffic moves on when it is not")
     if migration.status.emergency is not None:
         return Finding(EMERGENCY, f"{migration.status.emergency.message}; traffic moves on when that is over")
-    found = shared_failure(migration, seen) or _capacity(seen, sides)
+    found = crds_too_old(seen) or shared_failure(migration, seen) or _capacity(seen, sides)
     return found or _probes(migration, seen, sides)
 
 

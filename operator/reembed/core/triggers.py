@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import NoData, TriggerState
+from reembed.core.names import SCHEMA
 from reembed.core.readings import Reading, readings
 from reembed.core.transitions import WITH_TRAFFIC
 
@@ -36,12 +37,14 @@ def track(migration: Migration, seen: Seen, now: datetime) -> dict[str, TriggerS
     """Return how long each trigger has been exceeded, by reason; only those that are.
 
     Without data a trigger that was running stands still, and one that was not does not start, unless its `noData`
-    counts as exceeded. That it may do only while the candidate answers queries: before, there is little to measure.
+    counts as exceeded. That it may do only while the candidate answers queries: before, there is little to measure. Nor
+    while both sides fail: what keeps answers from being measured is then the same that keeps them from being given.
     """
     states: dict[str, TriggerState] = {}
+    shared = shared_failure(migration, seen) is not None
     for reading in readings(migration, seen):
         before = migration.status.triggers.get(reading.reason)
-        if _counts(reading, migration):
+        if _counts(reading, migration, shared=shared):
             states[reading.reason] = _told(reading, before, _held(before, now), now)
         elif before is not None and not reading.over:
             states[reading.reason] = _told(reading, before, before.held, now)
@@ -70,6 +73,19 @@ def first_missing(migration: Migration, seen: Seen) -> Finding | None:
     return None
 
 
+def crds_too_old(seen: Seen) -> Finding | None:
+    """Find CRDs that lack fields of this operator's statuses: what it decides could not be written down.
+
+    A weight is lowered before a status is written, and by fields of the first CRDs, so that the way back stays open.
+    """
+    if seen.schema is None or seen.schema >= SCHEMA:
+        return None
+    text = (
+        f"the installed CRDs are of schema {seen.schema}, this operator needs {SCHEMA}; apply the CRDs of its version"
+    )
+    return Finding("CrdsTooOld", f"{text}. Until then nothing begins and no weight rises")
+
+
 def shared_failure(migration: Migration, seen: Seen) -> Finding | None:
     """Find a limit that both sides exceed: neither way would the queries be better off."""
     for reading in readings(migration, seen):
@@ -80,10 +96,11 @@ def shared_failure(migration: Migration, seen: Seen) -> Finding | None:
     return None
 
 
-def _counts(reading: Reading, migration: Migration) -> bool:
+def _counts(reading: Reading, migration: Migration, *, shared: bool) -> bool:
     """Return whether the candidate alone exceeds the limit, or its missing measurement is to be taken so."""
     if not reading.known:
-        return reading.limit.no_data is NoData.ROLL_BACK and migration.status.state in WITH_TRAFFIC
+        alone = migration.status.state in WITH_TRAFFIC and not shared
+        return reading.limit.no_data is NoData.ROLL_BACK and alone
     return reading.exceeded and not reading.shared
 
 

@@ -82,8 +82,10 @@ def test_in_the_whole_cluster_objects_of_our_own_kinds_may_be_read_and_released_
     assert rights(role) == {
         **{("reembed.dev", kind): READS | {"patch"} for kind in OWN},
         ("", "namespaces"): frozenset({"get"}),
+        ("apiextensions.k8s.io", "customresourcedefinitions"): frozenset({"get"}),
     }
-    assert [rule.get("resourceNames") for rule in role["rules"]] == [None, ["a", "b"]]
+    crds = [f"{kind}.reembed.dev" for kind in OWN]
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [None, ["a", "b"], crds]
 
 
 def test_where_namespaces_are_not_let_go_nothing_is_allowed_in_the_whole_cluster(kube_binary: Path) -> None:

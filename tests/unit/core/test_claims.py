@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reembed.core.claims import claims
+from reembed.core.claims import claims, replicas
 from reembed.core.model import IndexStatus, Routing
 from reembed.core.transitions import State
 from tests import builders as b
@@ -49,3 +49,18 @@ def test_both_sides_are_kept_for_a_migration_whose_index_was_emptied() -> None:
     emptied = replace(b.index(), status=IndexStatus())
     kept = [claims(pool, [emptied], [b.migration(State.CANARY)]) for pool in ("old", "new")]
     assert kept == [("EmbeddingMigration/move",), ("EmbeddingMigration/move",)]
+
+
+@pytest.mark.parametrize(
+    ("weight", "pool", "wanted", "found"),
+    [
+        pytest.param(10, "old", 1, 3, id="what serves, in the canary"),
+        pytest.param(100, "old", 1, 3, id="what served, in the retention"),
+        pytest.param(100, "new", 1, 3, id="the candidate"),
+        pytest.param(10, "old", 5, 5, id="more are made at once"),
+        pytest.param(10, "third", 1, 1, id="nobody's queries"),
+        pytest.param(0, "old", 1, 1, id="no query is moved"),
+    ],
+)
+def test_a_pool_whose_queries_may_come_back_loses_no_pod(weight: int, pool: str, wanted: int, found: int) -> None:
+    assert replicas(pool, wanted, running=3, indexes=[b.index(weight)]) == found

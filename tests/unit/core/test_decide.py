@@ -129,6 +129,19 @@ def test_the_job_is_made_once_the_store_has_the_collection() -> None:
     assert (job.collection, job.parallelism, job.image) == (b.NEW.collection, 2, "backfill:1")
 
 
+def test_a_newer_operator_goes_on_with_the_image_that_the_migration_began_with() -> None:
+    world = b.seen(store=b.store(b.collection("Filling", shards_done=0)), backfill_image="backfill:2")
+    verdict = decide(b.migration(State.BACKFILLING), world, b.NOON)
+    assert [one.job.image for one in verdict.after if isinstance(one, ApplyJob)] == ["backfill:1"]
+
+
+def test_a_job_that_says_it_is_done_is_not_believed_before_the_store_says_so() -> None:
+    job = JobReport("job", 0, 0, complete=True, exhausted=False)
+    stores = [b.store(b.collection("Filling", shards_done=done)) for done in (7, 8)]
+    states = [decide(b.migration(State.BACKFILLING), b.seen(store=one, job=job), b.NOON).status.state for one in stores]
+    assert states == [State.BACKFILLING, State.INDEXING]
+
+
 def test_a_backfill_whose_pods_find_no_room_says_so() -> None:
     job = JobReport("job", 1, 0, complete=False, exhausted=False, problem=Problem("Unschedulable", "no room"))
     world = b.seen(store=b.store(b.collection("Filling", shards_done=0)), job=job)
@@ -178,6 +191,13 @@ def test_the_offline_gate_decides_who_sees_traffic(verdict_of_gate: str, state: 
     world = b.seen(store=b.store(b.collection(), evaluation=report))
     verdict = decide(b.migration(State.EVALUATING, spec=labels), world, b.NOON)
     assert (verdict.status.state, verdict.status.reason) == (state, reason)
+
+
+def test_what_an_earlier_attempt_was_judged_by_says_nothing_of_this_one() -> None:
+    report = EvaluationReport("uid-move-0", "Better", 600, 10, 0.5, 0.6, 0.05, 0.15, "as it was")
+    world = b.seen(store=b.store(b.collection(), evaluation=report))
+    status = decide(b.migration(State.EVALUATING, spec={"evaluation": b.EVALUATION}), world, b.NOON).status
+    assert (status.state, status.reason) == (State.EVALUATING, "Evaluating")
 
 
 def test_traffic_waits_for_capacity() -> None:
@@ -329,6 +349,13 @@ def test_a_deleted_migration_drops_its_collection_before_it_goes() -> None:
 def test_a_deleted_migration_whose_index_is_gone_goes_at_once() -> None:
     verdict = decide(b.migration(State.UNWINDING, deleting=True), b.seen(index=None), b.NOON)
     assert verdict.after == (SetFinalizer(present=False),)
+
+
+def test_a_migration_is_taken_back_without_waiting_for_pools_that_are_gone() -> None:
+    told, world = b.migration(State.ROLLING_BACK), b.seen(b.index(0), target=None, source=None)
+    dropped = decide(b.migration(State.CANARY, deleting=True), replace(world, index=b.index(10)), b.NOON)
+    ended = decide(told, replace(world, store=b.store(b.collection("Withdrawn"))), b.NOON)
+    assert (index_effect(dropped).status.routing.weight, ended.status.state) == (0, State.ROLLED_BACK)
 
 
 def test_a_state_that_takes_too_long_ends_with_what_it_waited_for() -> None:

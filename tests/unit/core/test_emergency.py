@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from reembed.core.decide import decide
-from reembed.core.effects import ApplyJob, ProtectPools
+from reembed.core.effects import ApplyJob, ProtectPools, SetIndexStatus
 from reembed.core.migration import Seen
 from reembed.core.model import ArmMeasure, Emergency, TriggerState
 from reembed.core.transitions import State
@@ -61,6 +61,14 @@ def test_it_stops_the_backfill_and_protects_the_pods_of_both_sides() -> None:
     assert [note.reason for note in verdict.notes] == ["EmergencyBegan"]
 
 
+def test_it_ends_shadow_queries_and_leaves_weight_and_epoch_as_they_are() -> None:
+    found = b.index(10)
+    migration = b.migration(State.CANARY, weight=10, acknowledged_at=b.NOON)
+    verdict = decide(migration, pressed(0.88), b.NOON)
+    routed = [one.status.routing for one in verdict.after if isinstance(one, SetIndexStatus)]
+    assert routed == [replace(found.status.routing, shadow=0.0)]
+
+
 def test_traffic_does_not_move_on_meanwhile() -> None:
     migration = b.migration(State.CANARY, weight=10, acknowledged_at=b.NOON)
     status = decide(migration, pressed(0.88), b.after(600)).status
@@ -80,3 +88,50 @@ def test_it_ends_when_it_has_been_clear_for_a_minute(clear_for: int, holds: bool
 def test_pressure_that_comes_back_begins_the_minute_anew() -> None:
     migration = b.migration(State.CANARY, weight=10, emergency=replace(BEGUN, clear_since=b.NOON))
     assert decide(migration, pressed(0.88), b.after(50)).status.emergency == BEGUN
+
+
+@pytest.mark.parametrize(
+    ("memory", "minutes", "tolerated"),
+    [
+        pytest.param(0.87, 4.9, None, id="not long enough"),
+        pytest.param(0.87, 5, 87, id="long enough"),
+        pytest.param(0.875, 5, 88, id="rounded to the safe side"),
+        pytest.param(0.90, 5, None, id="at the trigger's limit"),
+        pytest.param(0.97, 60, None, id="above it"),
+    ],
+)
+@pytest.mark.parametrize("side", ["target", "source"])
+def test_memory_that_stays_although_all_that_can_wait_has_stopped_holds_nothing_up(
+    memory: float, minutes: float, tolerated: int | None, side: str
+) -> None:
+    migration = b.migration(State.CANARY, weight=10, emergency=BEGUN)
+    verdict = decide(migration, pressed(memory, side), b.after(60 * minutes))
+    told = [note.reason for note in verdict.notes]
+    assert (verdict.status.tolerated, verdict.status.emergency is None, told) == (
+        (tolerated, True, ["MemoryTolerated"]) if tolerated is not None else (None, False, [])
+    )
+
+
+@pytest.mark.parametrize(
+    ("memory", "begins", "tolerated"),
+    [
+        pytest.param(0.88, False, 87, id="hardly higher"),
+        pytest.param(0.89, True, 87, id="more than half-way to the trigger"),
+        pytest.param(0.82, False, 87, id="a little lower is not forgotten"),
+        pytest.param(0.79, False, None, id="given back"),
+    ],
+)
+def test_what_is_tolerated_is_protected_again_before_the_trigger(
+    memory: float, begins: bool, tolerated: int | None
+) -> None:
+    status = decide(b.migration(State.CANARY, weight=10, tolerated=87), pressed(memory), b.NOON).status
+    assert (status.emergency is not None, status.tolerated) == (begins, tolerated)
+
+
+def test_nothing_is_tolerated_while_a_trigger_runs() -> None:
+    running = TriggerState(b.NOON, timedelta(seconds=10), b.after(298), timedelta(minutes=3))
+    migration = b.migration(State.CANARY, weight=10, emergency=BEGUN, triggers={"ErrorRate": running})
+    world = pressed(0.87)
+    failing = ArmMeasure(requests=100, errors=50, p95=timedelta(milliseconds=40))
+    status = decide(migration, replace(world, arms=dict(world.arms) | {b.NEW.collection: failing}), b.after(300)).status
+    assert (status.emergency, status.tolerated) == (BEGUN, None)

@@ -9,7 +9,9 @@ import pytest
 
 from reembed.core.decide import Verdict, decide
 from reembed.core.effects import SetIndexStatus
+from reembed.core.migration import Visit
 from reembed.core.model import (
+    ArmMeasure,
     CollectionPlan,
     Desired,
     EvaluationPlan,
@@ -177,3 +179,46 @@ def test_what_the_store_never_made_is_not_waited_for() -> None:
     assert [one.name for one in effect.status.plan.collections] == [b.OLD.collection]
     index = replace(index, status=effect.status)
     assert decide(b.migration(State.ROLLING_BACK), b.seen(index, store=gone), b.NOON).status.state is State.ROLLED_BACK
+
+
+@pytest.mark.parametrize("state", [State.ROLLING_BACK, State.UNWINDING])
+def test_gateways_forget_what_never_had_traffic_as_it_is_withdrawn(state: State) -> None:
+    timeline = (Visit(State.EVALUATING, b.NOON), Visit(state, b.NOON))
+    gone = Desired.DROPPED if state is State.UNWINDING else Desired.WITHDRAWN
+    status = written(decide(b.migration(state, timeline=timeline), b.seen(b.index(0)), b.NOON))
+    assert status.routing == Routing(4, b.OLD)
+    assert [one.desired for one in status.plan.collections] == [Desired.INDEXED, gone]
+
+
+def test_what_is_taken_back_has_no_triggers_any_more() -> None:
+    failing = {b.OLD.collection: b.seen().arms[b.OLD.collection], NEW: ArmMeasure(100, 100, None)}
+    verdict = decide(b.migration(State.ROLLING_BACK), b.seen(b.index(0), arms=failing), b.NOON)
+    assert verdict.status.triggers == {}
+
+
+def test_the_pointer_goes_back_when_no_gateway_asks_the_candidate_any_more() -> None:
+    pointer = PointerPlan(b.NEW.collection, b.NEW.fingerprint, 2)
+    index = b.index(0)
+    index = replace(index, status=replace(index.status, plan=replace(index.status.plan, pointer=pointer)))
+    world = b.seen(index, store=b.store(b.collection(), pointer=pointer))
+    lagging = replace(world, gateways=(replace(world.gateways[0], epoch=2, weight=100), world.gateways[1]))
+    silent = replace(world, gateways=world.gateways[:1])
+    migration = b.migration(State.ROLLING_BACK)
+    assert [decide(migration, one, b.NOON).after for one in (lagging, silent)] == [(), ()]
+    back = written(decide(migration, world, b.NOON)).plan.pointer
+    assert back == PointerPlan(b.OLD.collection, b.OLD.fingerprint, 3)
+
+
+@pytest.mark.parametrize(
+    ("state", "weight"),
+    [
+        pytest.param(State.CANARY, 0, id="a raise"),
+        pytest.param(State.ROLLING_BACK, 10, id="a lowering"),
+    ],
+)
+def test_the_index_is_written_as_long_as_nobody_else_wrote_it_since_it_was_seen(state: State, weight: int) -> None:
+    index = b.index(weight)
+    index = replace(index, meta=replace(index.meta, resource_version="4711"))
+    verdict = decide(b.migration(state), b.seen(index), b.NOON)
+    effects = [one for one in (*verdict.before, *verdict.after) if isinstance(one, SetIndexStatus)]
+    assert [one.resource_version for one in effects] == ["4711"]

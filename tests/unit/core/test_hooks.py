@@ -102,6 +102,15 @@ def test_a_failure_counts_only_before_the_fact(on: On, policy: FailurePolicy, co
     assert (bool(standing.failure), standing.waits) == (counts, "")
 
 
+def test_nobody_is_promised_that_a_hook_after_the_fact_fails_anything() -> None:
+    assert {on: hooks.default_policy(on) for on in On} == {
+        On.PRE: FailurePolicy.FAIL,
+        On.EACH_STEP: FailurePolicy.FAIL,
+        On.POST: FailurePolicy.IGNORE,
+        On.ROLLBACK: FailurePolicy.IGNORE,
+    }
+
+
 def test_what_a_job_came_to_is_recorded() -> None:
     seen = situation(freeze=HookReport(DONE, "hooks answered 200: ok"))
     assert hooks.track(seen, (run(),), b.after(9)) == (run(state=DONE, message="hooks answered 200: ok"),)

@@ -10,9 +10,12 @@ import pytest
 from reembed.core import traffic
 from reembed.core.conditions import of_migration
 from reembed.core.decide import Verdict, decide
+from reembed.core.desired import index_status
 from reembed.core.effects import SetIndexStatus
+from reembed.core.hooks import Hook, HttpHook, On
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import (
+    Approval,
     ArmMeasure,
     Desired,
     Limit,
@@ -21,9 +24,10 @@ from reembed.core.model import (
     PointerPlan,
     Problem,
     Routing,
+    Step,
     TriggerState,
 )
-from reembed.core.transitions import State
+from reembed.core.transitions import FINISHED, State
 from tests import builders as b
 
 FAILING = ArmMeasure(requests=200, errors=160, p95=timedelta(milliseconds=40))
@@ -141,6 +145,17 @@ def test_what_fails_on_both_sides_moves_nothing(reason: str, arm: ArmMeasure, no
     status = decide(migration, measured(b.seen(b.index(10)), new=arm, old=arm), b.after(300)).status
     assert (status.state, status.step, status.reason) == (State.CANARY, 0, "SharedFailure")
     assert status.triggers[reason].held == timedelta(seconds=60)
+
+
+def test_answers_that_neither_side_gives_are_no_missing_data() -> None:
+    """With the database gone nothing is answered, so that no latency is measured: that is not the candidate's."""
+    limits = Limits(latency=Limit(timedelta(minutes=2), factor=10.0, no_data=NoData.ROLL_BACK))
+    before = {"Latency": TriggerState(b.NOON, timedelta(seconds=119), b.after(298))}
+    gone = ArmMeasure(requests=100, errors=100, p95=None)
+    world = measured(b.seen(b.index(10)), new=gone, old=gone)
+    status = decide(canary(spec={"limits": limits}, triggers=before), world, b.after(300)).status
+    assert (status.state, status.reason) == (State.CANARY, "SharedFailure")
+    assert status.triggers["Latency"].held == timedelta(seconds=119)
 
 
 def test_missing_data_means_nothing_before_there_is_traffic() -> None:
@@ -273,3 +288,81 @@ def test_a_step_is_held_anew_after_all_gateways_were_gone() -> None:
     back = decide(replace(migration, status=gone), b.seen(b.index(10)), b.after(400)).status
     assert (gone.reason, gone.acknowledged_at) == ("GatewayMissing", None)
     assert (back.step, back.reason, back.acknowledged_at) == (0, "Holding", b.after(400))
+
+
+APPROVED = (Step(10, timedelta(minutes=5), Approval.REQUIRED), Step(100, timedelta(minutes=5)))
+HOOKED = (Hook("warm", On.EACH_STEP, timedelta(minutes=1), http=HttpHook("https://cache/warm")),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "change"),
+    [
+        pytest.param({}, lambda seen: seen, id="holding"),
+        pytest.param({"acknowledged_at": None}, lambda seen: seen, id="not every gateway follows yet"),
+        pytest.param({"spec": {"steps": APPROVED}}, lambda seen: seen, id="awaiting approval"),
+        pytest.param({"spec": {"hooks": HOOKED}}, lambda seen: seen, id="a hook runs"),
+        pytest.param({"spec": {"paused": True}}, lambda seen: seen, id="paused in the manifest"),
+        pytest.param({"paused": True}, lambda seen: seen, id="paused by command"),
+        pytest.param({"spec": {"evaluation": b.EVALUATION}}, lambda seen: seen, id="another trigger has no data"),
+        pytest.param({}, silent, id="a gateway does not answer"),
+        pytest.param({}, withholding, id="a gateway gives the candidate less"),
+        pytest.param({}, lambda seen: replace(seen, gateways=(), gateway_pods=()), id="no gateway"),
+        pytest.param({}, lambda seen: replace(seen, store=None), id="no store worker"),
+        pytest.param({}, lambda seen: replace(seen, target=None), id="the candidate's pool is gone"),
+    ],
+)
+@pytest.mark.parametrize(("state", "step", "weight"), [(State.CANARY, 0, 10), (State.RETAINING, 1, 100)])
+def test_a_due_trigger_takes_the_queries_back_whatever_else_is_waited_for(
+    changes: dict[str, object], change: object, state: State, step: int, weight: int
+) -> None:
+    migration = b.migration(state, **{"acknowledged_at": b.NOON, "step": step, "triggers": DUE, **changes})
+    world = change(measured(b.seen(b.index(weight)), new=FAILING))  # type: ignore[operator]
+    verdict = decide(migration, world, b.after(300))
+    assert (verdict.status.state, verdict.status.reason, told(verdict)) == (State.ROLLING_BACK, "ErrorRate", 0)
+
+
+RUNNING = [state for state in State if state not in FINISHED | {State.ROLLING_BACK, State.UNWINDING}]
+
+
+@pytest.mark.parametrize("state", RUNNING)
+def test_triggers_are_watched_in_every_state_until_it_is_decided(state: State) -> None:
+    short = b.seen(b.index(0), target=b.pool("new", memory=0.95))
+    status = decide(b.migration(state, paused=True), short, b.NOON).status
+    assert (status.state, set(status.triggers)) == (state, {"MemoryPressure"})
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize(
+    ("state", "step", "weight"), [(State.EVALUATING, 0, 0), (State.CANARY, 0, 10), (State.CANARY, 1, 50)]
+)
+def test_no_raise_while_one_pod_of_either_side_is_missing(state: State, step: int, weight: int, side: str) -> None:
+    short = b.pool({"source": "old", "target": "new"}[side], ready=1, desired_replicas=2)
+    migration = b.migration(state, step=step, acknowledged_at=b.NOON)
+    verdict = decide(migration, b.seen(b.index(weight), **{side: short}), b.after(600))
+    assert (verdict.status.state, verdict.status.step, verdict.status.reason, told(verdict)) == (
+        state,
+        step,
+        "CapacityNotReady",
+        None,
+    )
+
+
+def kept(migration: Migration, world: Seen) -> Desired:
+    """Return what the pass wants of the old collection."""
+    assert world.index is not None
+    return index_status(migration, world.index, world).plan.collections[0].desired
+
+
+def test_the_old_collection_answers_until_every_gateway_says_that_it_serves_the_new_one() -> None:
+    pointer = PointerPlan(NEW, b.NEW.fingerprint, 2)
+    index = b.index(0, routing=Routing(9, serving=b.NEW))
+    index = replace(index, status=replace(index.status, plan=replace(index.status.plan, pointer=pointer)))
+    world, migration = b.seen(index), b.migration(State.PROMOTING)
+    behind = replace(world, gateways=(world.gateways[0], replace(world.gateways[1], epoch=8)))
+    found = [kept(migration, one) for one in (silent(world), behind, world)]
+    assert found == [Desired.INDEXED, Desired.INDEXED, Desired.WITHDRAWN]
+
+
+@pytest.mark.parametrize("state", [state for state in State if state not in {State.PROMOTING, State.SUCCEEDED}])
+def test_the_old_collection_is_left_as_it_is_in_every_state_before_promotion(state: State) -> None:
+    assert kept(b.migration(state), b.seen(b.index(0))) is Desired.INDEXED

@@ -1,0 +1,147 @@
+"""What others say of themselves: pods of every kind, Jobs and the panel. A report is of now; nothing is kept in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from reembed.core.model.plans import Arm, PointerPlan
+from reembed.core.sequences import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something cannot be done: a reason for programs, a message for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionReport:
+    """What the store holds of one collection."""
+
+    name: str
+    fingerprint: str
+    dimensions: int
+    state: str  # Filling, Filled, Indexed or Withdrawn
+    shards: int
+    shards_done: int
+    written: int
+    rejected: int
+    total: int
+    documents_per_second: float
+    bottleneck: str | None = None  # read, embed, validate or write
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricReport:
+    """One metric of both sides, its mean over all queries, and bounds of the difference candidate - serving."""
+
+    name: str  # such as MRR@10
+    serving: float | None
+    candidate: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """What the queries of one slice say. `verdict` is one of core.slices.SliceVerdict's values."""
+
+    name: str
+    verdict: str
+    queries: int
+    serving: float  # MRR@k
+    candidate: float
+    low: float | None  # bounds of the difference; None if the slice was not judged
+    high: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """The outcome of an EvaluationPlan. `verdict` is one of core.gates.Verdict's values."""
+
+    id: str
+    verdict: str
+    queries: int
+    k: int
+    mrr_serving: float | None
+    mrr_candidate: float
+    low: float | None  # bounds of the difference candidate - serving
+    high: float | None
+    message: str
+    metrics: tuple[MetricReport, ...] = ()
+    slices: tuple[SliceReport, ...] = ()  # the worst first
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """What the store worker says at GET /status."""
+
+    problem: Problem | None
+    pointer: PointerPlan | None
+    documents: int | None
+    collections: tuple[CollectionReport, ...] = ()
+    evaluation: EvaluationReport | None = None
+    lag: timedelta | None = None  # of the follower of live writes; None if none runs
+    retrieval: Sample | None = None  # losses of reciprocal rank, serving - candidate, by live plans
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """What one gateway pod says at GET /v1/index: what it serves right now, whatever it was told."""
+
+    pod: str
+    epoch: int
+    weight: int
+    serving: Arm | None
+    candidate: Arm | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMeasure:
+    """One arm's traffic over the last window, before any fall-back."""
+
+    requests: int
+    errors: int
+    p95: timedelta | None  # None without enough answers
+
+
+@dataclass(frozen=True, slots=True)
+class PoolReport:
+    """What is known of a pool's pods. `memory` is the largest share of the limit that cannot be reclaimed."""
+
+    fingerprint: str
+    ready_replicas: int
+    desired_replicas: int
+    memory: float | None = None
+    problem: Problem | None = None
+    permanent: bool = False  # waiting cannot heal the problem
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What is known of a backfill Job."""
+
+    name: str
+    active: int
+    failed: int
+    complete: bool
+    exhausted: bool  # it gave up; done-ness itself is read from the store
+    message: str = ""
+    problem: Problem | None = None  # what keeps a pod from starting
+
+
+@dataclass(frozen=True, slots=True)
+class PanelReport:
+    """What is known of the agents that vote: how many there are, may be faulty and are gone, and whether one is due."""
+
+    members: int
+    faulty: int  # that are tolerated
+    gone: int
+    vote_due: bool  # a proposal for traffic or completion waits
+    quorum: bool  # enough agents answered the proposal that is due, or none is
+    rolling: bool = False  # the panel itself is being rolled out

@@ -1,0 +1,117 @@
+"""What cannot be honoured is said before anything is made: refused for good, or waited for where it can still come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reembed.core import names
+from reembed.core.decide import decide
+from reembed.core.effects import SetIndexStatus
+from reembed.core.migration import Migration
+from reembed.core.model import (
+    ArmMeasure,
+    CanaryGate,
+    GateKind,
+    JobReport,
+    Limit,
+    Limits,
+    Operator,
+    PrometheusLimit,
+    TriggerState,
+)
+from reembed.core.transitions import State
+from tests import builders as b
+
+HOLD = Limit(timedelta(minutes=2))
+FREE = b.index(held=False, candidate=None)
+CLAIMED = b.index(candidate=None)
+CLICKS = PrometheusLimit("clicks", "sum(x)", Operator.BELOW, replace(HOLD, number=100.0))
+
+
+def limited(**limits: object) -> Migration:
+    return b.migration(spec={"limits": replace(Limits(), **limits)})  # type: ignore[arg-type]
+
+
+def gated(kind: GateKind, **spec: object) -> Migration:
+    return b.migration(spec={"gates": (CanaryGate("gate", kind, share=0.5),), **spec})
+
+
+@pytest.mark.parametrize(
+    ("migration", "reason"),
+    [
+        pytest.param(limited(agents=HOLD), "PanelMissing", id="agents of no panel"),
+        pytest.param(limited(consensus=HOLD), "PanelMissing", id="a quorum of no panel"),
+        pytest.param(limited(retrieval=HOLD), "LabelsMissing", id="retrieval without labelled queries"),
+        pytest.param(limited(follower_lag=HOLD), "FollowerMissing", id="the lag of no follower"),
+        pytest.param(gated(GateKind.RETRIEVAL), "LabelsMissing", id="a gate without labelled queries"),
+        pytest.param(gated(GateKind.SHADOW_OVERLAP, shadow=0.0), "ShadowMissing", id="a gate without shadow queries"),
+    ],
+)
+def test_a_trigger_or_gate_that_nobody_can_measure_is_refused(migration: Migration, reason: str) -> None:
+    status = decide(migration, b.seen(CLAIMED, store=b.store()), b.NOON).status
+    assert (status.state, status.reason) == (State.FAILED, reason)
+
+
+@pytest.mark.parametrize(
+    ("queries", "reason"),
+    [
+        pytest.param(None, "PrometheusMissing", id="no Prometheus"),
+        pytest.param({}, "QueryWithoutValue", id="no value, or NaN"),
+    ],
+)
+def test_a_query_of_ones_own_has_to_have_a_value_before_anything_begins(
+    queries: dict[str, float] | None, reason: str
+) -> None:
+    status = decide(limited(prometheus=(CLICKS,)), b.seen(CLAIMED, queries=queries), b.NOON).status
+    assert (status.state, status.reason) == (State.PREFLIGHT, reason)
+
+
+def test_a_new_attempt_waits_until_the_job_of_the_last_one_is_gone() -> None:
+    world = b.seen(FREE, job=JobReport("job", 2, 0, complete=False, exhausted=False))
+    status = decide(b.migration(), world, b.NOON).status
+    assert (status.state, status.reason) == (State.PREFLIGHT, "JobLeftOver")
+
+
+CRDS = Path(__file__).parents[3] / "crds"
+OLDER = names.SCHEMA - 1
+HELD = {"acknowledged_at": b.NOON, "weight": 10}
+DUE = {"ErrorRate": TriggerState(b.NOON, timedelta(minutes=3), b.after(598))}
+
+
+def test_on_older_crds_nothing_begins() -> None:
+    status = decide(b.migration(), b.seen(FREE, schema=OLDER), b.NOON).status
+    assert (status.state, status.reason) == (State.PREFLIGHT, "CrdsTooOld")
+
+
+@pytest.mark.parametrize(
+    ("state", "weight"), [pytest.param(State.EVALUATING, 0, id="first"), pytest.param(State.CANARY, 10, id="next")]
+)
+def test_on_older_crds_no_weight_rises(state: State, weight: int) -> None:
+    verdict = decide(b.migration(state, **HELD), b.seen(b.index(weight), schema=OLDER), b.after(600))
+    assert (verdict.status.state, verdict.status.step, verdict.status.reason) == (state, 0, "CrdsTooOld")
+    assert not any(isinstance(one, SetIndexStatus) for one in (*verdict.before, *verdict.after))
+
+
+def test_on_older_crds_a_weight_is_lowered_all_the_same() -> None:
+    world = b.seen(b.index(10), schema=OLDER)
+    failing = replace(world, arms={**world.arms, b.NEW.collection: ArmMeasure(100, 80, timedelta(milliseconds=40))})
+    verdict = decide(b.migration(State.CANARY, triggers=DUE, **HELD), failing, b.after(600))
+    (effect,) = verdict.before
+    assert isinstance(effect, SetIndexStatus)
+    assert (verdict.status.state, effect.status.routing.weight) == (State.ROLLING_BACK, 0)
+
+
+@pytest.mark.parametrize("schema", [names.SCHEMA, names.SCHEMA + 1, None], ids=["same", "newer", "unreadable"])
+def test_crds_that_are_not_known_to_be_older_hold_nothing_up(schema: int | None) -> None:
+    assert decide(b.migration(), b.seen(FREE, schema=schema), b.NOON).status.reason == "ClaimingIndex"
+
+
+def test_the_crds_carry_the_number_that_the_operator_asks_for() -> None:
+    crds = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
+    found = [crd["metadata"]["annotations"][names.ANNOTATION_SCHEMA] for crd in crds]
+    assert found == [str(names.SCHEMA)] * 3
