@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
@@ -24,6 +26,8 @@ Object = dict[str, Any]
 # A watch is renewed after this long: a connection that died without a word is noticed by then.
 _WATCH_SECONDS = 60
 _REQUEST_SECONDS = 30
+# Objects in one answer: it takes some milliseconds to decode, in which nothing else goes on.
+_PAGE = 100
 
 
 class ClusterError(Exception):
@@ -48,7 +52,7 @@ class Refused(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All objects of a kind in a namespace at one moment: what is not in it, and not newer than it, does not exist."""
+    """The objects of a kind in a namespace at one moment: what is not in it, and not newer than it, does not exist."""
 
     objects: list[Object]
     version: str  # the list's own resourceVersion
@@ -69,6 +73,9 @@ class Cluster:
             config.load_incluster_config(client_configuration=settings)
         else:
             await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
+        # The session would look for proxies and passwords in files of the machine, at each request.
+        settings.client_session_kwargs = {"trust_env": False}
+        settings.proxy = settings.proxy or _proxy(settings.host)
         async with ApiClient(settings) as api:
             yield cls(api)
 
@@ -87,9 +94,24 @@ class Cluster:
 
     async def snapshot(self, kind: Kind, namespace: str, *, selector: str = "") -> Snapshot:
         """Return the same with the version of the whole list; it is the newest state, not one from a cache."""
-        found = await self._call("GET", kind.path(namespace), query={"labelSelector": selector} if selector else {})
-        objects = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
-        return Snapshot(objects, found["metadata"].get("resourceVersion", ""))
+        pages = [page async for page in self.pages(kind, namespace, selector=selector)]
+        return Snapshot([obj for page in pages for obj in page.objects], pages[0].version)
+
+    async def pages(self, kind: Kind, namespace: str, *, selector: str = "") -> AsyncIterator[Snapshot]:
+        """Yield the same in parts of one moment: a long list at once would hold up everybody else and fill the memory.
+
+        Raises:
+            Gone: the API server forgot that moment on the way; begin anew.
+
+        """
+        query = {"limit": str(_PAGE)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            found = await self._call("GET", kind.path(namespace), query=query)
+            objects = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
+            yield Snapshot(objects, found["metadata"].get("resourceVersion", ""))
+            if not found["metadata"].get("continue"):
+                return
+            query["continue"] = found["metadata"]["continue"]
 
     async def watch(self, kind: Kind, namespace: str, *, name: str | None = None) -> AsyncIterator[tuple[str, Object]]:
         """Yield (ADDED | MODIFIED | DELETED, object): what is there first, then each change, until the server ends it.
@@ -205,6 +227,12 @@ class Cluster:
             raise ClusterError(error.status or 0, f"{method} {path}: {error.reason}") from error
         except (OSError, TimeoutError) as error:
             raise ClusterError(0, f"{method} {path}: the API server did not answer ({error})") from error
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for an API server."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _error(status: int, data: bytes) -> ClusterError:

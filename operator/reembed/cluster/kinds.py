@@ -32,6 +32,7 @@ class Kind:
 POOL = Kind(names.GROUP, names.VERSION, "embedderpools", "EmbedderPool")
 INDEX = Kind(names.GROUP, names.VERSION, "embeddingindexes", "EmbeddingIndex")
 MIGRATION = Kind(names.GROUP, names.VERSION, "embeddingmigrations", "EmbeddingMigration")
+CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 SERVICE = Kind("", "v1", "services", "Service")
 POD = Kind("", "v1", "pods", "Pod")

@@ -7,21 +7,25 @@ well, so that the next pass does not decide from an older state than its own.
 A watch may miss the end of an object (between two listings, or where it was cut off), and whoever is believed to live
 is asked and waited for. So a list is taken from time to time, and what it lacks is forgotten. Lists, watches and the
 answers to writes overtake each other; versions say which of them is right.
+
+What is news is told at once, wherever it came from: the watch that brings an own write back has nothing to add to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reembed.cluster.client import Snapshot
-from reembed.cluster.kinds import Kind
+from reembed.cluster.kinds import POD, Kind
 from reembed.controller import relations
 from reembed.controller.relations import Relation
 
 Object = Mapping[str, Any]
 Shelf = tuple[Kind, str]  # a kind in a namespace
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+# Hears of an object as it is now, or was when it ended, and of what was known of it before.
+News = Callable[[Kind, Object, Object | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +50,26 @@ def labels_of(obj: Object) -> Mapping[str, str]:
 
 
 class Cache:
-    """The newest known version of each object, filed by what it is related to."""
+    """The newest known version of each object, filed by what it is related to; `news` hears of each change."""
 
-    def __init__(self) -> None:
+    def __init__(self, news: News = lambda kind, obj, before: None) -> None:
+        self._news = news
         self._objects: dict[Shelf, dict[str, Object]] = {}
         self._filed: dict[tuple[Shelf, Relation], dict[str, Object]] = {}
         # Since which version an object does not exist: an older word of it, still under way, must not bring it back.
         self._gone: dict[Key, int] = {}
 
     def put(self, kind: Kind, obj: Object) -> bool:
-        """Remember `obj` unless something newer is known of its name; return whether it is news."""
+        """Remember `obj` unless as much is known of its name already; return whether it is news."""
         key, version = key_of(kind, obj), version_of(obj)
         known = self._known(key)
-        if (known is not None and version < version_of(known)) or version <= self._gone.get(key, -1):
+        if (known is not None and version <= version_of(known)) or version <= self._gone.get(key, -1):
             return False
         self._take(key, known)
-        self._file(key, obj)
+        self._file(key, kept(kind, obj))
         self._gone.pop(key, None)
-        return known is None or version_of(known) < version
+        self._news(kind, obj, known)
+        return True
 
     def remove(self, kind: Kind, obj: Object) -> None:
         """Forget `obj`, of which the watch told the end; a new object of the same name stays."""
@@ -72,17 +78,19 @@ class Cache:
         if known is None or known["metadata"]["uid"] == obj["metadata"]["uid"]:
             self._take(key, known)
             self._gone[key] = max(version_of(obj), self._gone.get(key, -1))
+            self._news(kind, obj, None)
 
     def forget(self, key: Key) -> None:
-        self._take(key, self._known(key))
+        known = self._known(key)
+        if known is not None:
+            self._take(key, known)
+            self._news(key.kind, known, None)
 
-    def settle(self, kind: Kind, namespace: str, listed: Snapshot) -> list[Object]:
-        """Take a list of everything of a kind in a namespace, and return what is new or gone by it."""
-        version = as_number(listed.version)
-        there = {obj["metadata"]["name"] for obj in listed.objects}
+    def settle(self, kind: Kind, namespace: str, there: Collection[str], listed: str) -> None:
+        """Take the names of all of a kind in a namespace as of the version `listed`: what they lack has ended."""
+        version = as_number(listed)
         shelf = self._objects.get((kind, namespace), {})
         ended = [obj for name, obj in shelf.items() if name not in there and version_of(obj) <= version]
-        changed: list[Object] = [obj for obj in listed.objects if self.put(kind, obj)]
         for obj in ended:
             self._take(key_of(kind, obj), obj)
         # Whatever was under way at the list before has arrived by now.
@@ -90,7 +98,8 @@ class Cache:
         for key in late:
             del self._gone[key]
         self._gone.update({key_of(kind, obj): version for obj in ended})
-        return changed + ended
+        for obj in ended:
+            self._news(kind, obj, None)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         return self._objects.get((kind, namespace), {}).get(name)
@@ -136,6 +145,17 @@ class Cache:
             filed.pop(key.name, None)
             if not filed:
                 del self._filed[shelf, relation]
+
+
+def kept(kind: Kind, obj: Object) -> dict[str, Any]:
+    """Return what anybody here reads of an object: half of one as the API server tells it is about who wrote what."""
+    meta = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
+    if _LAST_APPLIED in meta.get("annotations", ()):
+        meta["annotations"] = {name: text for name, text in meta["annotations"].items() if name != _LAST_APPLIED}
+    parts = (
+        ("status",) if kind == POD else tuple(name for name in obj if name not in {"metadata", "apiVersion", "kind"})
+    )
+    return {"metadata": meta, **{name: obj[name] for name in parts if name in obj}}
 
 
 def version_of(obj: Object) -> int:

@@ -1,21 +1,14 @@
-"""kopf's watches, as one-liners: every event changes the cache and wakes the loops that it concerns.
-
-No handler here does anything else. kopf keeps no state of ours: no daemon, timer or change-detecting handler exists, so
-it adds neither its finalizer nor its annotations to anybody's objects.
-"""
+"""What is watched, what an event of a watch does to the cache, and whom a change of the cache concerns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import kopf
-
 from reembed.cluster import kinds
 from reembed.cluster.kinds import Kind
 from reembed.controller import relations
 from reembed.controller.cache import Cache, Key, Object, labels_of
-from reembed.controller.loop import Loops
 from reembed.controller.relations import Relation
 from reembed.core import names
 from reembed.core.transitions import FINISHED
@@ -27,44 +20,44 @@ CHILD_LABELS = {names.LABEL_PART_OF: names.PART_OF}
 _FINISHED = frozenset(state.value for state in FINISHED)
 
 
-def register(registry: kopf.OperatorRegistry, cache: Cache, loops: Loops) -> None:
-    """Watch our kinds, and what carries our label of the others."""
-    for kind in OWN:
-        _register(registry, kind, cache, loops, labels=None)
-    for kind in CHILDREN:
-        _register(registry, kind, cache, loops, labels=CHILD_LABELS)
-
-
-def _register(
-    registry: kopf.OperatorRegistry, kind: Kind, cache: Cache, loops: Loops, labels: dict[str, str] | None
-) -> None:
-    # A coroutine: kopf runs plain functions in threads, where loops must not be woken.
-    async def changed(*, event: kopf.RawEvent, **_: Any) -> None:
-        seen(kind, event["type"], dict(event["object"]), cache, loops)
-
-    kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, labels=labels, id=kind.plural)(changed)
-
-
-def seen(kind: Kind, change: str | None, obj: Object, cache: Cache, loops: Loops) -> None:
-    """Take one change of the watch into the cache and wake whom it concerns."""
+def seen(kind: Kind, change: str | None, obj: Object, cache: Cache) -> None:
+    """Take one change of the watch into the cache."""
     if change == "DELETED":
         cache.remove(kind, obj)
     else:
         cache.put(kind, obj)
-    for key in concerned(kind, obj, cache):
-        loops.wake(key)
 
 
-def concerned(kind: Kind, obj: Object, cache: Cache) -> Iterator[Key]:
-    """Yield the objects whose next pass may decide differently because `obj` changed; some of them twice."""
+def concerned(kind: Kind, obj: Object, cache: Cache, before: Object | None = None) -> Iterator[Key]:
+    """Yield the objects whose next pass may decide differently because `obj` changed; some of them twice.
+
+    `before` is what was known of the object until now, None if it is new or has ended.
+    """
     namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
     if kind in OWN:
         yield Key(kind, namespace, name)
+        if before is not None and _said(kind, before) == _said(kind, obj):
+            return
         # It may need them no longer.
         yield from _keys(kinds.POOL, namespace, (relations.USER, f"{kind.name}/{name}"), cache)
         yield from _OF_OWN[kind](obj, cache)
     else:
         yield from _of_child(obj, cache)
+
+
+def _said(kind: Kind, obj: Object) -> Any:
+    """Return what an object of ours says to others: how far a migration is, what an index routes, all of a pool."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    if kind == kinds.POOL:
+        return meta["resourceVersion"]
+    told = ("state", "serving", "candidate") if kind == kinds.MIGRATION else ("activeMigration", "routing", "plan")
+    return (
+        meta["uid"],
+        meta.get("generation"),
+        meta.get("deletionTimestamp"),
+        meta.get("finalizers"),
+        *(status.get(name) for name in told),
+    )
 
 
 def _of_migration(obj: Object, cache: Cache) -> Iterator[Key]:
@@ -111,9 +104,14 @@ def _migrations_of_pool(namespace: str, pool: str, cache: Cache) -> Iterator[Key
 def _migrations(namespace: str, relation: Relation, cache: Cache) -> Iterator[Key]:
     """Yield the related migrations that are under way, or on their way out."""
     for migration in cache.related(kinds.MIGRATION, namespace, relation):
-        state = migration.get("status", {}).get("state")
-        if state not in _FINISHED or migration["metadata"].get("deletionTimestamp"):
+        if under_way(migration):
             yield Key(kinds.MIGRATION, namespace, migration["metadata"]["name"])
+
+
+def under_way(migration: Object) -> bool:
+    """Return whether a migration has not ended, or is on its way out."""
+    state = (migration.get("status") or {}).get("state")
+    return state not in _FINISHED or bool(migration["metadata"].get("deletionTimestamp"))
 
 
 def _keys(kind: Kind, namespace: str, relation: Relation, cache: Cache) -> Iterator[Key]:

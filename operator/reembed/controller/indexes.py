@@ -32,6 +32,9 @@ _MANAGER = "reembed-indexes"
 # The store worker sees a deletion at once and gives the index's name in the store free; a store that cannot be reached
 # for this long keeps the name, and says how to free it when somebody wants it.
 _RELEASE_TIME = timedelta(seconds=10)
+# How often a store is asked for its problems, and for its documents.
+_STORE = timedelta(minutes=1)
+_TROUBLED = timedelta(seconds=10)
 # While something of a vanished holder is left, or an emptied status is not rebuilt.
 _SOON = timedelta(seconds=2)
 
@@ -76,8 +79,9 @@ class Indexes:
         await self._run(index)
         store = await self._observer.store(index)
         problem = await self._vanished.unwind(index) or await self._rebuild(index, store)
-        await self._report(raw, index, store, problem or _problem(index, store))
-        return _SOON if problem is not None else RESYNC
+        told = problem or _problem(index, store)
+        await self._report(raw, index, store, told)
+        return _SOON if problem is not None else _TROUBLED if told is not None else _STORE
 
     async def _rebuild(self, index: SeenIndex, store: StoreReport | None) -> Problem | None:
         """Write an emptied status anew from the store; return what keeps it from that."""

@@ -96,6 +96,10 @@ class Fenced(Cluster):
     async def snapshot(self, kind: Kind, namespace: str, *, selector: str = "") -> Snapshot:
         return await self._cluster.snapshot(kind, namespace, selector=selector)
 
+    async def pages(self, kind: Kind, namespace: str, *, selector: str = "") -> AsyncIterator[Snapshot]:
+        async for page in self._cluster.pages(kind, namespace, selector=selector):
+            yield page
+
     async def watch(self, kind: Kind, namespace: str, *, name: str | None = None) -> AsyncIterator[tuple[str, Object]]:
         async for change in self._cluster.watch(kind, namespace, name=name):
             yield change

@@ -1,7 +1,7 @@
 """Lists everything of a namespace: before its loops run, once its watches stand, and from then on every minute.
 
 The later lists are for what watches miss: the end of an object between two listings, or where a watch was cut off. They
-change nothing but the cache, and wake whom a difference concerns; where there is none they cost their requests alone.
+change nothing but the cache; where there is no difference they cost their requests alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from reembed.cluster.client import Cluster, ClusterError
 from reembed.cluster.kinds import Kind
 from reembed.controller.cache import Cache
 from reembed.controller.ending import Ending
-from reembed.controller.handlers import CHILD_LABELS, CHILDREN, OWN, concerned
-from reembed.controller.loop import Loops
+from reembed.controller.handlers import CHILD_LABELS, CHILDREN, OWN
 from reembed.controller.readiness import Readiness
 
 KINDS = (*OWN, *CHILDREN)
@@ -31,10 +30,9 @@ _LOGGER = logging.getLogger("reembed.controller")
 class Lists:
     """The lists of all namespaces."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, loops: Loops, readiness: Readiness, ending: Ending) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, readiness: Readiness, ending: Ending) -> None:
         self._cluster = cluster
         self._cache = cache
-        self._loops = loops
         self._readiness = readiness
         self._ending = ending
 
@@ -79,7 +77,11 @@ class Lists:
 
     async def _list(self, kind: Kind, namespace: str) -> None:
         selector = "" if kind in OWN else ",".join(f"{label}={value}" for label, value in CHILD_LABELS.items())
-        listed = await self._cluster.snapshot(kind, namespace, selector=selector)
-        for obj in self._cache.settle(kind, namespace, listed):
-            for key in concerned(kind, obj, self._cache):
-                self._loops.wake(key)
+        there: set[str] = set()
+        version = ""
+        async for page in self._cluster.pages(kind, namespace, selector=selector):
+            version = version or page.version
+            there |= {obj["metadata"]["name"] for obj in page.objects}
+            for obj in page.objects:
+                self._cache.put(kind, obj)
+        self._cache.settle(kind, namespace, there, version)

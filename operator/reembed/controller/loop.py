@@ -1,15 +1,16 @@
 """One level-triggered loop per object: a pass, then sleep until something changed or it is time to look again.
 
-kopf's watches call `wake`; a pass returns when to look again whatever happens, so a lost event costs time but never
-progress. A pass that fails is repeated with a growing pause; what it raises never ends the loop of another object.
-Passes of one object never overlap.
+What changes the cache calls `wake`; a pass returns when to look again whatever happens, so a lost event costs time but
+never progress. A pass that fails is repeated with a growing pause, and what it raises ends no other object's loop.
+Passes of one object never overlap. An object that rests has no loop: the next change of it begins one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
@@ -20,40 +21,66 @@ from reembed.controller.tasks import end
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-# Without any event each object is looked at this often: the answer to events that never came.
-RESYNC = timedelta(seconds=30)
+# Without any event each object is looked at this often: the answer to what no event tells. Lost events are found by the
+# lists of each minute.
+RESYNC = timedelta(minutes=5)
+# For so many seconds all else waits at a start for the first passes of what is urgent.
+_HEAD_START = 2.0
+_AT_ONCE = 16
+# Of what can wait at a start, so many objects have their first pass before other work has its turn.
+_TOGETHER = 10
 
 
 class Ended(Enum):
-    """The object is gone: its loop ends with it."""
+    """The object is gone, or nothing but a change of it matters: its loop ends."""
 
     ENDED = "Ended"
 
 
 Pass = Callable[[Key], Awaitable[timedelta | Ended]]
+# Whether an object's first pass after a start must not wait for those of others.
+Urgent = Callable[[Key], bool]
 
 
 @dataclass
 class _Live:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    passed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
 
 class Loops:
     """The running loops, one per key."""
 
-    def __init__(self, run_pass: Pass, logger: logging.Logger) -> None:
+    def __init__(self, run_pass: Pass, logger: logging.Logger, urgent: Urgent = lambda _: False) -> None:
         self._pass = run_pass
         self._logger = logger
+        self._urgent = urgent
         self._live: dict[Key, _Live] = {}
         self._open: set[str] = set()
 
-    def open(self, namespace: str) -> None:
-        """Start to run passes in `namespace`; what was woken before waits until now."""
+    async def open(self, namespace: str) -> None:
+        """Start to run passes in `namespace`; what was woken before waited for this, and what is urgent comes first."""
         self._open.add(namespace)
-        for key in list(self._live):
-            if key.namespace == namespace:
+        waiting = [key for key in self._live if key.namespace == namespace]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HEAD_START):
+                await self._first([key for key in waiting if self._urgent(key)])
+        for number, key in enumerate(waiting):
+            if key in self._live and self._live[key].task is None:
                 self.wake(key)
+            if number % _TOGETHER == 0:
+                await asyncio.sleep(0)
+
+    async def _first(self, urgent: Sequence[Key]) -> None:
+        """Have the first passes of what is urgent: some at a time, so that the first are done when the last begin."""
+        lives = [self._live[key] for key in urgent]
+        for number, key in enumerate(urgent):
+            if number >= _AT_ONCE:
+                await lives[number - _AT_ONCE].passed.wait()
+            self.wake(key)
+        for live in lives:
+            await live.passed.wait()
 
     def wake(self, key: Key) -> None:
         """Have a pass over `key` as soon as possible."""
@@ -85,6 +112,7 @@ class Loops:
                 failures += 1
                 again = timedelta(seconds=min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE))
                 self._logger.exception("%s %s: a pass failed; again in %s", key.kind.name, key.name, again)
+            live.passed.set()
             if isinstance(again, Ended):
                 if live.changed.is_set():  # another object of the same name came meanwhile
                     continue

@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from reembed.api import parse_migration
-from reembed.api.commands import parse_commands
-from reembed.api.status import parse_migration_status, render_migration_status
+from reembed.api.status import render_migration_status
 from reembed.cluster import kinds
-from reembed.cluster.client import ClusterError
+from reembed.cluster.client import ClusterError, Conflict
 from reembed.controller.apply import MANAGER, Effects
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.loop import Ended
@@ -25,9 +23,6 @@ from reembed.core.decide import Verdict, decide, worth_writing
 from reembed.core.hooks import HookReport, RunState
 from reembed.core.migration import Migration, Seen, Status
 from reembed.core.transitions import FINISHED
-
-# A finished migration has nothing to do; it is looked at when it changes.
-_FINISHED_LOOK = timedelta(hours=1)
 
 
 class Migrations:
@@ -41,13 +36,13 @@ class Migrations:
         self._clock = clock
         self._decided: dict[str, Status] = {}  # by UID
         self._written: dict[str, tuple[Status, datetime]] = {}
+        self._unsure: dict[str, str] = {}  # by UID: the version over which a status was written that nobody confirmed
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
-        raw = self._cache.get(kinds.MIGRATION, key.namespace, key.name)
-        if raw is None:
+        now, raw = self._clock(), self._cache.get(kinds.MIGRATION, key.namespace, key.name)
+        migration = self._read(key, now)
+        if raw is None or migration is None:
             return Ended.ENDED
-        migration = self._read(raw)
-        now = self._clock()
         seen = self._with_unmade(migration, await self._observer.see(migration, now))
         verdict = decide(migration, seen, now)
         for effect in verdict.before:
@@ -58,7 +53,15 @@ class Migrations:
         await self._tell(migration, verdict)
         if verdict.status.state in FINISHED:
             self._forget(migration)
-        return verdict.look_again if verdict.look_again is not None else _FINISHED_LOOK
+        return self._again(migration, verdict)
+
+    def _again(self, migration: Migration, verdict: Verdict) -> timedelta | Ended:
+        """Return when the next pass is due: what pods say must not grow older than a look may."""
+        if verdict.look_again is None:
+            return Ended.ENDED
+        if verdict.status.state in FINISHED:
+            return verdict.look_again
+        return min(verdict.look_again, self._observer.due(migration, self._clock()))
 
     def _with_unmade(self, migration: Migration, seen: Seen) -> Seen:
         """Add the hooks' Jobs that could not be made at the last try."""
@@ -68,12 +71,18 @@ class Migrations:
         reports = {job: HookReport(RunState.RUNNING, why, made=False) for job, why in found.items()}
         return replace(seen, hooks={**seen.hooks, **reports}) if reports else seen
 
-    def _read(self, raw: Object) -> Migration:
-        meta, spec = parse_migration(raw)
-        if meta.uid not in self._decided:
-            self._decided[meta.uid] = parse_migration_status(raw)
-            self._written[meta.uid] = (self._decided[meta.uid], self._clock())
-        return Migration(meta, spec, self._decided[meta.uid], parse_commands(raw))
+    def _read(self, key: Key, now: datetime) -> Migration | None:
+        migration = self._observer.migration(key)
+        if migration is None:
+            return None
+        uid, version = migration.meta.uid, migration.meta.resource_version
+        if self._unsure.get(uid, version) != version:
+            # That write was carried out, or somebody else's: the object says what became of it, and memory does not.
+            del self._unsure[uid], self._decided[uid]
+        if uid not in self._decided:
+            self._decided[uid] = migration.status
+            self._written[uid] = (migration.status, now)
+        return replace(migration, status=self._decided[uid])
 
     async def _write(self, raw: Object, migration: Migration, verdict: Verdict) -> None:
         uid, now = migration.meta.uid, self._clock()
@@ -85,7 +94,14 @@ class Migrations:
                 | render_migration_status(verdict.status, migration.spec)
                 | {"conditions": conditions(of_migration(verdict.status), raw, migration.meta, now)}
             )
-            await self._writer.status(kinds.MIGRATION, migration.meta, status, MANAGER)
+            try:
+                await self._writer.status(kinds.MIGRATION, migration.meta, status, MANAGER)
+            except Conflict:
+                raise
+            except ClusterError:
+                self._unsure.setdefault(uid, migration.meta.resource_version)
+                raise
+            self._unsure.pop(uid, None)
             self._written[uid] = (verdict.status, now)
         self._decided[uid] = verdict.status
 
@@ -100,9 +116,7 @@ class Migrations:
         """A finished migration costs no memory; the windows of its index may be another's by now."""
         self._decided.pop(migration.meta.uid, None)
         self._written.pop(migration.meta.uid, None)
+        self._unsure.pop(migration.meta.uid, None)
         for run in migration.status.hooks:
             self._effects.unmade.pop(run.job, None)
-        namespace, name = migration.meta.namespace, migration.spec.index
-        index = self._observer.index(namespace, name)
-        if index is None or index.status.active_migration is None:
-            self._observer.forget(namespace, name)
+        self._observer.leave(migration)

@@ -20,13 +20,16 @@ import aiohttp
 
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
+from reembed.cluster.kinds import Kind
 from reembed.cluster.lease import Lease
 from reembed.controller.apply import Effects
-from reembed.controller.cache import Cache, Key
+from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.ending import Ending
+from reembed.controller.handlers import concerned, under_way
 from reembed.controller.indexes import Indexes
 from reembed.controller.leading import Candidate, Fenced, Term
 from reembed.controller.listing import KINDS, Lists
+from reembed.controller.looks import Looks
 from reembed.controller.loop import Ended, Loops
 from reembed.controller.migrations import Migrations
 from reembed.controller.observe import Observer
@@ -34,6 +37,7 @@ from reembed.controller.pools import Pools
 from reembed.controller.prometheus import Prometheus
 from reembed.controller.protection import Protection
 from reembed.controller.readiness import Readiness, Standing
+from reembed.controller.schema import Schema
 from reembed.controller.scrape import HttpPods, Pods
 from reembed.controller.serving import serve
 from reembed.controller.settings import Election, Settings
@@ -41,7 +45,6 @@ from reembed.controller.shell import Clock, wall_clock
 from reembed.controller.tasks import end
 from reembed.controller.typed import Typed
 from reembed.controller.vanished import Vanished
-from reembed.controller.watching import watch
 from reembed.controller.web import Metrics, served
 from reembed.controller.writer import Writer
 
@@ -62,10 +65,12 @@ class Operator:
     ) -> None:
         self._namespaces = settings.namespaces
         self._metrics = metrics
-        self.cache = Cache()
+        self.cache = Cache(self._news)
         writer = Writer(cluster, self.cache)
         typed = Typed(self.cache)
-        observer = Observer(self.cache, typed, scrape, prometheus, settings.images.backfill)
+        self._looks = Looks(scrape, prometheus)
+        self._schema = Schema(cluster)
+        observer = Observer(self.cache, typed, self._looks, self._schema, settings.images.backfill)
         effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
         self._passes = {
@@ -73,10 +78,10 @@ class Operator:
             kinds.INDEX: Indexes(self.cache, observer, effects, vanished, settings, clock).reconcile,
             kinds.MIGRATION: Migrations(self.cache, observer, effects, clock).reconcile,
         }
-        self.loops = Loops(self._pass, _LOGGER)
+        self.loops = Loops(self._pass, _LOGGER, self._urgent)
         self.readiness = Readiness(settings.namespaces, KINDS)
         self._ending = Ending(cluster, self.cache, writer)
-        self._lists = Lists(cluster, self.cache, self.loops, self.readiness, self._ending)
+        self._lists = Lists(cluster, self.cache, self.readiness, self._ending)
 
     async def run(self, stop: asyncio.Event, leads: asyncio.Event | None = None) -> None:
         """Serve all namespaces until `stop` is set, with loops once `leads` is; without it at once."""
@@ -85,9 +90,29 @@ class Operator:
             leads.set()
 
         async def watched(namespace: str) -> None:
-            await watch(namespace, self.cache, self.loops, stop)
+            await watch(namespace, self.cache, stop)
 
-        await serve(self._namespaces, self._lists, self.loops, watched, leads, stop)
+        await self._schema.look()
+        looking = asyncio.create_task(self._schema.keep(), name="schema of the CRDs")
+        try:
+            await serve(self._namespaces, self._lists, self.loops, watched, leads, stop)
+        finally:
+            await end((looking,))
+
+    def _news(self, kind: Kind, obj: Object, before: Object | None) -> None:
+        """Wake whom a change concerns; what pods said around a migration until then is not believed any more."""
+        if kind == kinds.MIGRATION and before is None:
+            # One that is gone is unwound by its index, from what is there then.
+            self._looks.doubt(obj["metadata"]["namespace"], obj["metadata"]["name"])
+        for key in concerned(kind, obj, self.cache, before):
+            if key.kind == kinds.MIGRATION and kind != kinds.MIGRATION:
+                self._looks.doubt(key.namespace, key.name)
+            self.loops.wake(key)
+
+    def _urgent(self, key: Key) -> bool:
+        """Return whether an object is a migration that is under way."""
+        raw = self.cache.get(key.kind, key.namespace, key.name) if key.kind == kinds.MIGRATION else None
+        return raw is not None and under_way(raw)
 
     async def _pass(self, key: Key) -> timedelta | Ended:
         began = perf_counter()
@@ -98,6 +123,13 @@ class Operator:
             raise
         finally:
             self._metrics.seconds.labels(key.kind.name).observe(perf_counter() - began)
+
+
+async def watch(namespace: str, cache: Cache, stop: asyncio.Event) -> None:
+    """Watch a namespace with kopf, which takes long to load: migrations under way have had their first pass by now."""
+    from reembed.controller import watching  # noqa: PLC0415
+
+    await watching.watch(namespace, cache, stop)
 
 
 class Replica:
@@ -155,11 +187,18 @@ async def _any(*events: asyncio.Event) -> None:
         await end(waiting)
 
 
+def _session() -> aiohttp.ClientSession:
+    # Without a limit: those who wait for pods that are silent must not keep others from asking pods that are not. Pods
+    # are asked by one address and know no cookies.
+    connector = aiohttp.TCPConnector(limit=0, happy_eyeballs_delay=None)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
 async def run(settings: Settings, election: Election, stop: asyncio.Event) -> None:
     """Run this replica of the operator until `stop` is set."""
     metrics = Metrics()
     # The Lease has a connection of its own: a renewal must not wait behind what a thousand passes send.
-    async with Cluster.connect() as cluster, Cluster.connect() as for_lease, aiohttp.ClientSession() as session:
+    async with Cluster.connect() as cluster, Cluster.connect() as for_lease, _session() as session:
         prometheus = Prometheus(session, settings.prometheus, monotonic) if settings.prometheus else None
 
         def make(term: Term) -> Operator:

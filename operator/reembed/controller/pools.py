@@ -20,9 +20,9 @@ from reembed.controller.shell import Clock
 from reembed.controller.typed import Typed
 from reembed.controller.writer import Writer, conditions, differs
 from reembed.core import names
-from reembed.core.claims import claims
+from reembed.core.claims import claims, replicas
 from reembed.core.conditions import of_pool
-from reembed.core.model import Meta, PoolReport, PoolSpec, Problem
+from reembed.core.model import Meta, PoolReport, PoolSpec, Problem, Variant
 
 _MANAGER = "reembed-pools"
 
@@ -64,8 +64,8 @@ class Pools:
 
     async def _run(self, meta: Meta, spec: PoolSpec, *, claimed: bool) -> None:
         for variant in spec.variants:
-            replicas = variant.min_replicas if claimed else 0
-            manifest = embedder.deployment(meta, spec, variant, replicas, self._settings.images)
+            wanted = self._replicas(meta, variant) if claimed else 0
+            manifest = embedder.deployment(meta, spec, variant, wanted, self._settings.images)
             await self._writer.ensure(kinds.DEPLOYMENT, manifest, _MANAGER)
         await self._writer.ensure(kinds.SERVICE, embedder.service(meta), _MANAGER)
         if claimed and not self._enough(meta, spec):
@@ -73,11 +73,18 @@ class Pools:
         for name in self._left_over(meta, spec):
             await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, name)
 
+    def _replicas(self, meta: Meta, variant: Variant) -> int:
+        """Return how many pods a variant of a pool in use has; fewer than run are not made while queries move."""
+        deployment = self._cache.get(kinds.DEPLOYMENT, meta.namespace, names.embedder(meta.name, variant.name))
+        running = deployment["spec"].get("replicas", 0) if deployment is not None else 0
+        indexes, _ = self._typed.users(meta.name, meta.namespace)
+        return replicas(meta.name, variant.min_replicas, running, indexes)
+
     def _enough(self, meta: Meta, spec: PoolSpec) -> bool:
         """Return whether the pods of the variants that the pool has now are all ready."""
         wanted = _deployment_names(meta, spec)
         ready = [pods.ready_replicas(one) for one in self._deployments(meta) if one["metadata"]["name"] in wanted]
-        return sum(ready) >= sum(variant.min_replicas for variant in spec.variants)
+        return sum(ready) >= sum(self._replicas(meta, variant) for variant in spec.variants)
 
     def _left_over(self, meta: Meta, spec: PoolSpec) -> Mapping[str, str]:
         """Return the variants that the pool no longer has, by the Deployment that still runs each."""
@@ -89,7 +96,7 @@ class Pools:
         }
 
     async def _report(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: tuple[str, ...]) -> None:
-        desired = sum(variant.min_replicas for variant in spec.variants) if used_by else 0
+        desired = sum(self._replicas(meta, variant) for variant in spec.variants) if used_by else 0
         found = self._cache.all(kinds.POD, meta.namespace, embedder.pool_labels(meta))
         report = pods.pool_report(spec, desired, self._deployments(meta), found, memory=None)
         if used_by and report.problem is None and not self._enough(meta, spec):

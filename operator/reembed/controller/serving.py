@@ -15,12 +15,15 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from reembed.controller import garbage
 from reembed.controller.listing import Lists
 from reembed.controller.loop import Loops
 from reembed.controller.tasks import end
 
 # Between the failure of a namespace's watches and the next try, in seconds; kopf itself has tried a few times by then.
 _PAUSE = 5.0
+# How long a list is put off for the Lease, in seconds.
+_MOMENT = 0.5
 
 _LOGGER = logging.getLogger("reembed.controller")
 
@@ -43,14 +46,25 @@ async def serve(
 async def _serve_one(namespace: str, lists: Lists, loops: Loops, watch: Watch, leads: asyncio.Event) -> None:
     while True:
         try:
-            led = leads.is_set()
+            led = await _soon(leads)
             await lists.all(namespace)
+            garbage.settle()
             if led:
-                loops.open(namespace)
+                await loops.open(namespace)
             await _keep_up(_list(namespace, lists, loops, None if led else leads), watch(namespace))
         except Exception:
             _LOGGER.exception("the watches of namespace %s failed; they begin anew in %g s", namespace, _PAUSE)
         await asyncio.sleep(_PAUSE)
+
+
+async def _soon(leads: asyncio.Event) -> bool:
+    """Return whether this replica leads after a moment: one that was restarted does, and needs no second list then."""
+    try:
+        async with asyncio.timeout(_MOMENT):
+            await leads.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _list(namespace: str, lists: Lists, loops: Loops, leads: asyncio.Event | None) -> None:
@@ -60,7 +74,7 @@ async def _list(namespace: str, lists: Lists, loops: Loops, leads: asyncio.Event
         if leads is not None:
             await leads.wait()
             await lists.all(namespace)
-            loops.open(namespace)
+            await loops.open(namespace)
 
 
 async def _keep_up(*work: Coroutine[Any, Any, None]) -> None:

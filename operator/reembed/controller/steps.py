@@ -31,9 +31,6 @@ class Step:
         return self.compared.sample if self.compared is not None else None
 
 
-_NONE = Step("")
-
-
 class Steps:
     """The present steps of all indexes."""
 
@@ -45,19 +42,28 @@ class Steps:
         migration: Migration,
         metrics: Mapping[str, list[Scraped]],
         counters: Mapping[str, Mapping[str, Counters]],
-    ) -> Step:
-        """Return the step with one more scrape by pod, or an empty one while none has begun."""
-        index, at = (migration.meta.namespace, migration.spec.index), f"{migration.meta.uid}/{migration.status.at}"
+    ) -> None:
+        """Add one more scrape by pod to the present step, if one has begun."""
+        index = (migration.meta.namespace, migration.spec.index)
         if migration.status.acknowledged_at is None:
             self.forget(*index)
-            return _NONE
-        before = self._steps.get(index, _NONE)
-        before = before if before.at == at else Step(at)
-        self._steps[index] = Step(at, _arms(before, counters), _compared(before, migration, metrics))
-        return self._steps[index]
+            return
+        before = self.present(migration)
+        self._steps[index] = Step(_at(migration), _arms(before, counters), _compared(before, migration, metrics))
+
+    def present(self, migration: Migration) -> Step:
+        """Return what is known of the step that a migration is at; an empty one while none has begun."""
+        known = self._steps.get((migration.meta.namespace, migration.spec.index))
+        if known is None or migration.status.acknowledged_at is None or known.at != _at(migration):
+            return Step(_at(migration))
+        return known
 
     def forget(self, namespace: str, index: str) -> None:
         self._steps.pop((namespace, index), None)
+
+
+def _at(migration: Migration) -> str:
+    return f"{migration.meta.uid}/{migration.status.at}"
 
 
 def _arms(before: Step, counters: Mapping[str, Mapping[str, Counters]]) -> dict[str, Since]:

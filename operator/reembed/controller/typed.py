@@ -18,8 +18,11 @@ from reembed.controller import relations
 from reembed.controller.cache import Cache, Key, Object
 from reembed.core.migration import Migration, Neighbour, SeenIndex
 from reembed.core.model import Meta, PoolSpec
+from reembed.core.transitions import FINISHED
 
 T = TypeVar("T")
+
+_FINISHED = frozenset(state.value for state in FINISHED)
 
 
 class Typed:
@@ -39,9 +42,14 @@ class Typed:
         """Return a migration as its object says; the loop that runs it may know more of its status."""
         return self._one(kinds.MIGRATION, namespace, name, _migration)
 
+    def forget(self, key: Key) -> None:
+        """Drop what was parsed of an object that nobody asks for often."""
+        self._parsed.pop(key, None)
+
     def users(self, pool: str, namespace: str) -> tuple[list[SeenIndex], list[Migration]]:
-        """Return the indexes and migrations that refer to a pool, and the indexes of these migrations."""
-        found = (raw["metadata"]["name"] for raw in self._related(kinds.MIGRATION, namespace, pool))
+        """Return the indexes and unfinished migrations that refer to a pool, and the indexes of these migrations."""
+        related = self._related(kinds.MIGRATION, namespace, pool)
+        found = (raw["metadata"]["name"] for raw in related if not _ended(raw))
         migrations = [one for name in found if (one := self.migration(namespace, name)) is not None]
         names = {raw["metadata"]["name"] for raw in self._related(kinds.INDEX, namespace, pool)}
         names |= {migration.spec.index for migration in migrations}
@@ -76,6 +84,10 @@ class Typed:
             self._parsed[key] = known
         parsed: T = known[1]
         return parsed
+
+
+def _ended(raw: Object) -> bool:
+    return (raw.get("status") or {}).get("state") in _FINISHED
 
 
 def _migration(raw: Object) -> Migration:

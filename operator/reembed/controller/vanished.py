@@ -50,6 +50,7 @@ class Vanished:
                 await self._effects.apply(effect, migration, seen)
         if verdict.status.waiting:
             return Problem("HolderVanished", f"{verdict.status.message}; waiting: {verdict.status.waiting}")
+        self._observer.leave(migration)
         await self._tell(index, verdict.status.message)
         return None
 

@@ -22,6 +22,8 @@ from reembed.core.model import Meta
 from reembed.core.notes import Note
 
 _LONGEST_MESSAGE = 1024
+# What an apply says of a field that the CRD has not; a patch prunes it.
+_UNKNOWN_FIELD = "field not declared in schema"
 _DIGEST = f"{names.GROUP}/manifest"
 
 
@@ -73,7 +75,7 @@ class Writer:
             "status": {name: value for name, value in status.items() if value is not None},
         }
         try:
-            written: Object = await self._cluster.apply(kind, body, manager=manager, subresource="status")
+            written = await self._apply_status(kind, body, manager)
             left = _left_over(written.get("status") or {}, status)
             if left:
                 written = await self._take_out(kind, written, left, manager)
@@ -81,6 +83,22 @@ class Writer:
             await self._refresh(kind, meta)
             raise
         self._cache.put(kind, written)
+
+    async def _apply_status(self, kind: Kind, body: dict[str, Any], manager: str) -> Object:
+        """Apply a status; what older CRDs do not know of it is left out, so that what they know is still remembered.
+
+        Else nothing could be written to them at all: not even for how long a trigger has been exceeded.
+        """
+        try:
+            return await self._cluster.apply(kind, body, manager=manager, subresource="status")
+        except ClusterError as error:
+            if _UNKNOWN_FIELD not in str(error):
+                raise
+        meta = body["metadata"]
+        change = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": body["status"]}
+        return await self._cluster.patch(
+            kind, meta["namespace"], meta["name"], change, manager=manager, subresource="status"
+        )
 
     async def _take_out(self, kind: Kind, obj: Object, left: Mapping[str, Any], manager: str) -> Object:
         """Remove what an apply leaves in place because somebody else once wrote it as well."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -52,6 +52,9 @@ class FakeCluster(Cluster):
             raise self.faults[kind, namespace]
         found = [obj for key, obj in self.objects.items() if (key.kind, key.namespace) == (kind, namespace)]
         return Snapshot(deepcopy(found), str(self.version))
+
+    async def pages(self, kind: Kind, namespace: str, *, selector: str = "") -> AsyncIterator[Snapshot]:
+        yield await self.snapshot(kind, namespace, selector=selector)
 
     async def apply(self, kind: Kind, obj: Object, *, manager: str, subresource: str | None = None) -> Object:
         self.applies += 1

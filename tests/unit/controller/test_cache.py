@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from reembed.cluster import kinds
-from reembed.cluster.client import Snapshot
 from reembed.controller.cache import Cache
 
 LISTED_AT = 20
@@ -17,17 +16,28 @@ def pod(name: str, version: int, uid: str = "1") -> dict[str, Any]:
     return {"metadata": {"namespace": "rag", "name": name, "uid": uid, "resourceVersion": str(version)}}
 
 
-def cache(*objects: dict[str, Any]) -> Cache:
-    made = Cache()
+class Told(Cache):
+    """A cache that keeps the names of what it told of."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda kind, obj, before: self.told.append(obj["metadata"]["name"]))
+        self.told: list[str] = []
+
+
+def cache(*objects: dict[str, Any]) -> Told:
+    made = Told()
     for one in objects:
         made.put(kinds.POD, one)
     return made
 
 
-def listed(into: Cache, *objects: dict[str, Any], version: str = str(LISTED_AT)) -> list[str]:
+def listed(into: Told, *objects: dict[str, Any], version: str = str(LISTED_AT)) -> list[str]:
     """Take a list of all pods in, and return the names of those that it changed."""
-    changed = into.settle(kinds.POD, "rag", Snapshot(list(objects), version))
-    return [one["metadata"]["name"] for one in changed]
+    into.told.clear()
+    for one in objects:
+        into.put(kinds.POD, one)
+    into.settle(kinds.POD, "rag", {one["metadata"]["name"] for one in objects}, version)
+    return into.told
 
 
 def held(by: Cache) -> dict[str, str]:

@@ -14,8 +14,9 @@ import pytest
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Refused
 from reembed.cluster.kinds import Kind
-from reembed.controller.cache import Cache, Key
+from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.ending import Ending
+from reembed.controller.handlers import concerned
 from reembed.controller.listing import KINDS, Lists
 from reembed.controller.loop import Loops
 from reembed.controller.readiness import Readiness
@@ -37,7 +38,8 @@ class World:
 
     def __init__(self) -> None:
         self.cluster = FakeCluster()
-        self.cache = Cache()
+        self.loops = Loops(self._pass, logging.getLogger("test"))
+        self.cache = Cache(self._news)
         self.passes: list[Key] = []
         self.on_pass: Callable[[], object] = lambda: None
         self.watches: Counter[str] = Counter()
@@ -57,11 +59,14 @@ class World:
 
     async def after(self, seconds: float) -> None:
         """Serve both namespaces for a while."""
-        loops = Loops(self._pass, logging.getLogger("test"))
         ending = Ending(self.cluster, self.cache, Writer(self.cluster, self.cache))
-        lists = Lists(self.cluster, self.cache, loops, self.readiness, ending)
+        lists = Lists(self.cluster, self.cache, self.readiness, ending)
         self.at(seconds, self.stop.set)
-        await serve(("lost", "rag"), lists, loops, self._watch, self.leads, self.stop)
+        await serve(("lost", "rag"), lists, self.loops, self._watch, self.leads, self.stop)
+
+    def _news(self, kind: Kind, obj: Object, before: Object | None) -> None:
+        for key in concerned(kind, obj, self.cache, before):
+            self.loops.wake(key)
 
     def pods(self) -> list[str]:
         return [one["metadata"]["name"] for one in self.cache.all(kinds.POD, "rag")]
