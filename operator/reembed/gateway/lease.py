@@ -80,7 +80,7 @@ def changed(lease: Lease, reading: Reading | None) -> Lease:
     """Return the lease after a watch told of a change. It does not prolong the lease: a watch may lag behind."""
     if reading is None:
         # The index is deleted; what served it goes on until this pod ends.
-        return replace(lease, routing=replace(lease.routing, candidate=None, weight=0))
+        return replace(lease, routing=replace(lease.routing, candidate=None, weight=0, shadow=0.0))
     if reading.uid != lease.uid:
         # Epochs are ordered within the life of one object.
         return replace(lease, uid=reading.uid, routing=reading.routing, force_stable=reading.force_stable)
@@ -97,9 +97,13 @@ def changed(lease: Lease, reading: Reading | None) -> Lease:
 
 
 def effective(lease: Lease, now: float, leader: Leader = UNWATCHED) -> Routing:
-    """Return what a request at `now` has to follow: the candidate has its weight only while somebody answers for it."""
-    if lease.routing.weight and (lease.force_stable or expired(lease, now) or leaderless(leader, now)):
-        return replace(lease.routing, weight=0)
+    """Return what a request at `now` has to follow: the candidate is asked only while somebody answers for it.
+
+    Shadow queries end with its weight: nobody is left to stop them if its pods, or the store, are short of room.
+    """
+    asked = lease.routing.weight or lease.routing.shadow
+    if asked and (lease.force_stable or expired(lease, now) or leaderless(leader, now)):
+        return replace(lease.routing, weight=0, shadow=0.0)
     return lease.routing
 
 

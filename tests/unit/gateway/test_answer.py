@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reembed.client import EmbedderUnavailable, FingerprintMismatch, TextTooLong
+from reembed.client import EmbedderBusy, EmbedderUnavailable, FingerprintMismatch, TextTooLong
 from reembed.core.buckets import choose
 from reembed.core.measures import Counters, Counts, counted
 from reembed.core.model import Arm, Routing
@@ -157,6 +157,35 @@ async def test_work_that_ignores_its_cancellation_does_not_hold_the_query(world:
 async def test_what_serves_has_the_whole_time_where_there_is_no_one_behind_it(world: World) -> None:
     world.embedders[OLD].seconds = 9.9
     assert await world.ask(ALL_ON_OLD) == from_arm(OLD)
+
+
+BUSY = EmbedderBusy(1.0, "10 requests are under way, emergency protection allows 10; try again later")
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("routing", [ALL_ON_OLD, ALL_ON_NEW], ids=["first", "after the candidate"])
+async def test_what_serves_is_asked_again_while_its_embedder_is_busy(world: World, routing: Routing) -> None:
+    world.embedders[OLD].error = world.embedders[NEW].error = BUSY
+    asking = asyncio.create_task(world.ask(routing))
+    await asyncio.sleep(1)
+    world.embedders[OLD].error = None
+    assert await asking == from_arm(OLD, fell_back=routing == ALL_ON_NEW)
+    assert world.requests()["c_old"] == (1, 0)
+
+
+@pytest.mark.looptime
+async def test_an_embedder_that_stays_busy_is_told_of_within_seconds(world: World, looptime: Any) -> None:
+    world.embedders[OLD].error = BUSY
+    with pytest.raises(ArmsFailed, match="10 requests are under way"):
+        await world.ask(ALL_ON_OLD)
+    assert looptime <= DEADLINES.total / 2
+    assert world.requests() == {"c_old": (0, 1)}
+
+
+@pytest.mark.looptime
+async def test_a_busy_candidate_costs_its_callers_no_time(world: World, looptime: Any) -> None:
+    world.embedders[NEW].error = BUSY
+    assert (await world.ask(), looptime) == (from_arm(OLD, fell_back=True), 0)
 
 
 async def test_the_candidate_never_answers_for_what_serves(world: World) -> None:

@@ -10,7 +10,9 @@ from reembed.core.model import Routing
 from reembed.gateway.lease import UNWATCHED, Leader, Lease, Reading, changed, effective, renewed, seen
 from tests.fixtures.arms import NEW, OLD
 
-CANARY = Routing(epoch=7, serving=OLD, candidate=NEW, weight=50)
+CANARY = Routing(epoch=7, serving=OLD, candidate=NEW, weight=50, shadow=0.05)
+# What is left of it where nobody answers for the candidate: it is asked nothing, not even by shadow queries.
+ALONE = replace(CANARY, weight=0, shadow=0.0)
 PROMOTED = Routing(epoch=9, serving=NEW)
 
 
@@ -75,16 +77,22 @@ def test_only_an_answered_reading_prolongs_the_lease() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lease", "now", "weight"),
+    ("lease", "now", "expected"),
     [
-        pytest.param(held(), 129.9, 50, id="within the lease"),
-        pytest.param(held(), 130.0, 0, id="thirty seconds without an answer"),
-        pytest.param(held(force_stable=True), 101.0, 0, id="the annotation"),
-        pytest.param(replace(held(), answered=None), 101.0, 0, id="only the watch ever told of it"),
+        pytest.param(held(), 129.9, CANARY, id="within the lease"),
+        pytest.param(held(), 130.0, ALONE, id="thirty seconds without an answer"),
+        pytest.param(held(force_stable=True), 101.0, ALONE, id="the annotation"),
+        pytest.param(replace(held(), answered=None), 101.0, ALONE, id="only the watch ever told of it"),
+        pytest.param(
+            replace(held(replace(CANARY, weight=0)), answered=None),
+            101.0,
+            ALONE,
+            id="shadow queries end without a weight",
+        ),
     ],
 )
-def test_the_weight_in_force(lease: Lease, now: float, weight: int) -> None:
-    assert effective(lease, now) == replace(CANARY, weight=weight)
+def test_the_weight_in_force(lease: Lease, now: float, expected: Routing) -> None:
+    assert effective(lease, now) == expected
 
 
 ROUTINGS = st.builds(
@@ -108,17 +116,17 @@ def test_no_order_of_readings_gives_more_than_the_latest_epoch_seen_does(told: l
 
 
 @pytest.mark.parametrize(
-    ("leader", "weight"),
+    ("leader", "expected"),
     [
-        pytest.param(UNWATCHED, 50, id="told of no operator's lease"),
-        pytest.param(Leader("7", -18.9), 50, id="renewed within two minutes"),
-        pytest.param(Leader("7", -19.0), 0, id="not renewed for two minutes"),
-        pytest.param(Leader("7"), 0, id="seen once, and whether anybody renews it is not known"),
-        pytest.param(Leader(), 0, id="never read"),
+        pytest.param(UNWATCHED, CANARY, id="told of no operator's lease"),
+        pytest.param(Leader("7", -18.9), CANARY, id="renewed within two minutes"),
+        pytest.param(Leader("7", -19.0), ALONE, id="not renewed for two minutes"),
+        pytest.param(Leader("7"), ALONE, id="seen once, and whether anybody renews it is not known"),
+        pytest.param(Leader(), ALONE, id="never read"),
     ],
 )
-def test_a_candidate_has_its_weight_only_while_an_operator_leads(leader: Leader, weight: int) -> None:
-    assert effective(held(), 101.0, leader) == replace(CANARY, weight=weight)
+def test_a_candidate_is_asked_only_while_an_operator_leads(leader: Leader, expected: Routing) -> None:
+    assert effective(held(), 101.0, leader) == expected
 
 
 def test_what_serves_needs_no_operator() -> None:
