@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
 from reembed.controller.handlers import CHILDREN, OWN
 from reembed.core import names
+from tests.sim.history import status_of
+from tests.sim.hooks import CRON_JOB, cron_job, is_hook
+from tests.sim.line import Line
 from tests.sim.manifests import moves, named
+from tests.sim.process import LEASE, Process
 from tests.sim.store import INDEX
 
 if TYPE_CHECKING:
@@ -37,9 +42,79 @@ def act(sim: Simulation, what: str) -> Undo | None:
     raise ValueError(f"no action is called {what!r}; known are {', '.join(ACTIONS)}")
 
 
+def _replica(sim: Simulation, argument: str) -> Process:
+    """Return the process that leads, or another one."""
+    leader = sim.operators.leader
+    others = [one for one in sim.operators.all if one is not leader]
+    return others[0] if "other" in argument and others else leader
+
+
 def _operator_dies(sim: Simulation, argument: str) -> Undo:
-    sim.kill()
-    return sim.start
+    """A process dies; what comes is a new pod, or the same one (`same`) under its old name."""
+    process = _replica(sim, argument)
+    sim.operators.kill(process)
+    return lambda: sim.operators.begin(process, same="same" in argument)
+
+
+def _operator_leaves(sim: Simulation, argument: str) -> Undo:
+    """A process is told to end, as in a roll-out; `busy SECONDS` has a write on its way for so long."""
+    process = _replica(sim, argument)
+
+    def leave(line: Line) -> None:
+        line.held_up = float(argument.rsplit(maxsplit=1)[-1])
+        process.stop()
+
+    if argument.startswith("busy"):
+        process.as_it_writes = leave
+    else:
+        process.stop()
+    return lambda: sim.operators.begin(process)
+
+
+def _operator_frozen(sim: Simulation, argument: str) -> Undo:
+    """A process stands still, and goes on later with what it had in hand; `busy` is in the middle of its effects."""
+    process = _replica(sim, argument)
+    if "busy" in argument:
+        process.as_it_writes = lambda line: process.freeze()
+    else:
+        process.freeze()
+    return process.thaw
+
+
+def _operator_slow(sim: Simulation, argument: str) -> Undo:
+    """What a process asks of the API server takes long, and of others not."""
+    seconds, _, which = argument.partition(" ")
+    process, slowed = _replica(sim, which), sim.world.weather.slowed
+    slowed[process.name] = float(seconds)
+    return lambda: slowed.pop(process.name, None) and None
+
+
+def _operator_cut_off(sim: Simulation, argument: str) -> Undo:
+    """A process does not reach the API server; it still reaches pods."""
+    process, world = _replica(sim, argument), sim.world
+    world.weather.apart.add(process.name)
+
+    def again() -> None:
+        world.weather.apart.discard(process.name)
+        world.watches.joined(process.name)
+
+    return again
+
+
+def _clock_jumps(sim: Simulation, argument: str) -> None:
+    """Somebody corrects the wall clock of a process's machine."""
+    seconds, _, which = argument.partition(" ")
+    _replica(sim, which).skew += timedelta(seconds=float(seconds))
+
+
+def _lease_deleted(sim: Simulation, argument: str) -> None:
+    sim.world.server.remove(kinds.LEASE, LEASE, _PERSON)
+
+
+def _lease_taken(sim: Simulation, argument: str) -> None:
+    """Somebody writes a name into the Lease that nobody has."""
+    if sim.world.server.get(kinds.LEASE, LEASE) is not None:
+        sim.world.server.patch(kinds.LEASE, LEASE, {"spec": {"holderIdentity": "somebody"}}, _PERSON)
 
 
 def _operator_flaps(sim: Simulation, argument: str) -> Undo:
@@ -48,8 +123,9 @@ def _operator_flaps(sim: Simulation, argument: str) -> Undo:
 
     def die() -> None:
         if flapping[0]:
-            sim.kill()
-            sim.start()
+            process = sim.operators.leader
+            sim.operators.kill(process)
+            sim.operators.begin(process, same=True)
             sim.later(float(argument), die)
 
     die()
@@ -79,6 +155,10 @@ def _api_refuses(sim: Simulation, argument: str) -> Undo:
 
 def _api_loses(sim: Simulation, argument: str) -> Undo:
     return _set(sim.world.weather, lost=_share(argument))
+
+
+def _api_slow(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.weather, slow=float(argument))
 
 
 def _watches_lag(sim: Simulation, argument: str) -> Undo:
@@ -197,7 +277,8 @@ def _deleted(sim: Simulation, argument: str) -> None:
 
 
 def _rival(sim: Simulation, argument: str) -> None:
-    sim.world.server.apply(kinds.MIGRATION, named("rival", moves(argument)), _PERSON)
+    if sim.world.server.get(kinds.MIGRATION, "rival") is None:  # the target of one that is there cannot be changed
+        sim.world.server.apply(kinds.MIGRATION, named("rival", moves(argument)), _PERSON)
 
 
 def _force_stable(sim: Simulation, argument: str) -> Undo:
@@ -230,16 +311,70 @@ def _touched(sim: Simulation, argument: str) -> None:
 
 
 def _commanded(sim: Simulation, argument: str) -> None:
+    """Command by a verb, and how: rightly, for a place it has left, for another object, or what was said before."""
+    verb, _, how = argument.partition(" ")
     raw = sim.world.server.get(kinds.MIGRATION, "move")
     if raw is None or "at" not in raw.get("status", {}):
         return
-    value = {
-        "uid": raw["metadata"]["uid"],
-        "at": raw["status"]["at"],
-        "nonce": f"{argument}-{sim.world.server.version}",
-    }
-    change = {"metadata": {"annotations": {f"reembed.dev/{argument}": json.dumps(value)}}}
+    sent, meta = sim.history.sent, raw["metadata"]
+    value = {"uid": meta["uid"], "at": raw["status"]["at"], "nonce": f"{verb}-{sim.world.server.version}"}
+    value |= {"stale": {"at": "7/Preflight"}, "foreign": {"uid": "uid-0-move"}}.get(how, {})
+    said = [one for (name, _), one in sent.items() if name == verb]
+    if how == "replayed" and said:
+        value = dict(said[0])
+    sent[verb, value["nonce"]] = value
+    text = "now!" if how == "garbled" else json.dumps(value)
+    change = {"metadata": {"annotations": {f"reembed.dev/{verb}": text}}}
     sim.world.server.patch(kinds.MIGRATION, "move", change, _PERSON)
+
+
+def _paused_by_command(sim: Simulation, argument: str) -> Undo:
+    """Pause, and resume again and again until that is so: somebody who reads what is answered."""
+
+    def resume() -> None:
+        if status_of(sim.world.server.get(kinds.MIGRATION, "move")).get("paused"):
+            _commanded(sim, "resume")
+        sim.later(5.0, resume)  # an operator that was away answers the first command later
+
+    _commanded(sim, "pause")
+    return resume
+
+
+def _approver(sim: Simulation, argument: str) -> None:
+    """Somebody approves what waits for that, every few seconds."""
+
+    def look() -> None:
+        if status_of(sim.world.server.get(kinds.MIGRATION, "move")).get("reason") == "AwaitingApproval":
+            _commanded(sim, "promote")
+        sim.later(5.0, look)
+
+    look()
+
+
+def _hooks_fail(sim: Simulation, argument: str) -> Undo:
+    """Whom hooks of a moment call refuses."""
+    failing = sim.world.hooks.failing
+    failing.add(argument)
+    return lambda: failing.discard(argument)
+
+
+def _hooks_take(sim: Simulation, argument: str) -> Undo:
+    hooks = sim.world.hooks
+    hooks.seconds = float(argument)
+    return lambda: setattr(hooks, "seconds", 0.5)
+
+
+def _hook_jobs_vanish(sim: Simulation, argument: str) -> None:
+    """Somebody deletes the Jobs of hooks, whatever becomes of their calls."""
+    for job in sim.world.server.all(kinds.JOB):
+        if is_hook(job):
+            sim.world.server.delete(kinds.JOB, job["metadata"]["name"], by=_PERSON)
+
+
+def _cron_job_missing(sim: Simulation, argument: str) -> Undo:
+    server = sim.world.server
+    server.remove(kinds.CRON_JOB, CRON_JOB, _PERSON)
+    return lambda: server.put(kinds.CRON_JOB, CRON_JOB, cron_job(), _PERSON) and None
 
 
 def _spec(sim: Simulation, argument: str) -> None:
@@ -259,6 +394,7 @@ _CALM: Mapping[str, Any] = {
     "down": False,
     "refused": 0.0,
     "lost": 0.0,
+    "slow": 0.0,
     "lag": 0.05,
     "silent": False,
     "apart": False,
@@ -285,9 +421,17 @@ def _share(text: str) -> float:
 ACTIONS: Mapping[str, Action] = {
     "operator dies": _operator_dies,
     "operator flaps": _operator_flaps,
+    "operator leaves": _operator_leaves,
+    "operator frozen": _operator_frozen,
+    "operator cut off": _operator_cut_off,
+    "operator slow": _operator_slow,
+    "clock jumps": _clock_jumps,
+    "lease deleted": _lease_deleted,
+    "lease taken": _lease_taken,
     "api is down": _api_down,
     "api refuses": _api_refuses,
     "api loses": _api_loses,
+    "api slow": _api_slow,
     "watches lag": _watches_lag,
     "watch cut": _watch_cut,
     "gateway silent": _gateway(silent=True),
@@ -319,6 +463,12 @@ ACTIONS: Mapping[str, Action] = {
     "touched": _touched,
     "touching": _touching,
     "command": _commanded,
+    "paused by command": _paused_by_command,
+    "approver": _approver,
+    "hooks fail": _hooks_fail,
+    "hooks take": _hooks_take,
+    "hook jobs vanish": _hook_jobs_vanish,
+    "cron job missing": _cron_job_missing,
     "spec": _spec,
     "paused": _paused,
 }

@@ -34,10 +34,15 @@ class History:
         self.last_true: dict[str, float] = {}
         self.first_acknowledged: dict[tuple[int, int], float] = {}  # (epoch, weight): when all gateways served it
         self.states: dict[str, list[str]] = {}  # by UID: places in the life, in order
+        self.moved_at: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
         self.weights: list[int] = [0]
         self.routings: dict[int, Object] = {}  # of the index, by epoch
+        self.writers: list[str] = [""]  # processes and their terms, in the order in which what they wrote landed
         self.emptied_at = NEVER
+        self.sent: dict[tuple[str, str], Object] = {}  # commands by verb and nonce
+        self.keys: dict[tuple[str, str, str], tuple[str, str]] = {}  # key and Job by UID, hook and moment
+        self.answered: dict[tuple[str, str, str], tuple[str, str]] = {}  # by UID, verb and nonce: outcome and time
         self.bad_for = 0.0  # for how long a trigger was true and anybody could know it, without what restarts cost
         self.bad_before = 0.0  # the same in stretches before, without what it takes to see each anew
         self._bad_since: float | None = None
@@ -54,6 +59,8 @@ class History:
         routing = self.world.routing()
         if "epoch" in routing and self.acknowledged():
             self.first_acknowledged.setdefault((routing["epoch"], routing["weight"]), now)
+        if event.what == "writes from now on:":
+            self.writers.append(event.name)
         change = event.change
         if change is not None and change.kind == kinds.MIGRATION and change.after is not None:
             self._migrated(change.after)
@@ -71,9 +78,27 @@ class History:
         found = self.world.server.get(kinds.MIGRATION, held["name"]) if held is not None else None
         return found if found is not None and held is not None and found["metadata"]["uid"] == held["uid"] else None
 
+    @property
+    def patience(self) -> float:
+        """Return for how long a pass may go on from what it saw: one that was frozen, no longer than a leader leads."""
+        happened = self.sim.happened
+        frozen = any(one.startswith("operator frozen") for one in happened)
+        slow = any(one.startswith(("api slow", "operator slow")) for one in happened)
+        return PASS + (10.0 if frozen else 0.0) + (15.0 if slow else 0.0)
+
+    @property
+    def skew(self) -> float:
+        """Return by how much wall clocks may have disagreed, with themselves or each other, in seconds."""
+        return sum(abs(float(one.split()[2])) for one in self.sim.happened if one.startswith("clock jumps"))
+
     def disturbed_at(self) -> float:
         """Return when the operator or its way to the API server was last gone."""
         return max(self.last_true.get("disturbed", NEVER), self.world.weather.disturbed_at)
+
+    @property
+    def undisturbed(self) -> bool:
+        """Return whether nothing of the script has happened yet but commands."""
+        return all(one.startswith(("command", "paused", "approver")) for one in self.sim.happened)
 
     def acknowledged(self) -> bool:
         """Return whether every gateway serves what the index says, and there is one."""
@@ -105,10 +130,22 @@ class History:
             return False  # nobody counted it
         return found is not None and (found.errors > 0 or found.seconds > 1)
 
+    def dependencies(self) -> bool:
+        """Return whether every migration that `move` waits for has succeeded."""
+        names = (one["name"] for one in self.sim.script.spec.get("dependsOn", ()))
+        found = (self.world.server.get(kinds.MIGRATION, name) for name in names)
+        return all(status_of(one).get("state") == "Succeeded" for one in found)
+
+    def could_lead(self) -> bool:
+        """Return whether a process runs that nothing keeps from the Lease."""
+        return self.world.weather.calm and any(one.reaches for one in self.sim.operators.all)
+
     def _migrated(self, raw: Object) -> None:
         status, uid = raw.get("status") or {}, raw["metadata"]["uid"]
         at = status.get("at")
         places = self.states.setdefault(uid, [])
+        if not places or places[-1] != at:
+            self.moved_at[uid] = self.world.now()
         if at is not None and (not places or places[-1] != at):
             places.append(at)
             self.sim.reached(raw["metadata"]["name"], at)
@@ -146,10 +183,10 @@ class History:
     def _clear(self, now: float) -> bool:
         """Return whether nothing keeps the operator from seeing and doing what is due."""
         world, sim = self.world, self.sim
-        calm = not (world.weather.down or world.weather.refused or world.weather.lost) and world.weather.lag < 1
+        calm = world.weather.calm and world.weather.lag < 1
         gateways = list(world.gateways.live.values())
         seen = bool(gateways) and not any(one.silent or one.apart for one in gateways) and self.acknowledged()
-        return sim.process.up and calm and seen and world.watches.whole
+        return sim.operators.up and calm and seen and world.watches.whole
 
 
 WITH_TRAFFIC = frozenset({"Canary", "Retaining"})
@@ -162,7 +199,10 @@ _FACTS: Mapping[str, Callable[[History], bool]] = {
     "serving healthy": lambda history: history.healthy("serving"),
     "serving fails": History.serving_fails,
     "watches blind": lambda history: history.world.watches.blind or history.world.weather.lag > 1,
-    "disturbed": lambda history: history.world.weather.down or not history.sim.process.up,
+    "dependencies": History.dependencies,
+    "led": lambda history: history.sim.operators.up,
+    "nobody could lead": lambda history: not history.could_lead(),
+    "disturbed": lambda history: history.world.weather.down or not history.sim.operators.up,
 }
 
 

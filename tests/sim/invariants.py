@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from reembed.cluster import kinds
 from reembed.core import names
 from reembed.core.transitions import TRANSITIONS, State
+from tests.sim import rules_of_hooks
 from tests.sim.api_server import Change, Object
-from tests.sim.history import PASS, SEEN_LATE, WITH_TRAFFIC, History, status_of
+from tests.sim.history import SEEN_LATE, WITH_TRAFFIC, History, status_of
 from tests.sim.store import INDEX
 from tests.sim.world import Event
 
@@ -23,6 +24,9 @@ _FINISHED = frozenset({"Succeeded", "RolledBack", "Failed", "Gone"})
 _TAKES_BACK = frozenset({"RollingBack", "Unwinding", "RolledBack", "Failed"})
 # Without any change an object is looked at each half minute; a failing pass waits as long.
 _LONGEST_WAIT = 45.0
+_KNOWN_SOON = 1.0
+# A Lease of 15 s, a look at it every two seconds, a slow clock, and a request that was on its way before.
+_LED_AGAIN = 30.0
 
 
 def candidate_rises_only_through_its_gates(history: History, event: Event) -> str:
@@ -45,14 +49,14 @@ def candidate_rises_only_through_its_gates(history: History, event: Event) -> st
 
 def _lacking(history: History, what: str, told: int) -> str:
     """Say which gate was not open for longer than a pass may take."""
-    if history.since("gateway") > PASS:
+    if history.since("gateway") > history.patience:
         return f"{what} while no gateway was ready for {history.since('gateway'):.1f} s"
-    if told and history.since("acknowledged before") > PASS:
+    if told and history.since("acknowledged before") > history.patience:
         return f"{what} while not all gateways served {told} % for {history.since('acknowledged before'):.1f} s"
     for side in ("candidate", "serving"):
-        if history.since(f"{side} capacity") > PASS and history.since("watches blind") > 70:
+        if history.since(f"{side} capacity") > history.patience and history.since("watches blind") > 70:
             return f"{what} while pods of the {side} pool were missing for {history.since(f'{side} capacity'):.1f} s"
-        if history.since(f"{side} healthy") > PASS:
+        if history.since(f"{side} healthy") > history.patience:
             return f"{what} while the {side} model failed for {history.since(f'{side} healthy'):.1f} s"
     return ""
 
@@ -67,9 +71,21 @@ def steps_are_held(history: History, event: Event) -> str:
     routing = history.world.routing()
     since = history.first_acknowledged.get((routing.get("epoch", -1), step["weight"]))
     held = event.at - since if since is not None else 0.0
-    if _promoted(moved[0], moved[1]) or held >= float(step["hold"].rstrip("s")) - 0.01:
+    promoted = _promoted(moved[0], moved[1])
+    if step.get("approval") == "Required" and not promoted:
+        return f"step {moved[0].get('at')} was left for {moved[1].get('at')}, and nobody approved that"
+    if promoted or held >= float(step["hold"].rstrip("s")) - history.skew - 0.01:
         return ""
     return f"step {moved[0].get('at')} was left for {moved[1].get('at')} after {held:.2f} s of {step['hold']}"
+
+
+def dependencies_come_first(history: History, event: Event) -> str:
+    """Whoever depends on others begins after all of them have succeeded."""
+    moved, change = _moved(event.change), event.change
+    if moved is None or change is None or change.name != "move" or moved[1].get("state") != "Backfilling":
+        return ""
+    alone = history.since("dependencies")
+    return f"it began {alone:.1f} s after what it depends on had last succeeded" if alone > history.patience else ""
 
 
 def promoted_only_when_all_gateways_follow(history: History, event: Event) -> str:
@@ -77,9 +93,9 @@ def promoted_only_when_all_gateways_follow(history: History, event: Event) -> st
     moved = _moved(event.change)
     if moved is None or moved[1].get("state") != "Promoting" or moved[0].get("state") != "Retaining":
         return ""
-    if history.since("acknowledged") > PASS:
+    if history.since("acknowledged") > history.patience:
         return f"promoted though not all gateways served 100 % for {history.since('acknowledged'):.1f} s"
-    if history.since("candidate capacity") > PASS and history.since("watches blind") > 70:
+    if history.since("candidate capacity") > history.patience and history.since("watches blind") > 70:
         return f"promoted though pods of the candidate were missing for {history.since('candidate capacity'):.1f} s"
     return ""
 
@@ -187,15 +203,16 @@ def waiting_has_a_reason_and_an_end(history: History, event: Event) -> str:
         status = status_of(change.after)
         if status and not status.get("reason"):
             return f"migration {change.name} is at {status.get('at')} without a reason"
-    process, operator = history.sim.process, history.sim.process.operator
-    if event.what != "tick" or operator is None or event.at - process.started_at < _LONGEST_WAIT:
+    process = history.sim.operators.leader
+    operator = process.operator
+    if event.what != "tick" or operator is None or not process.leads or event.at - process.began < _LONGEST_WAIT:
         return ""
     known = operator.cache.keys()
     for key in known:
         raw = operator.cache.get(key.kind, key.namespace, key.name)
         if key.kind != kinds.MIGRATION or status_of(raw).get("state") in _FINISHED:
             continue
-        waits = event.at - max(process.passed.get(key, process.started_at), history.disturbed_at())
+        waits = event.at - max(process.passed.get(key, process.began), history.disturbed_at())
         if waits > _LONGEST_WAIT:
             return f"nobody looked at {key.name} for {waits:.0f} s; it is at {status_of(raw).get('at')}"
     return ""
@@ -214,6 +231,95 @@ def what_answers_is_kept(history: History, event: Event) -> str:
     return ""
 
 
+def commands_are_answered_once(history: History, event: Event) -> str:
+    """A nonce is answered once, and accepted only where it was meant for this object and this point of its life."""
+    change = event.change
+    if change is None or change.kind != kinds.MIGRATION or change.after is None:
+        return ""
+    before, uid = status_of(change.before), change.after["metadata"]["uid"]
+    for one in status_of(change.after).get("commands") or ():
+        key, answer = (uid, one["verb"], one["nonce"]), (one["outcome"], one["time"])
+        if history.answered.setdefault(key, answer) != answer:
+            return f"{one['verb']} {one['nonce']} was answered {history.answered[key]}, and then {answer}"
+        if one in (before.get("commands") or ()) or one["outcome"] != "Accepted":
+            continue
+        sent, at = history.sent.get((one["verb"], one["nonce"])), str(before.get("at"))
+        if sent is None or sent["uid"] != uid or sent["at"].partition("/")[0] != at.partition("/")[0]:
+            return f"{one['verb']} was accepted at {at}, and what was sent is {sent}"
+        if one["verb"] in {"promote", "retry"} and sent["at"] != at:
+            return f"{one['verb']} for {sent['at']} was accepted at {at}"
+    return ""
+
+
+def refused_commands_change_nothing(history: History, event: Event) -> str:
+    """Only what was accepted in the same write pauses, resumes, promotes or begins anew."""
+    change = event.change
+    if change is None or change.kind != kinds.MIGRATION or change.after is None or change.before is None:
+        return ""
+    before, after = status_of(change.before), status_of(change.after)
+    old = before.get("commands") or ()
+    new = {one["verb"] for one in after.get("commands") or () if one not in old and one["outcome"] == "Accepted"}
+    again = before and after.get("attempt", 1) != before.get("attempt", 1)
+    if bool(after.get("paused")) != bool(before.get("paused")) and not again:
+        needed = {"pause"} if after.get("paused") else {"resume"}
+    elif after.get("promoted") and after.get("promoted") != before.get("promoted"):
+        needed = {"promote"}
+    elif again:
+        needed = {"retry"}
+    elif after.get("reason") == "Aborted" != before.get("reason"):
+        needed = {"abort"}
+    else:
+        return ""
+    return "" if needed <= new else f"it needed {needed} for {after.get('at')}; accepted was {sorted(new) or 'nothing'}"
+
+
+def paused_goes_no_further(history: History, event: Event) -> str:
+    """What is paused is not sent to a later step, nor promoted."""
+    moved = _moved(event.change)
+    if moved is None or event.change is None or moved[1].get("state") not in {*WITH_TRAFFIC, "Promoting"}:
+        return ""
+    before, raw = event.change.before or {}, event.change.newest
+    # A pass that had begun before knows nothing of the manifest yet; its version has to be the one it wrote over.
+    paused = moved[1].get("paused") or (before.get("spec", {}).get("paused") and raw["spec"].get("paused"))
+    return f"it is paused, and went from {moved[0].get('at')} to {moved[1].get('at')}" if paused else ""
+
+
+def acknowledged_is_known_soon(history: History, event: Event) -> str:
+    """Where nothing is in the way, it is noted within a second and a half that every gateway follows."""
+    change = event.change
+    if change is None or change.kind != kinds.MIGRATION or change.after is None:
+        return ""
+    before, after, routing = status_of(change.before), status_of(change.after), history.world.routing()
+    # Retaining has the routing of the step before it.
+    if after.get("state") != "Canary" or not after.get("stepAcknowledgedAt") or not history.undisturbed:
+        return ""
+    if before.get("stepAcknowledgedAt") or before.get("reason") != "WaitingForGateways":
+        return ""
+    late = event.at - history.first_acknowledged.get((routing.get("epoch", -1), routing.get("weight", 0)), event.at)
+    return f"all gateways followed for {late:.1f} s before it was noted" if late > _KNOWN_SOON else ""
+
+
+def who_wrote_before_a_new_leader_writes_no_more(history: History, event: Event) -> str:
+    """2: after the first write of a new leader nothing of an old one lands."""
+    if event.what != "writes from now on:" or history.writers.count(event.name) < 2:
+        return ""
+    return f"a write of {event.name} landed after {history.writers[-2]} had begun to write"
+
+
+def one_process_leads(history: History, event: Event) -> str:
+    """2: no two processes may write at the same moment, as far as each knows."""
+    leading = [one.name for one in history.sim.operators.all if one.leads]
+    return f"processes {leading} lead at once" if len(leading) > 1 else ""
+
+
+def somebody_leads(history: History, event: Event) -> str:
+    """8: where a process can lead, one does as soon as the last Lease has run out."""
+    if not history.sim.operators.elected:
+        return ""
+    alone = min(history.since("led"), history.since("nobody could lead"))
+    return f"nobody has led for {alone:.1f} s" if alone > _LED_AGAIN else ""
+
+
 def passes_do_not_fail(history: History, event: Event) -> str:
     """No pass raises anything but what the weather explains."""
     return f"{event.name} failed" if event.what == "pass fails" else ""
@@ -222,6 +328,7 @@ def passes_do_not_fail(history: History, event: Event) -> str:
 INVARIANTS: tuple[Invariant, ...] = (
     candidate_rises_only_through_its_gates,
     steps_are_held,
+    dependencies_come_first,
     promoted_only_when_all_gateways_follow,
     nobody_routes_but_the_holder,
     one_epoch_is_one_routing,
@@ -231,7 +338,15 @@ INVARIANTS: tuple[Invariant, ...] = (
     states_follow_the_table,
     waiting_has_a_reason_and_an_end,
     what_answers_is_kept,
+    commands_are_answered_once,
+    refused_commands_change_nothing,
+    paused_goes_no_further,
+    acknowledged_is_known_soon,
+    who_wrote_before_a_new_leader_writes_no_more,
+    one_process_leads,
+    somebody_leads,
     passes_do_not_fail,
+    *rules_of_hooks.RULES,
 )
 
 

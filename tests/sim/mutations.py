@@ -6,10 +6,11 @@ that all is well; the others do things in another order or leave one out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
@@ -17,11 +18,14 @@ from reembed.cluster.client import Conflict
 from reembed.controller import migrations as migrations_module
 from reembed.controller import pools as pools_module
 from reembed.controller.cache import Cache
+from reembed.controller.leading import Fenced, Term
+from reembed.controller.looks import Looks
+from reembed.controller.operator import Operator
 from reembed.controller.vanished import Vanished
 from reembed.controller.writer import Writer
+from reembed.core import commands, desired, emergency, hooks, leading, preflight, states, traffic, triggers
 from reembed.core import decide as decide_module
-from reembed.core import desired, emergency, preflight, states, traffic, triggers
-from reembed.core.model import Desired
+from reembed.core.model import Approval, Desired
 
 Original = Callable[..., Any]
 
@@ -139,6 +143,72 @@ def _without_holder(checks: Any) -> Any:
     return tuple(check for check in checks if check is not preflight.index_held)
 
 
+def _believes(original: Original) -> Original:
+    async def look(self: Any, migration: Any, around: Any, now: Any) -> Any:
+        known = self._last.get(migration.meta.uid) or await original(self, migration, around, now)
+        self._last[migration.meta.uid] = replace(known, at=now)
+        return known
+
+    return look
+
+
+def _sure(original: Original) -> Original:
+    def read(self: Any, key: Any, now: Any) -> Any:
+        self._unsure.clear()
+        return original(self, key, now)
+
+    return read
+
+
+def _answers_forgotten(original: Original) -> Original:
+    return lambda commands, migration: ()
+
+
+def _never_the_same(original: Original) -> Original:
+    numbers = count()
+    return lambda uid, when, hook: f"{original(uid, when, hook)}-{next(numbers)}"
+
+
+def _jobs_first(original: Original) -> Original:
+    """Make Jobs before the status is written, as soon as they are due."""
+
+    def changed(following: Any, seen: Any) -> Any:
+        before, after = original(following, seen)
+        made = tuple(one for one in after if isinstance(one, hooks.RunHook))
+        return (*before, *made), tuple(one for one in after if one not in made)
+
+    return changed
+
+
+def _approves(original: Original) -> Original:
+    def canary(migration: Any, seen: Any, now: Any) -> Any:
+        steps = tuple(replace(step, approval=Approval.NONE) for step in migration.spec.steps)
+        return original(replace(migration, spec=replace(migration.spec, steps=steps)), seen, now)
+
+    return canary
+
+
+def _hooks_go_on(original: Original) -> Original:
+    def unless_paused(migration: Any, outcome: Any) -> Any:
+        found = original(migration, outcome)
+        return replace(found, status=replace(found.status, hooks=outcome.status.hooks))
+
+    return unless_paused
+
+
+def _without_dependencies(checks: Any) -> Any:
+    return tuple(check for check in checks if check is not preflight.dependency_unfinished)
+
+
+@asynccontextmanager
+async def _open(self: Any) -> AsyncIterator[None]:
+    yield
+
+
+def _until_told(original: Original) -> Original:
+    return lambda self: self._renewed is not None and not self.over.is_set()
+
+
 async def _nothing(*args: Any) -> None:
     return None
 
@@ -177,6 +247,25 @@ MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "lists do not tell what is gone": (Cache, "settle", _keeps_deleted),
     "nobody looks again": (decide_module, "_look_again", _never_again),
     "vanished holders are left alone": (Vanished, "unwind", lambda _: _nothing),
+    "a doubt is not cast": (Looks, "doubt", _returns(None)),
+    "a look is believed for ever": (Looks, "look", _believes),
+    "news wake nobody": (Operator, "_news", _returns(None)),
+    "a write without an answer counts as not done": (migrations_module.Migrations, "_read", _sure),
+    "answers to commands are forgotten": (commands, "_kept", _answers_forgotten),
+    "any command applies": (commands, "_refusal", _returns("")),
+    "paused means nothing": (decide_module, "_unless_paused", lambda _: lambda migration, outcome: outcome),
+    "hooks are not waited for": (hooks, "check", lambda _: lambda situation, runs, now: hooks.Standing(runs)),
+    "a hook that failed is as good": (hooks, "counts", _returns(False)),
+    "each pass has hooks' keys of its own": (hooks, "idempotency_key", _never_the_same),
+    "a hook is called before it is recorded": (decide_module, "effects", _jobs_first),
+    "what was paused starts its hooks": (decide_module, "_unless_paused", _hooks_go_on),
+    "rollback hooks wait for nobody": (states, "_taking_back", _returns("")),
+    "steps need no approval": (states.STATES, states.State.CANARY, _approves),
+    "dependencies are not looked at": (preflight, "BEFORE_CLAIM", _without_dependencies),
+    "anybody may write": (Fenced, "_leading", lambda _: _open),
+    "a leader waits to be told that it leads no more": (Term, "leads", _until_told),
+    "a leader writes for longer than its Lease": (leading, "RENEW_DEADLINE", lambda _: 17.0),
+    "a Lease is free at once": (leading, "until_free", _returns(0.0)),
     "emergencies never end": (emergency, "_CLEAR_FOR", lambda _: timedelta(days=1)),
 }
 

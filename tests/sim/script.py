@@ -37,11 +37,13 @@ class Script:
     waits: str = ""  # the reason with which the migration may wait for ever
     within: float = 0.0  # seconds from the start in which it has to end, faults or not
     filled: bool = True  # whether pool `old` serves before
+    operators: int = 1  # replicas; several stand for a Lease
 
     def __str__(self) -> str:
         head = [f"replicas {json.dumps(dict(self.replicas))}"] if self.replicas else []
         head += [f"spec {json.dumps(dict(self.spec))}"] if self.spec else []
         head += [] if self.filled else ["empty"]
+        head += [f"operators {self.operators}"] if self.operators > 1 else []
         head += [f"within {self.within:g}"] if self.within else []
         head += [f"waits {self.waits}"] if self.waits else []
         return "\n".join([*head, *map(str, self.lines)])
@@ -55,6 +57,8 @@ def parse(text: str) -> Script:
         word, _, rest = raw.partition(" ")
         if word in {"replicas", "spec"}:
             found[word] = json.loads(rest)
+        elif word == "operators":
+            found["operators"] = int(rest)
         elif word == "within":
             found["within"] = float(rest)
         elif word == "waits":

@@ -15,9 +15,10 @@ from reembed.controller.web import Metrics
 from tests.sim import virtual_time
 from tests.sim.actions import act
 from tests.sim.history import History, status_of
+from tests.sim.hooks import CRON_JOB, cron_job
 from tests.sim.invariants import INVARIANTS
 from tests.sim.manifests import Manifests, manifests
-from tests.sim.process import Process, watched_by
+from tests.sim.process import Operators, watched_by
 from tests.sim.script import Line, Script
 from tests.sim.world import Event, World
 
@@ -57,10 +58,11 @@ class Simulation:
         self.script = script
         self.seed = seed
         self.world = World(seed)
-        self.process = Process(self.world, metrics)
+        self.operators = Operators(self.world, metrics, script.operators)
         self.history = History(self)
         self.manifests: Manifests = manifests(script.replicas, **script.spec)
         self.wrong = ""
+        self.happened: list[str] = []  # of the script
         self._waits = [line for line in script.lines if line.reached]
         self._undone = 0  # what is to happen or to be undone yet
         self._last = 0.0
@@ -83,17 +85,16 @@ class Simulation:
                 await self._steady()
             outcome = self._outcome()
             self.kill()
-            await self.process.ended()
+            await self.operators.ended()
         if self.wrong:
             raise Broken(self._told())
         return outcome
 
     def start(self) -> None:
-        if not self.process.up:
-            self.process.start()
+        self.operators.start()
 
     def kill(self) -> None:
-        self.process.kill()
+        self.operators.kill()
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:
         self._loop.call_later(seconds, do)
@@ -118,6 +119,8 @@ class Simulation:
                 self.world.server.apply(kind, manifest, "user")
             else:
                 self._loop.call_later(_STARTS, self.world.server.apply, kind, self.manifests[kind, name], "user")
+        if "hooks" in self.script.spec:
+            self.world.server.put(kinds.CRON_JOB, CRON_JOB, cron_job(), "user")
         if self.script.filled:
             self.world.serve()
         self.world.worker.begin()
@@ -128,6 +131,7 @@ class Simulation:
 
     def _do(self, line: Line) -> None:
         self._undone -= 1
+        self.happened.append(line.what)
         self.world.happen("script:", line.what)
         undo = act(self, line.what)
         self._last = self.world.now()

@@ -19,6 +19,7 @@ from tests.builders import NOON
 from tests.sim.api_server import ApiServer, Change, Object
 from tests.sim.chances import Chances
 from tests.sim.gateways import Gateway, Gateways
+from tests.sim.hooks import CRON_JOB, Hooks, is_hook
 from tests.sim.kubelet import Kubelet, Pod
 from tests.sim.line import Watches, Weather
 from tests.sim.manifests import OLD_COLLECTION, served
@@ -55,16 +56,19 @@ class World:
         self.kubelet = Kubelet(self.server, self.chances)
         self.worker = Worker(self.server, self.kubelet, self.chances)
         self.gateways = Gateways(self.server, self.kubelet, self.weather, self.chances)
+        self.hooks = Hooks()
         self.watches = Watches(self.server, self.weather, self.chances)
         self.listeners: list[Callable[[Event], None]] = []
         self.log: deque[Event] = deque(maxlen=150)
         self.writes = 0  # requests of the operator that would change something
+        self.writer = ""  # whose write landed last: a process and its term
         self.protected = 0
         self._join()
 
     def _join(self) -> None:
         self.kubelet.came, self.kubelet.went = self._came, self._went
-        self.kubelet.work = self.worker.fill
+        self.kubelet.work = self._work
+        self.hooks.happened = lambda call: self.happen("hook is called", f"{call.key} by {call.job}")
         self.worker.happened = self.happen
         self.gateways.happened = lambda gateway: self.happen("gateway follows", gateway.pod.name)
         self.server.listeners.append(self._written)
@@ -77,6 +81,14 @@ class World:
         print_ = plan["pointer"]["fingerprint"]
         self.worker.store.collections[OLD_COLLECTION] = Collection(OLD_COLLECTION, print_, 384, 4, "Indexed", 4)
         self.worker.store.pointer = plan["pointer"]
+
+    def _work(self, job: Object) -> bool | None:
+        return self.hooks.work(job) if is_hook(job) else self.worker.fill(job)
+
+    @property
+    def hooked_by_cron_job(self) -> bool:
+        """Return whether the CronJob is there that Job hooks name."""
+        return self.server.get(kinds.CRON_JOB, CRON_JOB) is not None
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -94,9 +106,17 @@ class World:
         for listener in self.listeners:
             listener(event)
 
-    def wrote(self, kind: Kind, name: str) -> None:
-        self.writes += 1
-        self.note("write", f"{kind.name}/{name}")
+    def wrote(self, who: str, kind: Kind, name: str) -> None:
+        """Note that an operator sends a write; a Lease is renewed for ever."""
+        if kind != kinds.LEASE:
+            self.writes += 1
+            self.note("write", f"{kind.name}/{name} by {who}")
+
+    def landed(self, who: str, kind: Kind, name: str) -> None:
+        """Note that a write of an operator has arrived and is carried out."""
+        if kind != kinds.LEASE and who != self.writer:
+            self.writer = who
+            self.happen("writes from now on:", who)
 
     def index(self) -> Object | None:
         return self.server.get(kinds.INDEX, INDEX)
