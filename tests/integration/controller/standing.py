@@ -17,7 +17,7 @@ from reembed.controller.leading import Candidate, Fenced, Term
 from reembed.controller.operator import Operator, Replica
 from reembed.controller.scrape import HttpPods
 from reembed.controller.settings import Images, Settings
-from reembed.controller.watching import obey_signals
+from reembed.controller.signals import obey_signals
 from reembed.controller.web import Metrics
 
 IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")

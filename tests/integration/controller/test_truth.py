@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reembed.api import parse_pool
-from reembed.cluster import kinds
+from reembed.cluster import client, kinds
 from reembed.cluster.client import Cluster
 from reembed.cluster.kinds import Kind
 from reembed.controller.cache import Cache, version_of
@@ -47,15 +47,30 @@ async def release(cluster: Cluster, of: dict[str, Any], cache: Cache | None = No
 async def test_a_list_forgets_what_ended_before_it_and_keeps_what_was_made_after_it(
     cluster: Cluster, namespace: str
 ) -> None:
-    cache = Cache()
+    told: list[str] = []
+    cache = Cache(lambda kind, obj, before: told.append(obj["metadata"]["name"]))
     ended = await pool(cluster, namespace, "ended")
     cache.put(kinds.POOL, ended)
     await release(cluster, ended)
     listed = await cluster.snapshot(kinds.POOL, namespace)
     cache.put(kinds.POOL, await pool(cluster, namespace, "later"))
-    changed = cache.settle(kinds.POOL, namespace, listed)
-    left = [one["metadata"]["name"] for one in cache.all(kinds.POOL, namespace)]
-    assert ([one["metadata"]["name"] for one in changed], left) == (["ended"], ["later"])
+    told.clear()
+    cache.settle(kinds.POOL, namespace, {one["metadata"]["name"] for one in listed.objects}, listed.version)
+    assert (told, [one["metadata"]["name"] for one in cache.all(kinds.POOL, namespace)]) == (["ended"], ["later"])
+
+
+async def test_the_pages_of_a_list_are_of_one_moment_whatever_is_made_meanwhile(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_PAGE", 2)
+    for number in range(5):
+        await pool(cluster, namespace, f"pool-{number}")
+    found, versions = [], set()
+    async for page in cluster.pages(kinds.POOL, namespace):
+        found.append([one["metadata"]["name"] for one in page.objects])
+        versions.add(page.version)
+        await pool(cluster, namespace, f"pool-9-{len(found)}")
+    assert (found, len(versions)) == ([["pool-0", "pool-1"], ["pool-2", "pool-3"], ["pool-4"]], 1)
 
 
 async def test_the_end_that_a_watch_tells_is_newer_than_all_that_was_before(cluster: Cluster, namespace: str) -> None:

@@ -35,6 +35,13 @@ def test_the_documented_hooks_are_taken(kubectl: Kubectl) -> None:
     assert "created" in kubectl.ok("create", "-f", "-", stdin=changed("migration", "spec.hooks", documented()))
 
 
+@pytest.mark.parametrize("policy", [{}, {"failurePolicy": "Ignore"}], ids=["left out", "Ignore"])
+@pytest.mark.parametrize("when", ["Post", "Rollback"])
+def test_a_hook_after_the_fact_may_only_be_ignored(kubectl: Kubectl, when: str, policy: dict[str, str]) -> None:
+    after = changed("migration", "spec.hooks", [hook(http=HTTP, when=when, **policy)])
+    kubectl.ok("create", "--dry-run=server", "-f", "-", stdin=after)
+
+
 @pytest.mark.parametrize(
     ("hooks", "text"),
     [
@@ -49,6 +56,10 @@ def test_the_documented_hooks_are_taken(kubectl: Kubectl) -> None:
         pytest.param([hook(http=HTTP), hook(job=JOB)], "Duplicate value", id="the same name twice"),
         pytest.param([hook(http=HTTP, name="Announce it")], "spec.hooks[0].name", id="no name for a Job"),
         pytest.param([hook(job={"template": {}})], 'unknown field "spec.hooks[0].job.template"', id="a pod of its own"),
+        pytest.param(
+            [hook(http=HTTP, when="Post", failurePolicy="Fail")], "nothing is left to fail", id="Fail after Post"
+        ),
+        pytest.param([hook(job=JOB, when="Rollback", failurePolicy="Fail")], "set Ignore", id="Fail after Rollback"),
         pytest.param([hook(http=HTTP, when="Before")], 'supported values: "Pre", "EachStep"', id="no such moment"),
     ],
 )
