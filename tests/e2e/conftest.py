@@ -13,7 +13,11 @@ import pytest
 from demo.install import Release
 from demo.kubectl import Kubectl
 from demo.world import World
-from tests.e2e.story import Story
+
+# What a story claims fails with its values, as in a test's own file.
+pytest.register_assert_rewrite(*(f"tests.e2e.{name}" for name in ("hooking", "people", "plugin", "pressure", "story")))
+
+from tests.e2e.story import Story  # noqa: E402 - after the line above, which has to come before the import
 
 NAMESPACES = ("reembed-e2e-migration", "reembed-e2e-rollback", "reembed-e2e-deletion", "reembed-e2e-teardown")
 _DOCUMENTS = 600
@@ -51,6 +55,12 @@ async def story(release: Release, request: pytest.FixtureRequest) -> AsyncIterat
     """A story in the namespace that the test's module is named after."""
     kind = request.module.__name__.rpartition("test_")[2]
     here = world(release, f"reembed-e2e-{kind}")
-    await here.clear()
+    await clear(here)
     yield Story(here, release.kubectl)
+    await clear(here)
+
+
+async def clear(here: World) -> None:
+    """Delete what a story leaves, and what hooks and labels it had made besides."""
     await here.clear()
+    await here.kubectl.run("delete", "cronjobs,configmaps", "--selector=app.kubernetes.io/part-of=reembed-demo")

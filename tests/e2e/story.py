@@ -6,17 +6,36 @@ fails in the words of the first thing that was not as it should be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from demo.follow import Follower
 from demo.judge import judge
 from demo.kubectl import KEY, Failed, Kubectl
 from demo.migration import Disturbance, Outcome, migrate
 from demo.report import LEAST_QUERIES_PER_S, PROBE_TEXTS
-from demo.world import FIRST_EXAMPLES, INDEX, MIGRATION, World
+from demo.world import FIRST_EXAMPLES, INDEX, MIGRATION, NEW_POOL, OLD_POOL, World
+from hack.cache import ROOT
+from tests.e2e import hooking, pressure
 
+_HOOKS_AND_GATES = "hooks-and-gates/migration.yaml"
+_SLICES = "slices/migration.yaml"
+# Methods and plain functions, by the name that the corpus gives a function.
+_LABEL_LINES = """
+SELECT json_build_object('query', query, 'relevant', json_agg(id::text), 'slice', slice)::text FROM (
+  SELECT query, id, CASE WHEN name ~ '[.][A-Z][^.]*[.]' THEN 'methods' ELSE 'functions' END AS slice
+  FROM labels JOIN functions USING (id)
+) AS labelled GROUP BY query, slice
+"""
+
+_WATCHED_SECONDS = 4.0  # long enough for twice what an embedder does at a time
+_CALLERS = 20  # at the same time; emergency protection lets ten in
 # What the chart and the examples allow a pod.
 _LIMITS_MIB = {"operator": 256, "gateway": 256, "embedder": 512}
 
@@ -35,6 +54,16 @@ class Story:
         await self.world.fill()
         await self.world.start_load()
 
+    async def given_a_receiver_of_hooks(self) -> None:
+        await hooking.start_receiver(self.world)
+
+    async def given_labels_in_a_config_map(self) -> None:
+        """Make the ConfigMap as docs/evaluation.md says, from the table that the other examples name."""
+        lines = "\n".join(str(line) for (line,) in await self.world.sql(_LABEL_LINES))
+        metadata = {"name": "functions-labels", "labels": {"app.kubernetes.io/part-of": "reembed-demo"}}
+        made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"labels": lines}}
+        await self.world.kubectl.apply(json.dumps(made))
+
     async def given_an_index_that_is_being_filled(self) -> None:
         await self.world.apply_example(*FIRST_EXAMPLES)
         finalizer = "--for=jsonpath={.metadata.finalizers[0]}=reembed.dev/unwind"
@@ -45,19 +74,79 @@ class Story:
         """Delete it with everything in it, and wait until it is gone."""
         await self.system.run("delete", "namespace", self.world.kubectl.namespace, "--timeout=120s")
 
-    async def when_it_migrates(self, disturbances: Sequence[Disturbance]) -> Outcome:
-        return await migrate(self.world, self.world.migrate, disturbances)
+    async def when_it_migrates_with_hooks_and_gates(self, disturbances: Sequence[Disturbance]) -> Outcome:
+        async def apply() -> str:
+            await self.world.apply_example(_HOOKS_AND_GATES)
+            return MIGRATION
 
-    async def when_it_migrates_impatiently(self, disturbances: Sequence[Disturbance]) -> Outcome:
-        return await migrate(self.world, self.world.migrate_impatiently, disturbances)
+        return await migrate(self.world, apply, disturbances)
 
-    async def when_the_migration_is_deleted_in(self, state: str) -> Follower:
-        """Delete the migration as soon as it is in a state; return what was seen of it and its index."""
+    async def when_it_migrates_by_slices_impatiently(self, disturbances: Sequence[Disturbance]) -> Outcome:
+        """Apply the example with slices, with the hooks of the other one, and a trigger that needs seconds."""
+        migration = example(_SLICES)
+        impatient = {"triggers": {"errorRate": {"threshold": "5%", "for": "10s"}}}
+        migration["spec"] |= {"hooks": example(_HOOKS_AND_GATES)["spec"]["hooks"], "rollback": impatient}
+
+        async def apply() -> str:
+            await self.world.kubectl.apply(json.dumps(migration))
+            return MIGRATION
+
+        return await migrate(self.world, apply, disturbances)
+
+    @asynccontextmanager
+    async def when_it_migrates(self) -> AsyncIterator[Follower]:
+        """Apply the plain example and follow it until the block ends."""
         await self.world.migrate()
         async with Follower(self.world.kubectl, MIGRATION) as seen:
-            await seen.until_state(state)
-            await self.world.kubectl.run("delete", "emig", MIGRATION, "--timeout=120s")
-        return seen
+            yield seen
+
+    async def when_memory_runs_short_until_protection_holds(self, seen: Follower, pool: str) -> None:
+        """Fill a pod of the pool, see what stops and what goes on, and free it again."""
+        await seen.until(lambda migration: written(migration) > 0, seconds=300)
+        async with pressure.memory_pressure(self.world.kubectl, pool):
+            await seen.until(lambda migration: bool(migration["status"].get("emergency")), seconds=60)
+            await self._then_background_work_stands_still()
+            before = await self.world.tally()
+            await asyncio.sleep(_WATCHED_SECONDS)
+            after = await self.world.tally()
+            assert (after["failed"], after["problems"]) == (0, [])
+            assert (after["sent"] - before["sent"]) / (after["seconds"] - before["seconds"]) >= LEAST_QUERIES_PER_S
+            # More at a time than an embedder lets in now: those turned away come again, and no caller knows of it.
+            assert await pressure.burst(self.world.kubectl, _CALLERS) == [200] * _CALLERS
+            found = await pressure.embedders(self.world.kubectl, OLD_POOL, NEW_POOL)
+            assert {(one.pool, one.protected, one.entered) for one in found} == {
+                (OLD_POOL, True, 1),
+                (NEW_POOL, True, 1),
+            }
+            assert sum(one.turned_away for one in found if one.pool == OLD_POOL) > 0
+
+    async def _then_background_work_stands_still(self) -> None:
+        label = f"{KEY}/migration={MIGRATION}"
+        unfinished = (f"--selector={label}", "--field-selector=status.phase!=Succeeded")
+        await self.world.kubectl.run("wait", "pods", *unfinished, "--for=delete", "--timeout=60s")
+        assert [job["spec"]["parallelism"] for job in await self.world.kubectl.list("jobs", label)] == [0]
+        embedded = [one.background for one in await pressure.embedders(self.world.kubectl, NEW_POOL)]
+        await asyncio.sleep(_WATCHED_SECONDS)
+        assert [one.background for one in await pressure.embedders(self.world.kubectl, NEW_POOL)] == embedded
+
+    async def then_protection_is_lifted_and_the_backfill_goes_on(self, seen: Follower) -> None:
+        held = await seen.until(lambda migration: not migration["status"].get("emergency"), seconds=180)
+        more = await seen.until(lambda migration: written(migration) > written(held), seconds=120)
+        assert more["status"]["state"] == "Backfilling"
+        found = await pressure.embedders(self.world.kubectl, OLD_POOL, NEW_POOL)
+        assert {one.protected for one in found} == {False}
+        told = await self.events(more["metadata"]["uid"], "EmergencyBegan", "EmergencyEnded")
+        assert told == ["EmergencyBegan", "EmergencyEnded"]
+
+    async def events(self, uid: str, *reasons: str) -> list[str]:
+        """Return those of an object's events that have one of these reasons, in the order of their times."""
+        about = f"--field-selector=involvedObject.uid={uid}"
+        found = json.loads(await self.world.kubectl.run("get", "events", about, "--output=json"))["items"]
+        told = sorted((one["lastTimestamp"] or one["eventTime"], one["reason"]) for one in found)
+        return [reason for _, reason in told if reason in reasons]
+
+    async def when_the_migration_is_deleted(self) -> None:
+        await self.world.kubectl.run("delete", "emig", MIGRATION, "--timeout=120s")
 
     async def routing(self) -> dict[str, Any]:
         index = await self.world.kubectl.get("embeddingindex", INDEX)
@@ -121,3 +210,17 @@ def then_memory_stayed_within_limits(outcome: Outcome) -> None:
 def states(outcome: Outcome) -> list[str]:
     """Return the states in the order in which they were entered; canary steps count one by one."""
     return [visit["state"] for visit in outcome.migration["status"]["timeline"]]
+
+
+def example(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "examples" / name).read_text()))
+
+
+def written(migration: Mapping[str, Any]) -> int:
+    """Return how many documents have their vector."""
+    return int((migration.get("status", {}).get("backfill") or {}).get("documents", 0))
+
+
+def canary_step(status: Mapping[str, Any], step: int) -> bool:
+    """Return whether a step of the canary is followed by every gateway."""
+    return status.get("state") == "Canary" and status.get("step") == step and bool(status.get("stepAcknowledgedAt"))
