@@ -129,7 +129,9 @@ class Changes:
         decided, send = getattr(self, f"_{kind}")(member, forth)
         return Change(member, kind, 0.0, decided=decided), send
 
-    def _spec(self, member: int, paused: bool) -> tuple[Decided, Any]:
+    def _spec(self, member: int, _: bool) -> tuple[Decided, Any]:
+        paused = not self.newest(member)["spec"].get("paused", False)
+
         def decided(obj: Object) -> bool:
             return obj["spec"].get("paused", False) is paused and _observed(obj)
 
