@@ -302,6 +302,14 @@ def _holder_vanishes(sim: Simulation, argument: str) -> None:
         sim.world.server.remove(kinds.MIGRATION, held["name"], _PERSON)
 
 
+def _abandoned(sim: Simulation, argument: str) -> None:
+    """Somebody frees the index by hand, and takes the migration away with its finalizer."""
+    held = (sim.world.index() or {}).get("status", {}).get("activeMigration")
+    if held is not None:
+        sim.world.server.patch(kinds.INDEX, INDEX, {"status": {"activeMigration": None}}, _PERSON)
+        sim.world.server.remove(kinds.MIGRATION, held["name"], _PERSON)
+
+
 def _touched(sim: Simulation, argument: str) -> None:
     """Somebody writes a label that nobody reads: whoever saw the object before has an old version."""
     for kind in (kinds.INDEX, kinds.MIGRATION):
@@ -460,6 +468,7 @@ ACTIONS: Mapping[str, Action] = {
     "force stable": _force_stable,
     "status emptied": _status_emptied,
     "holder vanishes": _holder_vanishes,
+    "abandoned": _abandoned,
     "touched": _touched,
     "touching": _touching,
     "command": _commanded,

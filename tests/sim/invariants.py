@@ -109,10 +109,10 @@ def nobody_routes_but_the_holder(history: History, event: Event) -> str:
     if before is not None and after is not None and before != after:
         return f"the index went from {before['name']} to {after['name']} without being free"
     routing = status_of(change.after).get("routing") or {}
-    if routing.get("weight") and after is None:
+    if routing.get("weight") and after is None and change.by != "user":
         return f"the candidate has {routing['weight']} % and nobody holds the index"
     candidate = routing.get("candidate")
-    if candidate is not None and after is not None and candidate["collection"] not in _collections(after["uid"]):
+    if candidate is not None and after is not None and candidate["collection"] not in _own(after["uid"]):
         return f"{after['name']} holds the index, and {candidate} is not its candidate"
     return ""
 
@@ -398,5 +398,6 @@ def _answering(history: History) -> Iterator[tuple[str, Object]]:
                 yield f"gateway {gateway.pod.name}", {"pool": side.pool, "collection": side.collection}
 
 
-def _collections(uid: str) -> set[str]:
-    return {names.collection(uid, attempt) for attempt in range(1, 9)}
+def _own(uid: str) -> set[str]:
+    """Return the collections of a holder; one that stands in for nobody known has the UID of what was left behind."""
+    return {uid, *(names.collection(uid, attempt) for attempt in range(1, 9))}

@@ -6,8 +6,8 @@ that all is well; the others do things in another order or leave one out.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -200,9 +200,8 @@ def _without_dependencies(checks: Any) -> Any:
     return tuple(check for check in checks if check is not preflight.dependency_unfinished)
 
 
-@asynccontextmanager
-async def _open(self: Any) -> AsyncIterator[None]:
-    yield
+async def _unfenced(self: Any, write: Callable[[], Any]) -> Any:
+    return await write()
 
 
 def _until_told(original: Original) -> Original:
@@ -262,7 +261,8 @@ MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "rollback hooks wait for nobody": (states, "_taking_back", _returns("")),
     "steps need no approval": (states.STATES, states.State.CANARY, _approves),
     "dependencies are not looked at": (preflight, "BEFORE_CLAIM", _without_dependencies),
-    "anybody may write": (Fenced, "_leading", lambda _: _open),
+    "anybody may write": (Fenced, "_sent", lambda _: _unfenced),
+    "a Lease is handed over with a write on its way": (Term, "written", lambda _: _nothing),
     "a leader waits to be told that it leads no more": (Term, "leads", _until_told),
     "a leader writes for longer than its Lease": (leading, "RENEW_DEADLINE", lambda _: 17.0),
     "a Lease is free at once": (leading, "until_free", _returns(0.0)),

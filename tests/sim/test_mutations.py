@@ -62,6 +62,7 @@ _CAUGHT: Mapping[str, tuple[str | int, ...]] = {
     "steps need no approval": ("approved_step_by_step",),
     "dependencies are not looked at": ("begins_after_what_it_depends_on",),
     "anybody may write": ("leader_frozen_in_the_middle_of_its_effects",),
+    "a Lease is handed over with a write on its way": ("leader_leaves_with_a_write_under_way",),
     "a leader waits to be told that it leads no more": ("leader_frozen_in_the_middle_of_its_effects",),
     "a leader writes for longer than its Lease": ("leader_apart_from_the_api_server",),
     "a Lease is free at once": ("lease_taken_by_hand",),

@@ -181,6 +181,7 @@ def _parse_trigger(trigger: Fields) -> TriggerState:
         value=trigger.text("value", ""),
         threshold=trigger.text("threshold", ""),
         dry_run=trigger.flag("dryRun", default=False),
+        shared_at=trigger.parsed("sharedAt", parse_time, None),
     )
 
 
@@ -195,6 +196,7 @@ def _render_trigger(name: str, state: TriggerState) -> dict[str, Any]:
         "value": state.value,
         "threshold": state.threshold,
         **({"dryRun": True} if state.dry_run else {}),
+        **({"sharedAt": _stamp(state.shared_at)} if state.shared_at is not None else {}),
     }
 
 

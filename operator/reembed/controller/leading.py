@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
 
 from reembed.cluster.client import Cluster, ClusterError, Conflict, Object, Snapshot
 from reembed.cluster.kinds import Kind
@@ -27,6 +26,7 @@ _INSTANT = 0.001
 
 _LOGGER = logging.getLogger("reembed.controller")
 
+T = TypeVar("T")
 Monotonic = Callable[[], float]
 
 
@@ -60,6 +60,7 @@ class Term:
         self.holder = ""  # who leads, as far as this replica knows
         self.problem = ""  # why the Lease could not be looked at or written at the last try
         self._renewed: float | None = None
+        self._writes: set[asyncio.Task[Any]] = set()  # sent, and not answered yet
 
     def renewed(self, sent: float) -> None:
         """Note a renewal that was sent at `sent` and answered."""
@@ -76,6 +77,23 @@ class Term:
 
     def end(self) -> None:
         self.over.set()
+
+    async def write(self, sent: Coroutine[Any, Any, T]) -> T:
+        """Send a write and return its answer; it goes on where nobody waits for that any more."""
+        write = asyncio.create_task(sent, name="write")
+        self._writes.add(write)
+        write.add_done_callback(self._answered)
+        return await asyncio.shield(write)
+
+    async def written(self) -> None:
+        """Wait for every write that is on its way: it arrived, or was given up after its time."""
+        if self._writes:
+            await asyncio.wait(self._writes)
+
+    def _answered(self, write: asyncio.Task[Any]) -> None:
+        self._writes.discard(write)
+        if not write.cancelled():
+            write.exception()  # who waited for it knows; nobody else has to hear of it
 
 
 # Far below what one client's connections carry, and more than an API server needs to be busy.
@@ -105,8 +123,7 @@ class Fenced(Cluster):
             yield change
 
     async def apply(self, kind: Kind, obj: Object, *, manager: str, subresource: str | None = None) -> Object:
-        async with self._leading():
-            return await self._cluster.apply(kind, obj, manager=manager, subresource=subresource)
+        return await self._sent(lambda: self._cluster.apply(kind, obj, manager=manager, subresource=subresource))
 
     async def patch(
         self,
@@ -118,35 +135,32 @@ class Fenced(Cluster):
         manager: str,
         subresource: str | None = None,
     ) -> Object:
-        async with self._leading():
-            return await self._cluster.patch(kind, namespace, name, change, manager=manager, subresource=subresource)
+        return await self._sent(
+            lambda: self._cluster.patch(kind, namespace, name, change, manager=manager, subresource=subresource)
+        )
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
-        async with self._leading():
-            await self._cluster.delete(kind, namespace, name, uid=uid)
+        await self._sent(lambda: self._cluster.delete(kind, namespace, name, uid=uid))
 
     async def create(self, kind: Kind, namespace: str, obj: Object, *, manager: str) -> Object:
-        async with self._leading():
-            return await self._cluster.create(kind, namespace, obj, manager=manager)
+        return await self._sent(lambda: self._cluster.create(kind, namespace, obj, manager=manager))
 
-    @asynccontextmanager
-    async def _leading(self) -> AsyncIterator[None]:
+    async def _sent(self, write: Callable[[], Coroutine[Any, Any, T]]) -> T:
         # The time of a write counts from when it can be sent: at the start of a large fleet thousands want to be, and
         # all of them would be given up at once, to be tried again at once.
         async with self._slots:
             if not self._term.leads():
                 raise NotLeading
-            async with self._in_time():
-                yield
+            return await self._term.write(_in_time(write()))
 
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(leading.WRITE_SECONDS):
-                yield
-        except TimeoutError as error:
-            text = f"the API server did not answer a write within {leading.WRITE_SECONDS:g} s; it is given up"
-            raise ClusterError(0, text) from error
+
+async def _in_time(write: Coroutine[Any, Any, T]) -> T:
+    try:
+        async with asyncio.timeout(leading.WRITE_SECONDS):
+            return await write
+    except TimeoutError as error:
+        text = f"the API server did not answer a write within {leading.WRITE_SECONDS:g} s; it is given up"
+        raise ClusterError(0, text) from error
 
 
 class Candidate:
@@ -169,11 +183,13 @@ class Candidate:
             term.end()
 
     async def hand_over(self, term: Term) -> None:
-        """Let another replica lead at once; only after everything that writes has ended.
+        """Let another replica lead at once; only after everything that writes has ended, and every write is answered.
 
-        Where that cannot be told to the API server, the other one waits until the lease has run out.
+        A pass that was cut off leaves its write on the way, and it must not land among those of the next leader. Where
+        that cannot be told to the API server, the other one waits until the lease has run out.
         """
         term.end()
+        await term.written()
         try:
             async with asyncio.timeout(leading.RETRY):
                 await self._release(term)

@@ -1,4 +1,4 @@
-"""Unwinds a migration whose object vanished while it held an index: somebody took its finalizer off.
+"""Unwinds a migration whose object vanished while its index had a candidate: somebody took its finalizer off.
 
 Nobody else may lower the weight or free the index then, so the index's own pass does, in the migration's place and by
 the same decisions.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster, ClusterError
+from reembed.controller import relations
 from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache
+from reembed.controller.handlers import under_way
 from reembed.controller.observe import Observer
 from reembed.controller.shell import Clock
 from reembed.core.decide import decide
@@ -38,7 +40,7 @@ class Vanished:
             ClusterError: the API server did not say whether the holder is there, or an effect failed.
 
         """
-        holder = index.status.active_migration
+        holder = index.status.active_migration or self._abandoned(index)
         if holder is None or await self._exists(holder, index.meta.namespace):
             return None
         now = self._clock()
@@ -53,6 +55,14 @@ class Vanished:
         self._observer.leave(migration)
         await self._tell(index, verdict.status.message)
         return None
+
+    def _abandoned(self, index: SeenIndex) -> Holder | None:
+        """Return a name for whoever left a candidate behind that no migration of the index will come back to."""
+        namespace, routing = index.meta.namespace, index.status.routing
+        found = self._cache.related(kinds.MIGRATION, namespace, (relations.INDEX, index.meta.name))
+        if routing.candidate is None or any(under_way(migration) for migration in found):
+            return None
+        return Holder("abandoned", routing.candidate.collection)
 
     async def _exists(self, holder: Holder, namespace: str) -> bool:
         """Ask the cache, and where it knows of none the API server: a cache may lag."""

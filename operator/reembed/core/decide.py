@@ -254,12 +254,17 @@ def _index_lost(migration: Migration, seen: Seen, now: datetime) -> Outcome | No
     if not under_way or index is None or index.meta.deleting or desired.holds(migration, index):
         return None
     name = index.meta.name
+    if desired.begins_anew(migration, index, seen):
+        return Outcome(status, "ClaimingIndex", f"the status of index {name!r} was emptied; taking hold of it again")
     if desired.lost(index):
         return Outcome(status, "StatusLost", f"the status of index {name!r} was emptied; it is rebuilt from the store")
     if desired.reclaims(migration, index):
         return Outcome(status, "ClaimingIndex", f"taking hold of index {name!r} again")
     holder = index.status.active_migration
     found = f"EmbeddingMigration {holder.name!r} holds it" if holder is not None else "another pool serves it"
+    if status.state is State.PROMOTING and desired.candidate_answers(migration, index):
+        text = f"{found}, while its queries go to this migration's candidate; waiting until it is free"
+        return Outcome(status, "IndexLost", text)
     text = f"index {name!r} is not this migration's any more: {found}; what this one made is taken back"
     event = Event.TRIGGERED if status.state in WITH_TRAFFIC else Event.REFUSED
     return Outcome(status, "IndexLost", text, event)

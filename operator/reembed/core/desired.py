@@ -68,8 +68,23 @@ def holds(migration: Migration, index: SeenIndex | None) -> bool:
 
 
 def lost(index: SeenIndex) -> bool:
-    """Return whether the index's status was emptied: whoever routed it once counted an epoch."""
-    return index.status.active_migration is None and index.status.routing.epoch == 0
+    """Return whether the index's status was emptied: whoever filled it planned, and whoever routed counted an epoch."""
+    status = index.status
+    return status.active_migration is None and status.routing.epoch == 0 and not status.plan.collections
+
+
+def nothing_there(seen: Seen) -> bool:
+    """Return whether an index without a status is a new one, by the word of its store and its gateways."""
+    if seen.store is None or seen.store.problem is not None:
+        return False
+    held = seen.store.pointer is not None or bool(seen.store.collections)
+    return not held and not any(report.epoch for report in seen.gateways)
+
+
+def begins_anew(migration: Migration, index: SeenIndex, seen: Seen) -> bool:
+    """Return whether a first fill, whose index's status was emptied before anything was made, should claim it again."""
+    filling = migration.status.state is State.BACKFILLING and migration.status.serving is None
+    return filling and lost(index) and nothing_there(seen)
 
 
 def reclaims(migration: Migration, index: SeenIndex) -> bool:
@@ -85,6 +100,12 @@ def reclaims(migration: Migration, index: SeenIndex) -> bool:
         return False
     # Who only takes back needs it for a weight, not for a collection of its own.
     return status.state not in TAKING_BACK or (routing.candidate is not None and routing.candidate == status.candidate)
+
+
+def candidate_answers(migration: Migration, index: SeenIndex) -> bool:
+    """Return whether the index still sends queries to the migration's candidate as such."""
+    routing = index.status.routing
+    return routing.weight > 0 and routing.candidate is not None and routing.candidate == migration.status.candidate
 
 
 def hooking(migration: Migration, seen: Seen) -> Situation:

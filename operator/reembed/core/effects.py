@@ -77,7 +77,7 @@ def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple
 
 def _index_effect(migration: Migration, index: SeenIndex, seen: Seen) -> SetIndexStatus | None:
     claiming = migration.status.state is State.PREFLIGHT and migration.status.reason == "ClaimingIndex"
-    claiming = claiming or desired.reclaims(migration, index)
+    claiming = claiming or desired.reclaims(migration, index) or desired.begins_anew(migration, index, seen)
     wanted = desired.claimed(migration, index) if claiming else desired.index_status(migration, index, seen)
     if wanted == index.status:
         return None

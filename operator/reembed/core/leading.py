@@ -39,19 +39,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """The newest look at the Lease, and since when it has been as it is; `since` is None if there never was one."""
+    """The newest look at the Lease, None where there is none, and since when it has been as it is."""
 
     record: Record | None
-    since: float | None
+    since: float
 
 
 def seen(before: Sight | None, record: Record | None, now: float) -> Sight:
     """Return what is known after a look whose answer came at `now`."""
-    if before is None:
-        return Sight(record, None if record is None else now)
-    if before.record == record:
-        return before
-    return Sight(record, now)
+    return before if before is not None and before.record == record else Sight(record, now)
 
 
 def until_free(sight: Sight, identity: str, now: float) -> float:
@@ -60,10 +56,9 @@ def until_free(sight: Sight, identity: str, now: float) -> float:
     Then the server has the last word: of two that take the same version, one gets it.
     """
     record = sight.record
-    if sight.since is None:  # nobody ever led
-        return 0.0
     if record is None:
-        # Deleted by somebody, which its holder learns at its next renewal only.
+        # The first replica there ever was waits for nothing; but nobody can tell that from a Lease that somebody
+        # deleted, which its holder learns at its next renewal only.
         return sight.since + LEASE - now
     if record.holder in {"", identity}:
         # A pod runs one operator at a time: whoever held it under our name has ended.

@@ -122,7 +122,8 @@ class Window:
     """The latest scrapes of one arm by pod; immutable, so that a pass can keep the one it judged by.
 
     It looks back for `length`; where callers are few, twice as far: the probes of a single gateway, one in five
-    seconds, are too few within a minute to tell a p95. How far it looks back is true to a sixth of `length`.
+    seconds, are too few within a minute to tell a p95. How far it looks back is true to a sixth of `length`. What was
+    lately is its last third.
     """
 
     length: timedelta = timedelta(seconds=60)
@@ -172,7 +173,8 @@ class Window:
         if not found:
             return None
         counts = functools.reduce(Counts.plus, map(pick, found))
-        return ArmMeasure(counts.ok + counts.errors, counts.errors, p95(counts.buckets))
+        lately = self._measure(pick, self.length / 3) if within > self.length / 3 else None
+        return ArmMeasure(counts.ok + counts.errors, counts.errors, p95(counts.buckets), lately)
 
 
 @dataclass(frozen=True, slots=True)

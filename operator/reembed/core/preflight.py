@@ -72,6 +72,16 @@ def index_held(migration: Migration, seen: Seen) -> Obstacle | None:
     return Obstacle(reasons.INDEX_HELD, f"waiting for {who}, which holds the index")
 
 
+def candidate_left(migration: Migration, seen: Seen) -> Obstacle | None:
+    """Queries that go to another migration's candidate are that one's to take back or to promote."""
+    routing = seen.index.status.routing if seen.index is not None else None
+    if routing is None or routing.candidate is None:
+        return None
+    told = f"{routing.weight} % of its queries go to pool {routing.candidate.pool!r}"
+    text = f"waiting until the candidate of an earlier migration is taken back or promoted: {told}"
+    return Obstacle(reasons.INDEX_HELD, text)
+
+
 def dependency_cycle(migration: Migration, seen: Seen) -> Obstacle | None:
     """Whoever waits for a migration that waits for it would wait for ever."""
     own = migration.meta.name
@@ -170,7 +180,7 @@ def status_lost(migration: Migration, seen: Seen) -> Obstacle | None:
         return None
     if seen.store is None or seen.store.problem is not None:
         return store_not_ready(migration, seen)
-    if seen.store.pointer is None and not any(one.epoch for one in seen.gateways):
+    if desired.nothing_there(seen):
         return None
     text = f"the status of index {seen.index.meta.name!r} was emptied; waiting until it is rebuilt from the store"
     return Obstacle("StatusLost", text)
@@ -225,6 +235,7 @@ BEFORE_CLAIM: tuple[Check, ...] = (
     dependency_unfinished,
     job_left_over,
     index_held,
+    candidate_left,
     status_lost,
     other_pool_serves,
 )

@@ -39,6 +39,7 @@ class Reading:
     text: str  # with places for {value} and {threshold}
     unit: Callable[[float], str]
     serving: float | None = None  # None if it is not to be compared
+    lately: tuple[float | None, float | None] = (None, None)  # both sides, of the last part of what is looked back at
     below: bool = False  # exceeded when the value is below the threshold
 
     @property
@@ -53,6 +54,12 @@ class Reading:
     def shared(self) -> bool:
         """Return whether both sides exceed the limit."""
         return self.exceeded and self._beyond(self.serving, self.threshold)
+
+    @property
+    def alone_lately(self) -> bool:
+        """Return whether of late the value was beyond the limit, and the serving side's was measured and was not."""
+        value, serving = self.lately
+        return self._beyond(value, self.threshold) and serving is not None and not self._beyond(serving, self.threshold)
 
     @property
     def over(self) -> bool:
@@ -107,16 +114,20 @@ def _follows(found: PointerPlan | None, planned: PointerPlan, migration: Migrati
 
 def _errors(migration: Migration, seen: Seen) -> Reading:
     limit, status = migration.spec.limits.error_rate, migration.status
-    sides = [_error_share(_measure(arm, seen)) for arm in (status.candidate, status.serving)]
+    sides = [_measure(arm, seen) for arm in (status.candidate, status.serving)]
+    value, serving = map(_error_share, sides)
     text = "{value} of the candidate's queries failed, above {threshold}"
-    return Reading("ErrorRate", limit, sides[0], limit.share, text, _percent, serving=sides[1])
+    lately = _lately(_error_share, *sides)
+    return Reading("ErrorRate", limit, value, limit.share, text, _percent, serving, lately)
 
 
 def _latency(migration: Migration, seen: Seen) -> Reading:
     limit, status = migration.spec.limits.latency, migration.status
-    sides = [_p95(_measure(arm, seen)) for arm in (status.candidate, status.serving)]
+    sides = [_measure(arm, seen) for arm in (status.candidate, status.serving)]
+    value, serving = map(_p95, sides)
     text = "the candidate's p95 is {value}, above {threshold}"
-    return Reading("Latency", limit, sides[0], _latency_threshold(migration), text, _milliseconds, serving=sides[1])
+    threshold = _latency_threshold(migration)
+    return Reading("Latency", limit, value, threshold, text, _milliseconds, serving, _lately(_p95, *sides))
 
 
 def _retrieval(migration: Migration, seen: Seen) -> Reading | None:
@@ -184,6 +195,15 @@ _READ: tuple[Callable[[Migration, Seen], Reading | None], ...] = (
 
 def _measure(arm: Arm | None, seen: Seen) -> ArmMeasure | None:
     return seen.arms.get(arm.collection) if arm is not None else None
+
+
+def _lately(
+    value: Callable[[ArmMeasure | None], float | None], candidate: ArmMeasure | None, serving: ArmMeasure | None
+) -> tuple[float | None, float | None]:
+    return (
+        value(candidate.lately if candidate is not None else None),
+        value(serving.lately if serving is not None else None),
+    )
 
 
 def _error_share(measure: ArmMeasure | None) -> float | None:

@@ -39,11 +39,19 @@ def rebuilt(
     """Return an emptied status as the store remembers it; `pools` are the pools' names by fingerprint.
 
     Collections keep the state that they have; what was being filled is planned as it was, for the migration that fills
-    it. A store without a pointer is a new index's: nothing is lost.
+    it. A store with collections and without a pointer is being filled for the first time; what answers already, if
+    anything does, is what gateways say. A store that holds nothing is a new index's: nothing is lost.
     """
-    pointer = store.pointer
-    if pointer is None:
+    if store.problem is not None:
         return None
+    pointer, newest = store.pointer, max(gateways, key=lambda report: report.epoch, default=None)
+    epoch = newest.epoch if newest is not None else 0
+    plan = StorePlan(tuple(_planned(one, pools) for one in store.collections), pointer)
+    if pointer is None:
+        held = {one.name for one in plan.collections}
+        serving = newest.serving if newest is not None and newest.serving is not None else None
+        answers = serving if serving is not None and serving.collection in held else None
+        return IndexStatus(None, Routing(epoch + 1, answers), plan) if held else None
     if pointer.fingerprint not in pools:
         text = (
             f"the status of index {index.meta.name!r} was emptied; the store says that collection {pointer.collection}"
@@ -51,10 +59,8 @@ def rebuilt(
             " gateways that run go on with what they know. Create the pool again, and the index finds it"
         )
         return Problem("StatusLost", text)
-    epoch = 1 + max((report.epoch for report in gateways), default=0)
     serving = Arm(pools[pointer.fingerprint], pointer.collection, pointer.fingerprint)
-    plan = StorePlan(tuple(_planned(one, pools) for one in store.collections), pointer)
-    return IndexStatus(None, Routing(epoch, serving), plan)
+    return IndexStatus(None, Routing(epoch + 1, serving), plan)
 
 
 def _planned(report: CollectionReport, pools: Mapping[str, str]) -> CollectionPlan:

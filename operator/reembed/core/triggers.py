@@ -3,14 +3,15 @@
 `track` and `first_due` are called on every pass of `decide`, in every state. Time held is observed time, kept in the
 migration's status: a restart neither resets nor shortens it, and a gap in which nobody looked does not count. When the
 serving arm is beyond the limit as well, the cause is shared and going back would help nobody: the time held stands
-still, whatever `noData` says, and traffic moves neither way (`shared_failure`). A trigger in dry run is counted and
-told like any other and never acted upon.
+still, whatever `noData` says, and traffic moves neither way (`shared_failure`). Both sides' measurements look back at
+that time and seldom leave it in the same second, so until it is out of sight only what was measured of late counts. A
+trigger in dry run is counted and told like any other and never acted upon.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from reembed.core.migration import Migration, Seen
@@ -23,6 +24,8 @@ from reembed.core.transitions import WITH_TRAFFIC
 INTERVAL = timedelta(seconds=2)
 # A longer gap between two looks was not watched, so it is not counted as held.
 LONGEST_GAP = 2 * INTERVAL
+# So far do measurements of an arm look back where callers are few (`measures.Window.judged`).
+_LOOKS_BACK = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,10 @@ def track(migration: Migration, seen: Seen, now: datetime) -> dict[str, TriggerS
     shared = shared_failure(migration, seen) is not None
     for reading in readings(migration, seen):
         before = migration.status.triggers.get(reading.reason)
-        if _counts(reading, migration, shared=shared):
+        if reading.shared:
+            held = before.held if before is not None else timedelta(0)
+            states[reading.reason] = replace(_told(reading, before, held, now), shared_at=now)
+        elif _counts(reading, migration, shared=shared) and (reading.alone_lately or not _shared_lately(before, now)):
             states[reading.reason] = _told(reading, before, _held(before, now), now)
         elif before is not None and not reading.over:
             states[reading.reason] = _told(reading, before, before.held, now)
@@ -101,7 +107,13 @@ def _counts(reading: Reading, migration: Migration, *, shared: bool) -> bool:
     if not reading.known:
         alone = migration.status.state in WITH_TRAFFIC and not shared
         return reading.limit.no_data is NoData.ROLL_BACK and alone
-    return reading.exceeded and not reading.shared
+    return reading.exceeded
+
+
+def _shared_lately(before: TriggerState | None, now: datetime) -> bool:
+    """Return whether the measurement may still be of a time in which both sides were beyond the limit."""
+    shared_at = before.shared_at if before is not None else None
+    return shared_at is not None and timedelta(0) <= now - shared_at <= _LOOKS_BACK
 
 
 def _held(before: TriggerState | None, now: datetime) -> timedelta:
@@ -120,6 +132,7 @@ def _told(reading: Reading, before: TriggerState | None, held: timedelta, now: d
         value=reading.told(reading.value),
         threshold=reading.told(reading.threshold),
         dry_run=reading.limit.dry_run,
+        shared_at=before.shared_at if before is not None else None,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster, Conflict
 from reembed.core.transitions import Event, State
+from tests.integration.controller.running import until
 from tests.integration.controller.world import World, objects
 
 Act = Callable[[Cluster, World, str], Awaitable[None]]
@@ -42,7 +43,8 @@ async def deleted(cluster: Cluster, world: World, namespace: str) -> None:
 
 
 async def stolen(cluster: Cluster, world: World, namespace: str) -> None:
-    """Have another migration hold the index."""
+    """Have another migration hold the index, once the new side is what it routes to."""
+    await until(cluster, kinds.INDEX, namespace, "docs", lambda index: _serves(index) == "new")
     thief = objects(namespace)[kinds.MIGRATION, "move"]
     thief["metadata"]["name"] = "thief"
     thief["spec"]["paused"] = True
@@ -60,6 +62,11 @@ async def stolen(cluster: Cluster, world: World, namespace: str) -> None:
             return
         except Conflict:
             continue
+
+
+def _serves(index: Any) -> str:
+    serving = index["status"].get("routing", {}).get("serving") or {}
+    return str(serving.get("pool", ""))
 
 
 async def returned(cluster: Cluster, world: World, namespace: str) -> None:

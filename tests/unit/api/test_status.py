@@ -67,7 +67,7 @@ MIGRATION = Status(
         metrics=(MetricReport("MRR@10", 0.8, 0.9, 0.05, 0.15),),
         slices=(SliceReport("de", "NoHarmSeen", 40, 0.8, 0.9, -0.1, 0.2, "no harm was seen"),),
     ),
-    triggers={"ErrorRate": TriggerState(NOON, _MINUTES, NOON, _MINUTES, "8 %", "5 %", dry_run=True)},
+    triggers={"ErrorRate": TriggerState(NOON, _MINUTES, NOON, _MINUTES, "8 %", "5 %", dry_run=True, shared_at=NOON)},
     paused=True,
     hooks=(HookRun("warm", "2/EachStep/0", "job-1", RunState.FAILED, NOON, "503"),),
     gates=(GateStanding("p95", "Undecided", "share of answers"),),

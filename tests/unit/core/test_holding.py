@@ -83,6 +83,29 @@ def test_a_migration_whose_index_another_holds_takes_back_what_it_made(state: St
     assert (verdict.status.state, verdict.status.reason) == (ends_in, "IndexLost")
 
 
+def test_a_first_fill_whose_index_was_emptied_before_anything_was_made_begins_with_it_anew() -> None:
+    empty = replace(b.store(pointer=None), collections=())
+    verdict = decide(b.migration(State.BACKFILLING, serving=None), b.seen(EMPTIED, store=empty, gateways=()), b.NOON)
+    assert (verdict.status.state, verdict.status.reason) == (State.BACKFILLING, "ClaimingIndex")
+    assert written(verdict) == IndexStatus(active_migration=Holder("move", "uid-move"))
+
+
+def test_a_promotion_whose_index_was_taken_before_it_was_told_waits_for_it() -> None:
+    """The candidate answers all queries: to give it up would leave them with nobody who watches over them."""
+    stolen = b.index(100, active_migration=OTHER)
+    verdict = decide(b.migration(State.PROMOTING), b.seen(stolen), b.NOON)
+    assert (verdict.status.state, verdict.status.reason) == (State.PROMOTING, "IndexLost")
+    free = b.seen(b.index(100, held=False))
+    assert written(decide(b.migration(State.PROMOTING), free, b.NOON)).active_migration == Holder("move", "uid-move")
+
+
+def test_an_index_whose_queries_go_to_anothers_candidate_is_not_begun_with() -> None:
+    left = b.index(10, held=False)
+    status = decide(b.migration(), b.seen(left), b.NOON).status
+    assert (status.state, status.reason) == (State.PREFLIGHT, "IndexHeld")
+    assert status.message.endswith("taken back or promoted: 10 % of its queries go to pool 'new'")
+
+
 def test_who_does_not_hold_the_index_takes_back_its_own_collection_and_nothing_else() -> None:
     theirs = b.index(active_migration=OTHER)
     evaluation = EvaluationPlan("uid-other-1", b.OLD, b.OLD, b.EVALUATION)

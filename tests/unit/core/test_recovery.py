@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reembed.core.decide import decide
+from reembed.core.desired import lost
 from reembed.core.effects import SetIndexStatus
 from reembed.core.migration import Migration, SeenIndex
 from reembed.core.model import (
@@ -29,6 +30,7 @@ from tests import builders as b
 EMPTIED = replace(b.index(), status=IndexStatus())
 POOLS = {b.OLD.fingerprint: "old", b.NEW.fingerprint: "new"}
 HOLDER = Holder("move", "uid-move")
+NEW_STORE = replace(b.store(pointer=None), collections=())
 
 
 def test_an_emptied_status_is_rebuilt_from_the_store_above_every_epoch_that_gateways_know() -> None:
@@ -51,7 +53,34 @@ def test_an_emptied_status_whose_model_no_pool_has_says_so() -> None:
 
 
 def test_a_new_index_has_nothing_to_rebuild() -> None:
-    assert rebuilt(EMPTIED, b.store(pointer=None), POOLS, ()) is None
+    assert rebuilt(EMPTIED, NEW_STORE, POOLS, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("gateways", "routing"),
+    [
+        pytest.param((), Routing(1), id="nothing answers yet"),
+        pytest.param((GatewayReport("a", 3, 0, b.NEW, None),), Routing(4, b.NEW), id="what was filled answers already"),
+        pytest.param((GatewayReport("a", 3, 0, b.OLD, None),), Routing(4), id="a gateway of an index of that name"),
+    ],
+)
+def test_of_a_first_fill_the_plan_is_rebuilt_and_gateways_say_what_answers(
+    gateways: tuple[GatewayReport, ...], routing: Routing
+) -> None:
+    store = replace(NEW_STORE, collections=(b.collection("Filling"),))
+    plan = StorePlan((CollectionPlan(b.NEW.collection, "new", b.NEW.fingerprint, 384, 8, Desired.PRESENT),), None)
+    assert rebuilt(EMPTIED, store, POOLS, gateways) == IndexStatus(None, routing, plan)
+
+
+def test_nothing_is_rebuilt_from_a_store_that_cannot_be_read() -> None:
+    unread = b.store(problem=Problem("StoreUnreachable", "no route to host"))
+    assert rebuilt(EMPTIED, unread, POOLS, ()) is None
+
+
+def test_an_index_with_a_plan_was_not_emptied() -> None:
+    """A first fill that failed leaves no epoch, and a collection that is being withdrawn."""
+    withdrawn = CollectionPlan(b.NEW.collection, "new", b.NEW.fingerprint, 384, 8, Desired.WITHDRAWN)
+    assert not lost(replace(EMPTIED, status=IndexStatus(plan=StorePlan((withdrawn,)))))
 
 
 def unwound(index: SeenIndex) -> tuple[Migration, IndexStatus]:

@@ -133,6 +133,39 @@ def test_time_just_below_the_limit_is_not_counted_as_held() -> None:
     assert clocks(track(migration, world(measure), b.after(2)))["ErrorRate"][1] == timedelta(seconds=30)
 
 
+FINE = ArmMeasure(requests=30, errors=0, p95=timedelta(milliseconds=40))
+BAD = replace(FINE, errors=20)
+
+
+@pytest.mark.parametrize(
+    ("since_shared", "candidate", "serving", "counted"),
+    [
+        pytest.param(2, FINE, FINE, 0, id="the candidate's minute leaves the shared time a look later"),
+        pytest.param(2, BAD, BAD, 0, id="both still fail, and the serving side answered more before"),
+        pytest.param(2, BAD, None, 0, id="of late the serving side was not measured"),
+        pytest.param(2, BAD, FINE, 2, id="of late the candidate alone failed"),
+        pytest.param(120, FINE, FINE, 0, id="some of it may be in sight"),
+        pytest.param(122, FINE, FINE, 2, id="all that is measured is of the candidate alone"),
+    ],
+)
+def test_what_was_measured_while_both_sides_failed_is_nobodys_fault(
+    since_shared: float, candidate: ArmMeasure, serving: ArmMeasure | None, counted: float
+) -> None:
+    shared = replace(held(30, last_seen=120), shared_at=b.after(122 - since_shared))
+    migration = b.migration(State.CANARY, triggers={"ErrorRate": shared})
+    healthy = replace(FINE, requests=500, lately=serving)
+    arms = {b.NEW.collection: replace(FAILING, lately=candidate), b.OLD.collection: healthy}
+    states = track(migration, b.seen(arms=arms), b.after(122))
+    assert clocks(states) == {"ErrorRate": (b.NOON, timedelta(seconds=30 + counted), b.after(122))}
+    assert states["ErrorRate"].shared_at == shared.shared_at
+
+
+def test_a_candidate_that_recovered_meanwhile_is_watched_as_before() -> None:
+    shared = replace(held(0), shared_at=b.after(0))
+    recovered = track(b.migration(State.CANARY, triggers={"ErrorRate": shared}), world(), b.after(2))
+    assert recovered == {}
+
+
 DRY = replace(Limits(), error_rate=Limit(timedelta(minutes=3), share=0.05, dry_run=True))
 
 

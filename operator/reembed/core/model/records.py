@@ -27,6 +27,7 @@ class TriggerState:
     value: str = ""  # the last one seen, and its limit, for people
     threshold: str = ""
     dry_run: bool = False
+    shared_at: datetime | None = None  # when both sides were beyond the limit last
 
 
 class Verb(Enum):

@@ -108,6 +108,7 @@ class ArmMeasure:
     requests: int
     errors: int
     p95: timedelta | None  # None without enough answers
+    lately: ArmMeasure | None = None  # of the last part of the window alone
 
 
 @dataclass(frozen=True, slots=True)
