@@ -117,6 +117,15 @@ def nobody_routes_but_the_holder(history: History, event: Event) -> str:
     return ""
 
 
+def what_was_counted_stays_told(history: History, event: Event) -> str:
+    """A store worker that is silent for a while takes no figure out of the index's status."""
+    change = event.change
+    if change is None or change.kind != kinds.INDEX or change.after is None or change.by != "reembed-indexes":
+        return ""
+    dropped = "documents" in status_of(change.before) and "documents" not in status_of(change.after)
+    return "the number of documents left the index's status" if dropped else ""
+
+
 def one_epoch_is_one_routing(history: History, event: Event) -> str:
     """2: whoever obeys the same epoch sends the same share to the same candidate, or less."""
     routing = history.world.routing()
@@ -331,6 +340,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     dependencies_come_first,
     promoted_only_when_all_gateways_follow,
     nobody_routes_but_the_holder,
+    what_was_counted_stays_told,
     one_epoch_is_one_routing,
     what_answers_keeps_its_pods,
     triggers_roll_back,

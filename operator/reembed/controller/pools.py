@@ -77,8 +77,7 @@ class Pools:
         """Return how many pods a variant of a pool in use has; fewer than run are not made while queries move."""
         deployment = self._cache.get(kinds.DEPLOYMENT, meta.namespace, names.embedder(meta.name, variant.name))
         running = deployment["spec"].get("replicas", 0) if deployment is not None else 0
-        indexes, _ = self._typed.users(meta.name, meta.namespace)
-        return replicas(meta.name, variant.min_replicas, running, indexes)
+        return replicas(meta.name, variant.min_replicas, running, *self._typed.users(meta.name, meta.namespace))
 
     def _enough(self, meta: Meta, spec: PoolSpec) -> bool:
         """Return whether the pods of the variants that the pool has now are all ready."""

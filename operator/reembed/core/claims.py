@@ -12,6 +12,8 @@ from reembed.core.desired import TAKING_BACK, lost
 from reembed.core.migration import Migration, SeenIndex
 from reembed.core.transitions import FINISHED, State
 
+# What the index says already, a gateway may not have heard yet.
+_LETTING_GO = frozenset({State.PROMOTING, State.ROLLING_BACK, State.UNWINDING})
 # Whoever got so far has held its index, whatever the index's status says just now.
 _UNDER_WAY = frozenset(State) - FINISHED - TAKING_BACK - {State.PREFLIGHT}
 
@@ -38,13 +40,17 @@ def claims(
     return tuple(sorted(by_index | by_migration))
 
 
-def replicas(pool: str, wanted: int, running: int, indexes: Iterable[SeenIndex]) -> int:
+def replicas(
+    pool: str, wanted: int, running: int, indexes: Iterable[SeenIndex], migrations: Iterable[Migration]
+) -> int:
     """Return how many pods a variant of `pool` has: never fewer than run while an index moves queries.
 
-    Either side may have to answer all queries the next moment, retention included. Whoever asks for fewer pods gets
-    them once no candidate of these indexes has a weight; more pods come at once.
+    Either side may have to answer all queries the next moment, retention included, and gateways let go of a side a
+    moment after the index does. Whoever asks for fewer pods gets them once no candidate of these indexes has a weight
+    and none of these migrations waits for gateways; more pods come at once.
     """
     moving = any(index.status.routing.weight > 0 and _routes_to(index, pool) for index in indexes)
+    moving |= any(one.status.state in _LETTING_GO and _needs(one, pool) for one in migrations)
     return max(wanted, running) if moving else wanted
 
 

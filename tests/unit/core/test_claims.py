@@ -63,4 +63,19 @@ def test_both_sides_are_kept_for_a_migration_whose_index_was_emptied() -> None:
     ],
 )
 def test_a_pool_whose_queries_may_come_back_loses_no_pod(weight: int, pool: str, wanted: int, found: int) -> None:
-    assert replicas(pool, wanted, running=3, indexes=[b.index(weight)]) == found
+    assert replicas(pool, wanted, running=3, indexes=[b.index(weight)], migrations=[]) == found
+
+
+@pytest.mark.parametrize(
+    ("state", "pool", "found"),
+    [
+        pytest.param(State.PROMOTING, "old", 3, id="gateways may still ask what served"),
+        pytest.param(State.ROLLING_BACK, "new", 3, id="gateways may still ask what is taken back"),
+        pytest.param(State.UNWINDING, "new", 3, id="the same for a deleted one"),
+        pytest.param(State.PROMOTING, "third", 1, id="nobody's"),
+        pytest.param(State.BACKFILLING, "new", 1, id="nobody asks it yet"),
+        pytest.param(State.SUCCEEDED, "old", 1, id="all gateways have let go"),
+    ],
+)
+def test_a_pool_that_is_let_go_keeps_its_pods_until_every_gateway_did(state: State, pool: str, found: int) -> None:
+    assert replicas(pool, 1, running=3, indexes=[b.index(0)], migrations=[b.migration(state)]) == found
