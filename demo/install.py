@@ -44,11 +44,21 @@ class Release:
         values |= {f"images.{image}.tag": self.tag for image in _IMAGES}
         values["watchNamespaces"] = f"{{{','.join(self.watched)}}}"
         settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-        command = [*self.helm, "upgrade", "--install", "reembed", str(_CHART), f"--namespace={SYSTEM}"]
+        await self._helm("upgrade", "--install", "reembed", str(_CHART), "--create-namespace", *settings)
+
+    async def upgrade(self, key: str, value: str) -> None:
+        """Change one value of what is installed."""
+        await self._helm("upgrade", "reembed", str(_CHART), "--reuse-values", "--set", f"{key}={value}")
+
+    async def roll_back(self) -> None:
+        """Go back to the revision before the last one."""
+        await self._helm("rollback", "reembed")
+
+    async def _helm(self, *words: str) -> None:
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *command, "--create-namespace", "--wait", "--timeout=3m", *settings, stdout=pipe, stderr=pipe
+            *self.helm, *words, f"--namespace={SYSTEM}", "--wait", "--timeout=3m", stdout=pipe, stderr=pipe
         )
         _, problem = await process.communicate()
         if process.returncode != 0:
-            raise Failed(f"helm could not install the chart: {problem.decode().strip()}")
+            raise Failed(f"helm {words[0]} failed: {problem.decode().strip()}")

@@ -40,6 +40,7 @@ from tests.bench.fleet.shape import Fleet
 from tests.bench.fleet.steps import split
 from tests.bench.fleet.writes import writes
 from tests.cluster import binary, control_plane, processes
+from tests.fixtures.account import mounted
 
 RATE = 20.0
 # While memory is watched: what leaks does so by changes.
@@ -307,7 +308,8 @@ async def bench(plan: Plan, directory: Path) -> dict[str, Any]:
     kube, port = binary.kubernetes(), processes.free_port()
     with apiserver(kube, directory, plan.kept) as kubeconfig, pods(port, plan.fleet.active) as answering:
         trace = directory / "trace.jsonl" if plan.trace else None
-        operator = Operator(kubeconfig, directory, port, trace)
+        account = mounted(kube, kubeconfig, "default", directory / "account")
+        operator = Operator(kubeconfig, directory, account, port, trace)
         async with Cluster.connect(str(kubeconfig)) as cluster:
             try:
                 return await measure(Bench(plan, kube, kubeconfig, cluster, operator, answering))

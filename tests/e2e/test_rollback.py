@@ -1,9 +1,14 @@
-"""A new model that stops answering loses its queries, and nobody notices but the operator."""
+"""A new model that stops answering loses its queries, and nobody notices but the operator.
+
+Meanwhile the release is upgraded, and the upgrade is taken back.
+"""
 
 import asyncio
 from collections.abc import Callable
 
-from demo.stories import loses_candidate
+from demo.install import Release
+from demo.migration import Disturbance
+from demo.stories import loses_candidate, well_into
 from demo.world import MIGRATION, OLD_POOL
 from tests.e2e import hooking
 from tests.e2e.plugin import accepted, reembed
@@ -11,7 +16,7 @@ from tests.e2e.story import Story, states, then_every_answer_was_right
 
 
 async def test_a_candidate_that_dies_while_it_awaits_approval_is_taken_back_without_a_failed_query(
-    story: Story, record_property: Callable[[str, object], None]
+    story: Story, release: Release, record_property: Callable[[str, object], None]
 ) -> None:
     await story.given_an_index_under_steady_queries()
     await story.given_a_receiver_of_hooks()
@@ -19,7 +24,9 @@ async def test_a_candidate_that_dies_while_it_awaits_approval_is_taken_back_with
     kubectl = story.world.kubectl
 
     async with hooking.weights(kubectl) as weights:
-        outcome = await story.when_it_migrates_by_slices_impatiently([loses_candidate(story.world)])
+        outcome = await story.when_it_migrates_by_slices_impatiently(
+            [upgraded(release, "Backfilling"), taken_back(release, "Canary"), loses_candidate(story.world)]
+        )
 
     assert states(outcome)[-3:] == ["Canary", "RollingBack", "RolledBack"]
     assert outcome.migration["status"]["reason"] == "ErrorRate"
@@ -43,6 +50,23 @@ async def test_a_candidate_that_dies_while_it_awaits_approval_is_taken_back_with
     await then_another_attempt_can_be_begun_and_aborted(story)
     heard = await hooking.calls(kubectl)
     hooking.then_every_run_was_repeated_with_one_key(heard, uid, [*runs, "2/Rollback/on-call"])
+
+
+def upgraded(release: Release, state: str) -> Disturbance:
+    """Have the whole release upgraded in the middle of a state: both operators are replaced."""
+    return Disturbance(
+        name=f"release upgraded in {state}",
+        when=lambda migration: well_into(migration.get("status", {}), state),
+        act=lambda: release.upgrade("operator.podAnnotations.story", "upgraded"),
+    )
+
+
+def taken_back(release: Release, state: str) -> Disturbance:
+    return Disturbance(
+        name=f"release rolled back in {state}",
+        when=lambda migration: well_into(migration.get("status", {}), state),
+        act=release.roll_back,
+    )
 
 
 async def then_another_attempt_can_be_begun_and_aborted(story: Story) -> None:

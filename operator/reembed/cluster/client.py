@@ -8,17 +8,14 @@ field manager. Nothing here retries: a level-triggered loop that looks again is 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, ApiException, Configuration
+import aiohttp
 
+from reembed.cluster.access import Access, in_pod, of_account, of_kubeconfig
 from reembed.cluster.kinds import Kind
 
 Object = dict[str, Any]
@@ -26,6 +23,7 @@ Object = dict[str, Any]
 # A watch is renewed after this long: a connection that died without a word is noticed by then.
 _WATCH_SECONDS = 60
 _REQUEST_SECONDS = 30
+_CONNECTIONS = 100
 # Objects in one answer: it takes some milliseconds to decode, in which nothing else goes on.
 _PAGE = 100
 
@@ -61,23 +59,25 @@ class Snapshot:
 class Cluster:
     """One connection pool to one API server."""
 
-    def __init__(self, api: ApiClient) -> None:
-        self._api = api
+    def __init__(self, access: Access, session: aiohttp.ClientSession) -> None:
+        self._access = access
+        self._session = session
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, kubeconfig: str | None = None) -> AsyncIterator[Cluster]:
         """Connect with `kubeconfig`, else with the pod's service account, else with the user's own configuration."""
-        settings = Configuration()
-        if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config(client_configuration=settings)
-        else:
-            await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
-        # The session would look for proxies and passwords in files of the machine, at each request.
-        settings.client_session_kwargs = {"trust_env": False}
-        settings.proxy = settings.proxy or _proxy(settings.host)
-        async with ApiClient(settings) as api:
-            yield cls(api)
+        access = of_account() if kubeconfig is None and in_pod() else (await of_kubeconfig(kubeconfig))[0]
+        async with cls.of(access) as cluster:
+            yield cluster
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, access: Access) -> AsyncIterator[Cluster]:
+        """Connect as `access` says."""
+        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=access.tls)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            yield cls(access, session)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """Return the object, or None if there is none."""
@@ -128,11 +128,10 @@ class Cluster:
         if name is not None:
             query["fieldSelector"] = f"metadata.name={name}"
         response = await self._request("GET", kind.path(namespace), query, None, None, _WATCH_SECONDS + 15)
-        async with response.response as stream:
-            if stream.status >= 400:
-                raise _error(stream.status, await stream.read())
-            async for line in stream.content:
-                event = json.loads(line)
+        async with response:
+            if response.status >= 400:
+                raise _error(response.status, await response.read())
+            async for event in _events(response.content):
                 if event["type"] == "ERROR":
                     raise _error(event["object"].get("code", 500), json.dumps(event["object"]).encode())
                 if event["type"] != "BOOKMARK":
@@ -195,7 +194,11 @@ class Cluster:
         content: str = "application/json",
     ) -> Object:
         response = await self._request(method, path, query or {}, body, content, _REQUEST_SECONDS)
-        data = await response.read()
+        try:
+            async with response:
+                data = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ClusterError(0, f"{method} {path}: the API server's answer was cut off ({error!r})") from error
         if response.status >= 400:
             raise _error(response.status, data)
         decoded: Object = json.loads(data)
@@ -209,30 +212,34 @@ class Cluster:
         body: Object | None,
         content: str | None,
         seconds: float,
-    ) -> Any:
-        headers = {"Accept": "application/json"} | ({"Content-Type": content} if content else {})
-        _, url, headers, data, _ = await self._api.param_serialize(
-            method,
-            path,
-            query_params=list(query.items()),
-            header_params={"Accept": "application/json"} | ({"Content-Type": content} if content else {}),
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+    ) -> aiohttp.ClientResponse:
+        authorization = await self._access.authorization()
+        headers = {"Accept": "application/json"}
+        if content is not None:
+            headers["Content-Type"] = content
+        if authorization is not None:
+            headers["Authorization"] = authorization
         try:
-            return await self._api.rest_client.request(
-                method, url, headers=headers, body=data, _request_timeout=seconds
+            return await self._session.request(
+                method,
+                self._access.server + path,
+                params=query,
+                headers=headers,
+                data=json.dumps(body) if body is not None else None,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                proxy=self._access.proxy,
             )
-        except ApiException as error:
-            raise ClusterError(error.status or 0, f"{method} {path}: {error.reason}") from error
-        except (OSError, TimeoutError) as error:
-            raise ClusterError(0, f"{method} {path}: the API server did not answer ({error})") from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            told = str(error) or type(error).__name__
+            raise ClusterError(0, f"{method} {path}: the API server did not answer ({told})") from error
 
 
-def _proxy(url: str) -> str | None:
-    """Return the proxy that the environment names for an API server."""
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+async def _events(lines: aiohttp.StreamReader) -> AsyncIterator[Object]:
+    try:
+        async for line in lines:
+            yield json.loads(line)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ClusterError(0, f"a watch was cut off ({error!r})") from error
 
 
 def _error(status: int, data: bytes) -> ClusterError:

@@ -25,6 +25,7 @@ class Operator:
 
     kubeconfig: Path
     directory: Path
+    account: dict[str, str]  # the variables of a pod; its files are in directory/account
     pods_port: int
     trace: Path | None = None
     port: int = field(default_factory=processes.free_port)
@@ -44,6 +45,8 @@ class Operator:
             "REEMBED_LEASE": "reembed-operator",
             "POD_NAMESPACE": shape.NAMESPACE,
             "POD_NAME": "reembed-operator-0",
+            **self.account,
+            "BENCH_ACCOUNT": str(self.directory / "account"),
             "BENCH_PODS": str(self.pods_port),
             "BENCH_PORT": str(self.port),
         }

@@ -37,7 +37,7 @@ class Cut(Cluster):
     """A replica's own connection, that can be cut; it counts the writes that were let through its fence."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._api = cluster._api
+        super().__init__(cluster._access, cluster._session)
         self.cut = False
         self.writes = 0
 
