@@ -24,6 +24,8 @@ Object = dict[str, Any]
 _WATCH_SECONDS = 60
 _REQUEST_SECONDS = 30
 _CONNECTIONS = 100
+# A watch tells an object in one line, and etcd takes objects of a megabyte and a half.
+_LONGEST_LINE = 2**21
 # Objects in one answer: it takes some milliseconds to decode, in which nothing else goes on.
 _PAGE = 100
 
@@ -76,7 +78,10 @@ class Cluster:
     async def of(cls, access: Access) -> AsyncIterator[Cluster]:
         """Connect as `access` says."""
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=access.tls)
-        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=_LONGEST_LINE
+        )
+        async with session:
             yield cls(access, session)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:

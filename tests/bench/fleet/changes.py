@@ -63,8 +63,8 @@ class Changes:
         path = kinds.MIGRATION.path(shape.NAMESPACE)
         query = {"watch": "true", "timeoutSeconds": "7200", "labelSelector": f"{shape.ACTIVE_LABEL}=true"}
         response = await self._cluster._request("GET", path, query, None, None, 7300)
-        async with response.response as stream:
-            async for line in stream.content:
+        async with response:
+            async for line in response.content:
                 obj = json.loads(line)["object"]
                 self._see(obj, monotonic())
                 if len(self._objects) == self._active:
