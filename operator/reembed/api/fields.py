@@ -6,6 +6,7 @@ written under another version of the CRD, or is not what it says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, TypeVar
@@ -47,7 +48,11 @@ class Fields:
         return int(self._typed(name, int, "a whole number", default))
 
     def real(self, name: str, default: float = _MISSING) -> float:
-        return float(self._typed(name, (int, float), "a number", default))
+        """Return a number; Python reads NaN and Infinity from what claims to be JSON."""
+        value = float(self._typed(name, (int, float), "a number", default))
+        if not math.isfinite(value):
+            raise InvalidField(f"{self._path}.{name}", value, "a number")
+        return value
 
     def flag(self, name: str, *, default: bool = _MISSING) -> bool:
         return bool(self._typed(name, bool, "true or false", default))

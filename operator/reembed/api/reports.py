@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from reembed.api.fields import Fields, Raw
+from reembed.api.fields import Fields, InvalidField, Raw
 from reembed.api.routing import parse_arm, parse_pointer, render_arm, render_pointer
 from reembed.core.model import (
     CollectionReport,
@@ -17,6 +17,9 @@ from reembed.core.model import (
     StoreReport,
 )
 from reembed.core.sequences import Sample
+
+# Thirty years.
+_LONGEST_LAG = 1e9
 
 
 def parse_store_report(raw: Raw) -> StoreReport:
@@ -35,8 +38,16 @@ def parse_store_report(raw: Raw) -> StoreReport:
         collections=tuple(_parse_collection(one) for one in report.each("collections")),
         evaluation=parse_evaluation_report(evaluation) if evaluation is not None else None,
         retrieval=_parse_sample(report.maybe("retrieval")),
-        lag=timedelta(seconds=lag) if (lag := report.maybe_real("lagSeconds")) is not None else None,
+        lag=_parse_lag(report.maybe_real("lagSeconds")),
     )
+
+
+def _parse_lag(seconds: float | None) -> timedelta | None:
+    if seconds is None:
+        return None
+    if not 0 <= seconds <= _LONGEST_LAG:
+        raise InvalidField("report.lagSeconds", seconds, f"seconds up to {_LONGEST_LAG:g}")
+    return timedelta(seconds=seconds)
 
 
 def render_store_report(report: StoreReport) -> dict[str, Any]:

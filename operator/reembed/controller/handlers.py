@@ -71,6 +71,10 @@ def _of_migration(obj: Object, cache: Cache) -> Iterator[Key]:
 
 def _of_index(obj: Object, cache: Cache) -> Iterator[Key]:
     namespace = obj["metadata"]["namespace"]
+    holder = (obj.get("status") or {}).get("activeMigration")
+    if holder is not None:
+        # Also one that has ended: somebody put an older status back, and nobody else may let the index go.
+        yield Key(kinds.MIGRATION, namespace, holder["name"])
     yield from (Key(kinds.POOL, namespace, pool) for pool in relations.routed_pools(obj))
     yield from _migrations(namespace, (relations.INDEX, obj["metadata"]["name"]), cache)
 

@@ -76,9 +76,10 @@ class Indexes:
                 return left
             await self._remove(index)
             return Ended.ENDED
-        await self._run(index)
         store = await self._observer.store(index)
+        # First of all: what keeps pods from being made must not keep queries from being taken back.
         problem = await self._vanished.unwind(index) or await self._rebuild(index, store)
+        await self._run(index)
         told = problem or _problem(index, store)
         await self._report(raw, index, store, told)
         return _SOON if problem is not None else _TROUBLED if told is not None else _STORE
@@ -142,7 +143,6 @@ class Indexes:
         await self._writer.delete(kinds.DEPLOYMENT, namespace, names.worker(name))
         await self._writer.delete(kinds.SERVICE, namespace, names.gateway(name))
         await self._writer.delete(kinds.DISRUPTION_BUDGET, namespace, names.gateway(name))
-        self._observer.forget(namespace, name)
         kept = [one for one in index.meta.finalizers if one != names.FINALIZER]
         await self._writer.finalizers(kinds.INDEX, index.meta, kept, _MANAGER)
 

@@ -11,7 +11,7 @@ import logging
 
 from reembed.cluster.client import Cluster, ClusterError
 from reembed.cluster.kinds import Kind
-from reembed.controller.cache import Cache
+from reembed.controller.cache import Cache, Key, key_of
 from reembed.controller.ending import Ending
 from reembed.controller.handlers import CHILD_LABELS, CHILDREN, OWN
 from reembed.controller.readiness import Readiness
@@ -40,6 +40,10 @@ class Lists:
         """Take in everything of `namespace`, however long that takes."""
         for kind in KINDS:
             await self._listed(kind, namespace)
+
+    def own(self, namespace: str) -> list[Key]:
+        """Return the objects of `namespace` that have loops."""
+        return [key_of(kind, obj) for kind in OWN for obj in self._cache.all(kind, namespace)]
 
     async def keep(self, namespace: str) -> None:
         """Take in everything of `namespace` soon, and for ever again, a kind at a time."""

@@ -70,7 +70,8 @@ class Looks:
         self._prometheus = prometheus
         self._last: dict[str, Look] = {}  # by the migration's UID
         self._doubted: set[tuple[str, str]] = set()
-        self._windows: dict[tuple[str, str], Mapping[str, Window]] = {}
+        # By the migration's UID: of two that look at one index, the slower one's scrape would look like a restart.
+        self._windows: dict[str, Mapping[str, Window]] = {}
         self.steps = Steps()
 
     async def look(self, migration: Migration, around: Around, now: datetime) -> Look:
@@ -97,15 +98,12 @@ class Looks:
         last = self._last.get(migration.meta.uid)
         return max(last.at + last.lasts - now, timedelta(0)) if last is not None else timedelta(0)
 
-    def leave(self, migration: Migration) -> None:
-        """Drop the last look of a migration that needs no more."""
-        self._last.pop(migration.meta.uid, None)
-        self._doubted.discard((migration.meta.namespace, migration.meta.name))
-
-    def forget(self, namespace: str, index: str) -> None:
-        """Drop the scrapes of an index that no migration looks at any more."""
-        self._windows.pop((namespace, index), None)
-        self.steps.forget(namespace, index)
+    def forget(self, namespace: str, migration: str, uid: str) -> None:
+        """Drop everything that was kept for a migration that needs no more looks."""
+        self._last.pop(uid, None)
+        self._windows.pop(uid, None)
+        self.steps.forget(uid)
+        self._doubted.discard((namespace, migration))
 
     async def gateways(self, addresses: Mapping[str, str]) -> tuple[GatewayReport, ...]:
         """Return what gateway pods say that they serve; silent ones are left out."""
@@ -114,7 +112,10 @@ class Looks:
     async def store(self, addresses: Mapping[str, str]) -> StoreReport | None:
         """Return what a store worker says, None if none answers."""
         for answer in (await self._scrape.json(addresses, "/status")).values():
-            return parse_store_report(answer)
+            try:
+                return parse_store_report(answer)
+            except InvalidField:
+                continue  # an older or foreign pod: as if it had not answered
         return None
 
     async def _ask(self, migration: Migration, around: Around, now: datetime) -> Look:
@@ -126,7 +127,7 @@ class Looks:
             self._queries(migration),
         )
         counters = {pod: counted(samples) for pod, samples in metrics.items()}
-        windows = self._looked((migration.meta.namespace, migration.spec.index), counters, now)
+        windows = self._looked(migration.meta.uid, counters, now)
         self.steps.look(migration, metrics, counters)
         return Look(
             at=now,
@@ -150,17 +151,15 @@ class Looks:
             return None
         return await self._prometheus.values(migration.spec.limits.prometheus)
 
-    def _looked(
-        self, index: tuple[str, str], counters: Mapping[str, Mapping[str, Counters]], now: datetime
-    ) -> Mapping[str, Window]:
-        before = self._windows.get(index, {})
+    def _looked(self, uid: str, counters: Mapping[str, Mapping[str, Counters]], now: datetime) -> Mapping[str, Window]:
+        before = self._windows.get(uid, {})
         arms = {name for by_arm in counters.values() for name in by_arm} | before.keys()
         windows = {
             arm: before.get(arm, Window()).add({pod: one[arm] for pod, one in counters.items() if arm in one}, now)
             for arm in arms
         }
-        self._windows[index] = {arm: window for arm, window in windows.items() if window.pods}
-        return self._windows[index]
+        self._windows[uid] = {arm: window for arm, window in windows.items() if window.pods}
+        return self._windows[uid]
 
 
 def period(uid: str) -> timedelta:
@@ -173,7 +172,7 @@ def _gateway_reports(answers: Mapping[str, Object]) -> tuple[GatewayReport, ...]
     reports = []
     for pod, answer in sorted(answers.items()):
         try:
-            reports.append(parse_gateway_report(dict(answer), pod))
+            reports.append(parse_gateway_report(answer, pod))
         except InvalidField:
             continue  # an older or foreign pod: as if it had not answered, so nothing counts as acknowledged
     return tuple(reports)

@@ -59,34 +59,36 @@ class Loops:
         self._live: dict[Key, _Live] = {}
         self._open: set[str] = set()
 
-    async def open(self, namespace: str) -> None:
-        """Start to run passes in `namespace`; what was woken before waited for this, and what is urgent comes first."""
+    async def open(self, namespace: str, waiting: Sequence[Key]) -> None:
+        """Start to run passes in `namespace`, first of all those of what is urgent among what waits."""
         self._open.add(namespace)
-        waiting = [key for key in self._live if key.namespace == namespace]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_HEAD_START):
                 await self._first([key for key in waiting if self._urgent(key)])
         for number, key in enumerate(waiting):
-            if key in self._live and self._live[key].task is None:
+            if key not in self._live:
                 self.wake(key)
             if number % _TOGETHER == 0:
                 await asyncio.sleep(0)
 
     async def _first(self, urgent: Sequence[Key]) -> None:
         """Have the first passes of what is urgent: some at a time, so that the first are done when the last begin."""
-        lives = [self._live[key] for key in urgent]
+        lives: list[_Live] = []
         for number, key in enumerate(urgent):
             if number >= _AT_ONCE:
                 await lives[number - _AT_ONCE].passed.wait()
             self.wake(key)
+            lives.append(self._live[key])
         for live in lives:
             await live.passed.wait()
 
     def wake(self, key: Key) -> None:
-        """Have a pass over `key` as soon as possible."""
+        """Have a pass over `key` as soon as possible; before its namespace is open, that is when it is opened."""
+        if key.namespace not in self._open:
+            return
         live = self._live.setdefault(key, _Live())
         live.changed.set()
-        if key.namespace in self._open and live.task is None:
+        if live.task is None:
             live.task = asyncio.create_task(self._run(key, live), name=f"{key.kind.name} {key.namespace}/{key.name}")
 
     async def close(self) -> None:

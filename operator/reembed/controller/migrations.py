@@ -34,6 +34,7 @@ class Migrations:
         self._observer = observer
         self._effects = effects
         self._clock = clock
+        self._uids: dict[Key, str] = {}  # of those that something is remembered of
         self._decided: dict[str, Status] = {}  # by UID
         self._written: dict[str, tuple[Status, datetime]] = {}
         self._unsure: dict[str, str] = {}  # by UID: the version over which a status was written that nobody confirmed
@@ -42,6 +43,7 @@ class Migrations:
         now, raw = self._clock(), self._cache.get(kinds.MIGRATION, key.namespace, key.name)
         migration = self._read(key, now)
         if raw is None or migration is None:
+            self._forget(key)
             return Ended.ENDED
         seen = self._with_unmade(migration, await self._observer.see(migration, now))
         verdict = decide(migration, seen, now)
@@ -52,7 +54,9 @@ class Migrations:
             await self._effects.apply(effect, migration, seen)
         await self._tell(migration, verdict)
         if verdict.status.state in FINISHED:
-            self._forget(migration)
+            self._forget(key)
+            for run in migration.status.hooks:
+                self._effects.unmade.pop(run.job, None)
         return self._again(migration, verdict)
 
     def _again(self, migration: Migration, verdict: Verdict) -> timedelta | Ended:
@@ -75,11 +79,14 @@ class Migrations:
         migration = self._observer.migration(key)
         if migration is None:
             return None
+        if self._uids.get(key, migration.meta.uid) != migration.meta.uid:
+            self._forget(key)  # of its name there was another one
         uid, version = migration.meta.uid, migration.meta.resource_version
         if self._unsure.get(uid, version) != version:
             # That write was carried out, or somebody else's: the object says what became of it, and memory does not.
             del self._unsure[uid], self._decided[uid]
         if uid not in self._decided:
+            self._uids[key] = uid
             self._decided[uid] = migration.status
             self._written[uid] = (migration.status, now)
         return replace(migration, status=self._decided[uid])
@@ -112,11 +119,10 @@ class Migrations:
             except ClusterError:
                 continue  # an event is for people; the status says the same
 
-    def _forget(self, migration: Migration) -> None:
-        """A finished migration costs no memory; the windows of its index may be another's by now."""
-        self._decided.pop(migration.meta.uid, None)
-        self._written.pop(migration.meta.uid, None)
-        self._unsure.pop(migration.meta.uid, None)
-        for run in migration.status.hooks:
-            self._effects.unmade.pop(run.job, None)
-        self._observer.leave(migration)
+    def _forget(self, key: Key) -> None:
+        """A migration that has ended, or is gone, costs no memory."""
+        uid = self._uids.pop(key, "")
+        self._decided.pop(uid, None)
+        self._written.pop(uid, None)
+        self._unsure.pop(uid, None)
+        self._observer.forget(key.namespace, key.name, uid)

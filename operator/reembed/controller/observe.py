@@ -89,17 +89,10 @@ class Observer:
         """Return in how much time the next look of a migration is due."""
         return self._looks.due(migration, now)
 
-    def leave(self, migration: Migration) -> None:
-        """Drop what is kept for a migration that has ended, and for its index unless another one holds that."""
-        self._looks.leave(migration)
-        self._typed.forget(Key(kinds.MIGRATION, migration.meta.namespace, migration.meta.name))
-        namespace, name = migration.meta.namespace, migration.spec.index
-        index = self.index(namespace, name)
-        if index is None or index.status.active_migration is None:
-            self.forget(namespace, name)
-
-    def forget(self, namespace: str, index: str) -> None:
-        self._looks.forget(namespace, index)
+    def forget(self, namespace: str, migration: str, uid: str) -> None:
+        """Drop what is kept for a migration that has ended, or is gone."""
+        self._looks.forget(namespace, migration, uid)
+        self._typed.forget(Key(kinds.MIGRATION, namespace, migration))
 
     def _source(self, migration: Migration) -> str | None:
         """Return the pool that served when the index was claimed, or that serves it before that."""

@@ -23,7 +23,7 @@ from reembed.cluster.client import Cluster
 from reembed.cluster.kinds import Kind
 from reembed.cluster.lease import Lease
 from reembed.controller.apply import Effects
-from reembed.controller.cache import Cache, Key, Object
+from reembed.controller.cache import Cache, Key, Object, key_of
 from reembed.controller.ending import Ending
 from reembed.controller.handlers import concerned, under_way
 from reembed.controller.indexes import Indexes
@@ -66,7 +66,7 @@ class Operator:
         self._namespaces = settings.namespaces
         self._metrics = metrics
         self.cache = Cache(self._news)
-        writer = Writer(cluster, self.cache)
+        self._writer = writer = Writer(cluster, self.cache)
         typed = Typed(self.cache)
         self._looks = Looks(scrape, prometheus)
         self._schema = Schema(cluster)
@@ -101,9 +101,12 @@ class Operator:
 
     def _news(self, kind: Kind, obj: Object, before: Object | None) -> None:
         """Wake whom a change concerns; what pods said around a migration until then is not believed any more."""
+        key = key_of(kind, obj)
+        if before is None and self.cache.get(kind, key.namespace, key.name) is None:
+            self._writer.forget(key)
         if kind == kinds.MIGRATION and before is None:
             # One that is gone is unwound by its index, from what is there then.
-            self._looks.doubt(obj["metadata"]["namespace"], obj["metadata"]["name"])
+            self._looks.doubt(key.namespace, key.name)
         for key in concerned(kind, obj, self.cache, before):
             if key.kind == kinds.MIGRATION and kind != kinds.MIGRATION:
                 self._looks.doubt(key.namespace, key.name)

@@ -27,6 +27,10 @@ from reembed.core.model import Meta, PoolReport, PoolSpec, Problem, Variant
 _MANAGER = "reembed-pools"
 
 
+# The CRD takes so many.
+_MOST_USERS = 1000
+
+
 class Pools:
     """Makes EmbedderPools true."""
 
@@ -142,5 +146,5 @@ def _status(report: PoolReport, used_by: tuple[str, ...]) -> dict[str, Any]:
         "readyReplicas": report.ready_replicas,
         "desiredReplicas": report.desired_replicas,
         "fingerprint": report.fingerprint,
-        "inUseBy": list(used_by),
+        "inUseBy": list(used_by[:_MOST_USERS]),
     }

@@ -33,10 +33,11 @@ class Protection:
     async def renew(self, namespace: str, pools: Iterable[str]) -> None:
         """Protect the pods of `pools` for half a minute more; one that does not answer is told again soon."""
         now = self._clock().timestamp()
-        self._told = {pod: at for pod, at in self._told.items() if now - at < _EVERY}
+        self._told = {pod: at for pod, at in self._told.items() if 0 <= now - at < _EVERY}
+        found: dict[str, str] = {}
         for pool in pools:
             label = {names.LABEL_COMPONENT: "embedder", names.LABEL_POOL: names.fit(pool)}
-            found = pods.addresses(self._cache.all(kinds.POD, namespace, label))
-            due = {pod: address for pod, address in found.items() if (namespace, pod) not in self._told}
-            answered = await self._scrape.put(due, _PATH, {"seconds": _SECONDS}) if due else ()
-            self._told.update({(namespace, pod): now for pod in answered})
+            found |= pods.addresses(self._cache.all(kinds.POD, namespace, label))
+        due = {pod: address for pod, address in found.items() if (namespace, pod) not in self._told}
+        answered = await self._scrape.put(due, _PATH, {"seconds": _SECONDS}) if due else ()
+        self._told.update({(namespace, pod): now for pod in answered})

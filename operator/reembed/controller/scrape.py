@@ -6,6 +6,8 @@ A pod that does not answer in time is left out: "could not be measured" is a val
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +27,8 @@ _ESCAPED = re.compile(r"\\(.)")
 # Each pod tells the same series at every look. A series is a third of a KiB.
 _SERIES = 16_384
 
+# A page of metrics has some 50 KB.
+_LONGEST = 4 * 2**20
 # A pod that needs longer to say how it is, is not well; a pass must not wait for it.
 _SECONDS = 1.5
 
@@ -84,11 +88,26 @@ class HttpPods:
 
     @staticmethod
     async def _json(response: aiohttp.ClientResponse) -> Any:
-        return await response.json()
+        return json.loads(await _whole(response))
 
     @staticmethod
     async def _samples(response: aiohttp.ClientResponse) -> list[Sample]:
-        return samples((await response.read()).decode())
+        return samples((await _whole(response)).decode())
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Return an answer; one that does not end is none.
+
+    Raises:
+        ValueError: it is longer than any of ours.
+
+    """
+    parts: list[bytes] = []
+    async for part in response.content.iter_any():
+        parts.append(part)
+        if sum(map(len, parts)) > _LONGEST:
+            raise ValueError(f"the answer of {response.url} is longer than {_LONGEST} bytes")
+    return b"".join(parts)
 
 
 def samples(text: str) -> list[Sample]:
@@ -106,8 +125,9 @@ def _samples(text: str) -> Iterator[Sample]:
         if line.startswith(_READ):
             series, _, value = line.rpartition(" ")
             try:
-                name, labels = _series(series)
-                yield name, labels, float(value)
+                number = float(value)
+                if math.isfinite(number):  # else it was not measured
+                    yield *_series(series), number
             except ValueError as error:
                 raise ValueError(f"not a line of Prometheus' text format: {line[:200]!r}") from error
 

@@ -50,7 +50,7 @@ async def _serve_one(namespace: str, lists: Lists, loops: Loops, watch: Watch, l
             await lists.all(namespace)
             garbage.settle()
             if led:
-                await loops.open(namespace)
+                await loops.open(namespace, lists.own(namespace))
             await _keep_up(_list(namespace, lists, loops, None if led else leads), watch(namespace))
         except Exception:
             _LOGGER.exception("the watches of namespace %s failed; they begin anew in %g s", namespace, _PAUSE)
@@ -74,7 +74,7 @@ async def _list(namespace: str, lists: Lists, loops: Loops, leads: asyncio.Event
         if leads is not None:
             await leads.wait()
             await lists.all(namespace)
-            await loops.open(namespace)
+            await loops.open(namespace, lists.own(namespace))
 
 
 async def _keep_up(*work: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,4 @@
-"""What gateways counted since a migration's present step began, for its gates; kept in memory, by index.
+"""What gateways counted since a migration's present step began, for its gates; kept in memory.
 
 A step begins when every gateway follows its weight, and another step, attempt or migration begins anew.
 """
@@ -32,10 +32,10 @@ class Step:
 
 
 class Steps:
-    """The present steps of all indexes."""
+    """The present step of each migration, by its UID: another one that waits for the same index looks as well."""
 
     def __init__(self) -> None:
-        self._steps: dict[tuple[str, str], Step] = {}
+        self._steps: dict[str, Step] = {}
 
     def look(
         self,
@@ -44,26 +44,27 @@ class Steps:
         counters: Mapping[str, Mapping[str, Counters]],
     ) -> None:
         """Add one more scrape by pod to the present step, if one has begun."""
-        index = (migration.meta.namespace, migration.spec.index)
         if migration.status.acknowledged_at is None:
-            self.forget(*index)
+            self.forget(migration.meta.uid)
             return
         before = self.present(migration)
-        self._steps[index] = Step(_at(migration), _arms(before, counters), _compared(before, migration, metrics))
+        self._steps[migration.meta.uid] = Step(
+            _at(migration), _arms(before, counters), _compared(before, migration, metrics)
+        )
 
     def present(self, migration: Migration) -> Step:
         """Return what is known of the step that a migration is at; an empty one while none has begun."""
-        known = self._steps.get((migration.meta.namespace, migration.spec.index))
+        known = self._steps.get(migration.meta.uid)
         if known is None or migration.status.acknowledged_at is None or known.at != _at(migration):
             return Step(_at(migration))
         return known
 
-    def forget(self, namespace: str, index: str) -> None:
-        self._steps.pop((namespace, index), None)
+    def forget(self, uid: str) -> None:
+        self._steps.pop(uid, None)
 
 
 def _at(migration: Migration) -> str:
-    return f"{migration.meta.uid}/{migration.status.at}"
+    return migration.status.at
 
 
 def _arms(before: Step, counters: Mapping[str, Mapping[str, Counters]]) -> dict[str, Since]:

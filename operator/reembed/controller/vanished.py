@@ -10,7 +10,7 @@ from reembed.cluster import kinds
 from reembed.cluster.client import Cluster, ClusterError
 from reembed.controller import relations
 from reembed.controller.apply import Effects
-from reembed.controller.cache import Cache
+from reembed.controller.cache import Cache, Object
 from reembed.controller.handlers import under_way
 from reembed.controller.observe import Observer
 from reembed.controller.shell import Clock
@@ -20,6 +20,7 @@ from reembed.core.migration import SeenIndex
 from reembed.core.model import Holder, Problem
 from reembed.core.notes import Note
 from reembed.core.recovery import in_place_of
+from reembed.core.transitions import State
 
 
 class Vanished:
@@ -52,7 +53,7 @@ class Vanished:
                 await self._effects.apply(effect, migration, seen)
         if verdict.status.waiting:
             return Problem("HolderVanished", f"{verdict.status.message}; waiting: {verdict.status.waiting}")
-        self._observer.leave(migration)
+        self._observer.forget(migration.meta.namespace, migration.meta.name, migration.meta.uid)
         await self._tell(index, verdict.status.message)
         return None
 
@@ -60,7 +61,7 @@ class Vanished:
         """Return a name for whoever left a candidate behind that no migration of the index will come back to."""
         namespace, routing = index.meta.namespace, index.status.routing
         found = self._cache.related(kinds.MIGRATION, namespace, (relations.INDEX, index.meta.name))
-        if routing.candidate is None or any(under_way(migration) for migration in found):
+        if routing.candidate is None or any(under_way(one) and _has_begun(one) for one in found):
             return None
         return Holder("abandoned", routing.candidate.collection)
 
@@ -77,3 +78,8 @@ class Vanished:
             await self._writer.note(kinds.INDEX, index.meta, note, self._clock())
         except ClusterError:
             return  # an event is for people; the index is free all the same
+
+
+def _has_begun(migration: Object) -> bool:
+    """Return whether a migration has got so far that it holds its index, or will take hold of it again."""
+    return (migration.get("status") or {}).get("state") not in {None, State.PREFLIGHT.value}

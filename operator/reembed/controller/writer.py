@@ -133,6 +133,10 @@ class Writer:
         await self._cluster.delete(kind, namespace, name, uid=known["metadata"]["uid"] if known is not None else None)
         self._applied.pop(Key(kind, namespace, name), None)
 
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of an object that is gone."""
+        self._applied.pop(key, None)
+
     async def note(self, kind: Kind, meta: Meta, note: Note, now: datetime) -> None:
         """Post a Kubernetes event about an object."""
         stamp = now.isoformat(timespec="seconds").replace("+00:00", "Z")

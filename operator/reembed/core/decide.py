@@ -35,6 +35,8 @@ _TAKES_BACK = frozenset({State.ROLLING_BACK, State.UNWINDING})
 _UNSETTLED_LOOK = timedelta(seconds=30)
 _PROGRESS_EVERY = timedelta(seconds=3)
 _GATES_EVERY = timedelta(seconds=30)
+# A store worker may say any number; this is thirty years, in seconds.
+_LONGEST_ETA = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def _progress(migration: Migration, seen: Seen) -> Backfill | None:
         total=report.total,
         rejected=report.rejected,
         documents_per_second=rate,
-        eta=timedelta(seconds=round(left / rate)) if rate > 0 else None,
+        eta=timedelta(seconds=min(round(left / rate), _LONGEST_ETA)) if rate > 0 else None,
         bottleneck=report.bottleneck,
         job=seen.job.name if seen.job is not None else "",
     )

@@ -125,12 +125,13 @@ def step_weight(migration: Migration) -> int:
 def weight(migration: Migration, seen: Seen) -> int:
     """Return the candidate's share of the queries now: what was told stays while something forbids to raise it.
 
-    A migration moves to a step only when nothing did, but the operator may have been gone since.
+    A migration moves to a step only when nothing did, but the operator may have been gone since, or somebody said to
+    pause.
     """
     wanted, told = step_weight(migration), seen.index.status.routing.weight if seen.index is not None else 0
     if wanted <= told:
         return wanted
-    return wanted if traffic.obstacle(migration, seen) is None else told
+    return wanted if not migration.paused and traffic.obstacle(migration, seen) is None else told
 
 
 def claimed(migration: Migration, index: SeenIndex) -> IndexStatus:

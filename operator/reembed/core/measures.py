@@ -43,6 +43,8 @@ Scraped = tuple[str, Mapping[str, str], float]
 # Below this a p95 is the accident of one slow answer.
 MIN_ANSWERS = 20
 _QUANTILE = 0.95
+# No answer takes a day.
+_LONGEST = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,9 @@ class Window:
     def _longer(self, before: Track | None, scraped: Counters, now: datetime) -> Track:
         if before is None:
             return Track(scraped, Mark(now, Counters()))
-        marks = tuple(mark for mark in before.marks if now - mark.at <= 2 * self.length)
-        if not marks or now - marks[-1].at > self.length / 6:
+        # After a clock was set back, what was marked lies ahead.
+        marks = tuple(mark for mark in before.marks if timedelta(0) <= now - mark.at <= 2 * self.length)
+        if before.now.at <= now and (not marks or now - marks[-1].at > self.length / 6):
             marks = (*marks, before.now)
         return Track(scraped, Mark(now, before.now.total.plus(scraped.since(before.last))), marks)
 
@@ -309,14 +312,22 @@ class _Tally:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
 
     def seconds(self, labels: Mapping[str, str], count: int) -> None:
-        try:
-            bound = float(labels.get("le", ""))
-        except ValueError:
-            return
-        self.buckets[bound] = self.buckets.get(bound, 0) + count
+        bound = _bound(labels.get("le", ""))
+        if bound is not None:
+            self.buckets[bound] = self.buckets.get(bound, 0) + count
 
     def counts(self) -> Counts:
         return Counts(self.outcomes.get("ok", 0), self.outcomes.get("error", 0), self.buckets)
+
+
+@functools.lru_cache(maxsize=256)
+def _bound(text: str) -> float | None:
+    """Return a bucket's upper bound in seconds, None if it is none."""
+    try:
+        bound = float(text)
+    except ValueError:
+        return None
+    return bound if 0 < bound <= _LONGEST or bound == math.inf else None
 
 
 _TALLIED = {f"{ARM_REQUESTS}_total": _Tally.requests, f"{ARM_SECONDS}_bucket": _Tally.seconds}

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from reembed.core.migration import Migration, Seen
-from reembed.core.model import Arm, ArmMeasure
+from reembed.core.model import Arm, ArmMeasure, GatewayReport, Routing
 from reembed.core.reasons import EMERGENCY
 from reembed.core.triggers import Finding, crds_too_old, first_running, shared_failure
 
@@ -87,11 +87,17 @@ def behind(seen: Seen) -> Finding | None:
     if quiet:
         text = f"gateway pods {_listed(quiet)} do not answer; see their logs, and delete a pod whose node is gone"
         return Finding("GatewaysSilent", text)
-    late = [one.pod for one in seen.gateways if (one.epoch, one.weight) != (routing.epoch, routing.weight)]
+    late = [one.pod for one in seen.gateways if not _follows(one, routing)]
     if late:
         text = f"gateway pods {_listed(late)} do not serve epoch {routing.epoch} at {routing.weight} % yet"
         return Finding("WaitingForGateways", text)
     return None
+
+
+def _follows(report: GatewayReport, routing: Routing) -> bool:
+    """Return whether a gateway serves what an index says; the pod of another index may have come to its address."""
+    sides = report.serving == routing.serving and (not report.weight or report.candidate == routing.candidate)
+    return sides and (report.epoch, report.weight) == (routing.epoch, routing.weight)
 
 
 def missing(seen: Seen) -> Finding | None:

@@ -1,7 +1,8 @@
 """Rollback triggers: what must never stay true for long while a migration runs.
 
 `track` and `first_due` are called on every pass of `decide`, in every state. Time held is observed time, kept in the
-migration's status: a restart neither resets nor shortens it, and a gap in which nobody looked does not count. When the
+migration's status: a restart neither resets nor shortens it, and of a gap in which nobody looked only the look at its
+end counts, so that passes that take long slow a trigger down and never stop it. When the
 serving arm is beyond the limit as well, the cause is shared and going back would help nobody: the time held stands
 still, whatever `noData` says, and traffic moves neither way (`shared_failure`). Both sides' measurements look back at
 that time and seldom leave it in the same second, so until it is out of sight only what was measured of late counts. A
@@ -22,7 +23,7 @@ from reembed.core.transitions import WITH_TRAFFIC
 
 # How often a pass looks while a migration is active.
 INTERVAL = timedelta(seconds=2)
-# A longer gap between two looks was not watched, so it is not counted as held.
+# A longer gap between two looks was not watched: what the second one saw counts for as long as a look is good for.
 LONGEST_GAP = 2 * INTERVAL
 # So far do measurements of an arm look back where callers are few (`measures.Window.judged`).
 _LOOKS_BACK = timedelta(minutes=2)
@@ -120,7 +121,8 @@ def _held(before: TriggerState | None, now: datetime) -> timedelta:
     if before is None:
         return timedelta(0)
     gap = now - before.last_seen
-    return before.held + (gap if timedelta(0) < gap <= LONGEST_GAP else timedelta(0))
+    watched = INTERVAL if gap > LONGEST_GAP else max(gap, timedelta(0))
+    return before.held + watched
 
 
 def _told(reading: Reading, before: TriggerState | None, held: timedelta, now: datetime) -> TriggerState:

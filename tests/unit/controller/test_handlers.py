@@ -85,3 +85,9 @@ def test_an_index_that_routes_otherwise_wakes_its_pools_and_migrations() -> None
         ("EmbedderPool", "new"),
         ("EmbeddingMigration", "next"),
     }
+
+
+def test_whoever_an_index_names_as_its_holder_is_woken_although_it_has_ended() -> None:
+    ended = obj("move", spec=SPEC, status={"state": "RolledBack"})
+    restored = obj("docs", status={"activeMigration": {"name": "move", "uid": "move"}})
+    assert ("EmbeddingMigration", "move") in woken(kinds.INDEX, restored, (kinds.MIGRATION, ended))

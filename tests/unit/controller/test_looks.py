@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from reembed.controller.looks import Around, Look, Looks, period
 from reembed.controller.scrape import Sample
+from reembed.core.measures import ARM_REQUESTS, PROCESS
 from reembed.core.transitions import State
 from reembed.core.triggers import INTERVAL
 from tests import builders as b
@@ -115,7 +117,7 @@ async def test_what_a_migration_that_left_saw_is_not_kept_for_one_of_its_name() 
     gateway = Gateway()
     looks = Looks(gateway, None)
     await look(looks, 0)
-    looks.leave(MIGRATION)
+    looks.forget(MIGRATION.meta.namespace, MIGRATION.meta.name, MIGRATION.meta.uid)
     await look(looks, 0.1)
     assert gateway.asked == 2
 
@@ -123,3 +125,46 @@ async def test_what_a_migration_that_left_saw_is_not_kept_for_one_of_its_name() 
 def test_no_period_is_longer_than_what_triggers_count_on_and_no_two_need_be_the_same() -> None:
     periods = {period(f"uid-{number}") for number in range(100)}
     assert (len(periods) > 90, min(periods) >= 0.75 * INTERVAL, max(periods) <= INTERVAL) == (True, True, True)
+
+
+class Counting(Gateway):
+    """A gateway whose counters somebody sets; its answers may be anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ok, self.errors = 0.0, 0.0
+        self.says: Any = None
+
+    async def json(self, addresses: Mapping[str, str], path: str) -> dict[str, Any]:
+        return dict.fromkeys(addresses, self.says)
+
+    async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
+        labels = {"collection": b.NEW.collection, "probe": "false"}
+        counts = [(f"{ARM_REQUESTS}_total", {**labels, "outcome": "ok"}, self.ok)]
+        counts += [(f"{ARM_REQUESTS}_total", {**labels, "outcome": "error"}, self.errors)]
+        return {pod: [*counts, (PROCESS, {}, 1.0)] for pod in addresses}
+
+
+async def test_of_two_migrations_of_one_index_each_measures_by_its_own_looks() -> None:
+    """The one that waits looks too, and its pages may be older than those that were taken in last."""
+    gateway, gateways = Counting(), {"gateway": "10.0.0.1"}
+    looks = Looks(gateway, None)
+    waits = replace(b.migration(), meta=b.meta("rival"))
+    gateway.ok = 10_000.0
+    await looks.look(MIGRATION, Around(gateways=gateways), at(0))
+    gateway.ok, gateway.errors = 10_050.0, 50.0
+    await looks.look(MIGRATION, Around(gateways=gateways), at(10))
+    gateway.ok, gateway.errors = 10_000.0, 0.0
+    await looks.look(waits, Around(gateways=gateways), at(11))
+    gateway.ok, gateway.errors = 10_060.0, 60.0
+    found = (await looks.look(MIGRATION, Around(gateways=gateways), at(12))).arms[b.NEW.collection]
+    assert (found.requests, found.errors) == (120, 60)
+
+
+@pytest.mark.parametrize("says", [None, 5, [1], {}, {"collections": [{}]}, {"lagSeconds": float("nan")}])
+async def test_an_answer_of_another_form_is_none(says: Any) -> None:
+    pod = Counting()
+    pod.says = says
+    looks = Looks(pod, None)
+    found = await looks.look(MIGRATION, Around(gateways={"a": "10.0.0.1"}, workers={"b": "10.0.0.2"}), at(0))
+    assert (found.gateways, found.store if says != {} else None) == ((), None)

@@ -34,9 +34,7 @@ class Passes:
         return self.again
 
     async def opened(self, *keys: Key) -> None:
-        for key in keys:
-            self.loops.wake(key)
-        await self.loops.open("rag")
+        await self.loops.open("rag", keys)
 
 
 async def test_all_else_waits_for_the_first_pass_of_what_is_urgent() -> None:
@@ -73,3 +71,12 @@ async def test_a_change_during_the_pass_that_found_rest_brings_another() -> None
     passes.loops.wake(OTHERS[0])
     await asyncio.sleep(10)
     assert passes.begun == [OTHERS[0]] * 2
+
+
+async def test_a_replica_that_does_not_lead_remembers_nothing_of_what_comes_and_goes() -> None:
+    passes = Passes()
+    passes.loops.wake(OTHERS[0])
+    await passes.opened(URGENT)
+    await asyncio.sleep(0)
+    await passes.loops.close()
+    assert passes.begun == [URGENT]

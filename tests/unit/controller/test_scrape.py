@@ -38,7 +38,7 @@ def test_a_gateways_page_says_the_same_to_us_as_to_a_prometheus() -> None:
     assert (samples(text), counted(samples(text))) == (read, counted(exposition.parse(text)))
 
 
-@given(st.text(), st.floats(allow_nan=False))
+@given(st.text(), st.floats(allow_nan=False, allow_infinity=False))
 def test_any_label_is_read_back_as_it_was(label: str, value: float) -> None:
     registry = CollectorRegistry()
     Gauge("reembed_memory_test", "", ["label", "other"], registry=registry).labels(label, "same").set(value)
@@ -58,3 +58,10 @@ def test_any_label_is_read_back_as_it_was(label: str, value: float) -> None:
 def test_a_page_that_is_none_is_an_error_and_not_half_a_measurement(text: str) -> None:
     with pytest.raises(ValueError, match="not a line of Prometheus' text format"):
         samples(text)
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
+def test_what_is_no_number_was_not_measured(value: str) -> None:
+    assert samples(f"reembed_memory_used_bytes {value}\nreembed_memory_limit_bytes 5\n") == [
+        ("reembed_memory_limit_bytes", {}, 5.0)
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reembed.controller.steps import Steps
 from reembed.core.measures import Counters, Counts
 from reembed.core.migration import Migration
@@ -20,3 +22,10 @@ def test_a_step_is_counted_from_its_beginning_and_the_next_one_anew() -> None:
     steps = Steps()
     found = [looked(steps, *one) for one in ((told, 100), (first, 110), (first, 125), (second, 140), (second, 141))]
     assert found == [{}, *({b.NEW.collection: Counts(ok=ok)} for ok in (0, 15, 0, 1))]
+
+
+def test_a_migration_that_waits_for_the_same_index_takes_no_step_away() -> None:
+    steps, step = Steps(), b.migration(State.CANARY, acknowledged_at=b.NOON)
+    looked(steps, step, 100)
+    looked(steps, replace(b.migration(), meta=b.meta("rival")), 110)
+    assert looked(steps, step, 120) == {b.NEW.collection: Counts(ok=20)}

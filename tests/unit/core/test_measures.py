@@ -186,3 +186,20 @@ def test_a_pod_that_restarts_or_comes_later_is_counted_from_its_own_mark() -> No
 def test_a_lost_scrape_loses_nothing() -> None:
     since = Since().add({"a": answers(1000)}).add({}).add({"a": answers(1030)})
     assert since.counts == Counts(ok=30)
+
+
+def test_a_clock_that_was_set_back_does_not_make_the_window_longer() -> None:
+    window = Window()
+    for second in range(0, 60, 2):
+        window = window.add({"a": live(second, second)}, at(3600 + second))
+    for second in range(0, 80, 2):
+        window = window.add({"a": live(60 + second, 58)}, at(second))
+    measure = window.live()
+    assert measure is not None
+    assert measure.errors == 0
+
+
+@pytest.mark.parametrize("bound", ["NaN", "1e300", "-1", "soon"])
+def test_a_bucket_that_no_answer_falls_into_is_passed_over(bound: str) -> None:
+    lines = [(f"{ARM_SECONDS}_bucket", {"collection": "c_new", "le": one}, 30.0) for one in (bound, "0.1", "+Inf")]
+    assert counted(lines)["c_new"].live.buckets == {0.1: 30, math.inf: 30}

@@ -16,6 +16,7 @@ from reembed.core.hooks import Hook, HttpHook, On
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import (
     Approval,
+    Arm,
     ArmMeasure,
     Desired,
     Limit,
@@ -366,3 +367,17 @@ def test_the_old_collection_answers_until_every_gateway_says_that_it_serves_the_
 @pytest.mark.parametrize("state", [state for state in State if state not in {State.PROMOTING, State.SUCCEEDED}])
 def test_the_old_collection_is_left_as_it_is_in_every_state_before_promotion(state: State) -> None:
     assert kept(b.migration(state), b.seen(b.index(0))) is Desired.INDEXED
+
+
+def test_a_weight_is_not_raised_while_somebody_says_to_pause() -> None:
+    """The step was decided before the pause, and its weight could not be written."""
+    verdict = decide(b.migration(State.CANARY, step=1, spec={"paused": True}), b.seen(b.index(10)), b.after(10))
+    assert (verdict.status.reason, told(verdict)) == ("Paused", None)
+
+
+def test_the_gateway_of_another_index_acknowledges_nothing() -> None:
+    """The address of a pod whose node is gone may be another one's by now."""
+    theirs = Arm("theirs", "c_theirs", "fp-theirs")
+    world = b.seen(b.index(10))
+    world = replace(world, gateways=(world.gateways[0], replace(world.gateways[1], serving=theirs, candidate=b.NEW)))
+    assert (traffic.acknowledged(world), traffic.acknowledged(b.seen(b.index(10)))) == (False, True)

@@ -65,7 +65,7 @@ def test_the_cause_is_reported_before_the_symptom() -> None:
     [
         pytest.param(2, 2, id="two looks in a row"),
         pytest.param(4, 4, id="one look was missed"),
-        pytest.param(60, 0, id="nobody looked for a minute"),
+        pytest.param(60, 2, id="nobody looked for a minute, and then somebody did"),
         pytest.param(-5, 0, id="the clock went back"),
     ],
 )
