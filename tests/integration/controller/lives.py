@@ -43,8 +43,7 @@ async def deleted(cluster: Cluster, world: World, namespace: str) -> None:
 
 
 async def stolen(cluster: Cluster, world: World, namespace: str) -> None:
-    """Have another migration hold the index, once the new side is what it routes to."""
-    await until(cluster, kinds.INDEX, namespace, "docs", lambda index: _serves(index) == "new")
+    """Have another migration hold the index."""
     thief = objects(namespace)[kinds.MIGRATION, "move"]
     thief["metadata"]["name"] = "thief"
     thief["spec"]["paused"] = True
@@ -62,6 +61,12 @@ async def stolen(cluster: Cluster, world: World, namespace: str) -> None:
             return
         except Conflict:
             continue
+
+
+async def stolen_late(cluster: Cluster, world: World, namespace: str) -> None:
+    """Have another one hold it once it routes to the new side: before that, a promotion waits until it is free."""
+    await until(cluster, kinds.INDEX, namespace, "docs", lambda index: _serves(index) == "new")
+    await stolen(cluster, world, namespace)
 
 
 def _serves(index: Any) -> str:
@@ -148,7 +153,7 @@ LIVES: Mapping[tuple[State, Event], Life] = {
     (KEEP, Event.DELETED): Life(GONE, spec=KEPT, acts=((KEEP, deleted),)),
     (PROMOTE, Event.CONFIRMED): Life("Succeeded", "new"),
     (PROMOTE, Event.REFUSED): Life(
-        "Failed", "new", world=NO_WITHDRAWAL, acts=((PROMOTE, stolen), (State.FAILED, returned))
+        "Failed", "new", world=NO_WITHDRAWAL, acts=((PROMOTE, stolen_late), (State.FAILED, returned))
     ),
     (BACK, Event.CONFIRMED): Life("RolledBack", spec=HELD, acts=((CANARY, aborted),)),
     (BACK, Event.DELETED): Life(
