@@ -179,6 +179,17 @@ def _gateway(**fields: bool) -> Action:
     return action
 
 
+def _query(sim: Simulation, argument: str) -> Undo:
+    """A user's own query gives another value: `NAME VALUE`."""
+    name, value = argument.split()
+    sim.world.prometheus.found[name] = float(value)
+    return lambda: sim.world.prometheus.found.pop(name, None) and None
+
+
+def _prometheus_silent(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.prometheus, silent=True)
+
+
 def _no_room(sim: Simulation, argument: str) -> Undo:
     """No node has room: what is lost does not come again."""
     deployment = names.gateway(INDEX) if argument == "gateway" else names.embedder(argument, "cpu")
@@ -442,6 +453,8 @@ ACTIONS: Mapping[str, Action] = {
     "api slow": _api_slow,
     "watches lag": _watches_lag,
     "watch cut": _watch_cut,
+    "query": _query,
+    "prometheus silent": _prometheus_silent,
     "gateway silent": _gateway(silent=True),
     "gateway apart": _gateway(apart=True),
     "gateway cut off": _gateway(silent=True, apart=True),

@@ -70,7 +70,7 @@ class Counted:
 class Gateway:
     """One gateway process."""
 
-    def __init__(self, pod: Pod, now: float) -> None:
+    def __init__(self, pod: Pod, now: float, answered: dict[str, float]) -> None:
         self.pod = pod
         self.lease = Lease()
         self.silent = False  # nobody reaches it from the operator
@@ -79,6 +79,7 @@ class Gateway:
         self._since = now
         self.begun = False  # it gets callers once what serves has answered it
         self._counted: dict[tuple[str, str], Counted] = {}
+        self._answered = answered
 
     def routing(self, now: float) -> Routing:
         return effective(self.lease, now)
@@ -107,7 +108,9 @@ class Gateway:
                 continue
             found = health(arm.pool)
             if share:
-                self._of(arm, "false").add(seconds * _QUERIES_PER_SECOND * share / 100, found)
+                queries = seconds * _QUERIES_PER_SECOND * share / 100
+                self._of(arm, "false").add(queries, found)
+                self._answered[arm.collection] = self._answered.get(arm.collection, 0.0) + queries
             self._of(arm, "true").add(seconds * _PROBES_PER_SECOND, found)
 
     def _of(self, arm: Arm, probe: str) -> Counted:
@@ -125,12 +128,13 @@ class Gateways:
         self._health: dict[str, Health] = {}
         self._parsed: tuple[Object | None, Reading | None] = (None, None)
         self.live: dict[str, Gateway] = {}
+        self.answered: dict[str, float] = {}  # callers' queries by collection, over all processes that ever were
         self.happened: Callable[[Gateway], None] = lambda gateway: None
         server.listeners.append(self._changed)
 
     def came(self, pod: Pod) -> None:
         if pod.component == "gateway" and pod.name not in self.live:
-            self.live[pod.name] = gateway = Gateway(pod, _now())
+            self.live[pod.name] = gateway = Gateway(pod, _now(), self.answered)
             self._read(gateway)
 
     def went(self, pod: Pod) -> None:

@@ -37,6 +37,8 @@ class History:
         self.moved_at: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
         self.weights: list[int] = [0]
+        self.answered_in_step: float | None = None  # queries of the candidate before its weight rose just now
+        self._answered_at_step = 0.0
         self.routings: dict[int, Object] = {}  # of the index, by epoch
         self.writers: list[str] = [""]  # processes and their terms, in the order in which what they wrote landed
         self.emptied_at = NEVER
@@ -64,6 +66,7 @@ class History:
         change = event.change
         if change is not None and change.kind == kinds.MIGRATION and change.after is not None:
             self._migrated(change.after)
+        self.answered_in_step = None
         if change is not None and change.kind == kinds.INDEX:
             self._routed(change.before, change.after, now)
         self._tick(now)
@@ -158,7 +161,15 @@ class History:
             self.routings.clear()
         weight = (routing or {}).get("weight", 0)
         if weight != self.weights[-1]:
+            self._stepped(weight, ((routing or {}).get("candidate") or {}).get("collection", ""))
             self.weights.append(weight)
+
+    def _stepped(self, weight: int, candidate: str) -> None:
+        """Note how many queries the candidate answered at the weight before, if it gets more now."""
+        self.world.gateways.count()
+        answered = self.world.gateways.answered.get(candidate, 0.0)
+        self.answered_in_step = answered - self._answered_at_step if weight > self.weights[-1] > 0 else None
+        self._answered_at_step = answered
 
     def _tick(self, now: float) -> None:
         """Add up for how long the candidate was beyond a limit while everybody could see it."""
@@ -171,12 +182,17 @@ class History:
         self.bad_for = now - self._bad_since if self._bad_since is not None else 0.0
 
     def _beyond(self) -> bool:
-        """Return whether the candidate alone fails, with traffic on it."""
+        """Return whether the candidate alone fails, with traffic on it, or a query of the user's says so."""
         holder, routing = self.holder(), self.world.routing()
         if holder is None or not routing.get("weight") or (holder.get("status") or {}).get("state") not in WITH_TRAFFIC:
             return False
         if self.since("serving fails") < WINDOW:
             return False
+        prometheus = self.world.prometheus
+        if not prometheus.silent and any(
+            prometheus.found.get(one["name"], 0.0) > one["threshold"] for one in queries(holder)
+        ):
+            return True
         candidate = self.world.gateways.health(routing["candidate"]["pool"])
         return candidate.errors >= 0.5 or candidate.memory > 0.9 or candidate.seconds > 1
 
@@ -187,6 +203,12 @@ class History:
         gateways = list(world.gateways.live.values())
         seen = bool(gateways) and not any(one.silent or one.apart for one in gateways) and self.acknowledged()
         return sim.operators.up and calm and seen and world.watches.whole
+
+
+def queries(holder: Object) -> list[Object]:
+    """Return the user's own triggers."""
+    found: list[Object] = holder["spec"]["rollback"]["triggers"].get("prometheus") or []
+    return found
 
 
 WITH_TRAFFIC = frozenset({"Canary", "Retaining"})

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from reembed.cluster import kinds
 from reembed.core import names
 from reembed.core.transitions import TRANSITIONS, State
-from tests.sim import rules_of_hooks
+from tests.sim import rules_of_gates, rules_of_hooks
 from tests.sim.api_server import Change, Object
-from tests.sim.history import SEEN_LATE, WITH_TRAFFIC, History, status_of
+from tests.sim.history import SEEN_LATE, WITH_TRAFFIC, History, queries, status_of
 from tests.sim.store import INDEX
 from tests.sim.world import Event
 
@@ -168,7 +168,7 @@ def triggers_roll_back(history: History, event: Event) -> str:
     if not history.bad_for:
         return ""
     holder = history.holder() or {}
-    limits = holder["spec"]["rollback"]["triggers"].values()
+    limits = [*holder["spec"]["rollback"]["triggers"].values(), *queries(holder)]
     longest = max(float(limit["for"].rstrip("s")) for limit in limits if limit is not None and "for" in limit)
     total = history.bad_before + max(history.bad_for - SEEN_LATE, 0.0)
     return (
@@ -356,6 +356,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     one_process_leads,
     somebody_leads,
     passes_do_not_fail,
+    *rules_of_gates.RULES,
     *rules_of_hooks.RULES,
 )
 

@@ -23,7 +23,18 @@ from reembed.controller.looks import Looks
 from reembed.controller.operator import Operator
 from reembed.controller.vanished import Vanished
 from reembed.controller.writer import Writer
-from reembed.core import commands, desired, emergency, hooks, leading, preflight, states, traffic, triggers
+from reembed.core import (
+    commands,
+    desired,
+    emergency,
+    hooks,
+    leading,
+    preflight,
+    readings,
+    states,
+    traffic,
+    triggers,
+)
 from reembed.core import decide as decide_module
 from reembed.core.model import Approval, Desired
 
@@ -261,6 +272,8 @@ MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "rollback hooks wait for nobody": (states, "_taking_back", _returns("")),
     "steps need no approval": (states.STATES, states.State.CANARY, _approves),
     "dependencies are not looked at": (preflight, "BEFORE_CLAIM", _without_dependencies),
+    "gates are not waited for": (states, "_undecided", _returns(None)),
+    "users' own queries are not looked at": (readings, "_prometheus", _returns(())),
     "anybody may write": (Fenced, "_sent", lambda _: _unfenced),
     "a Lease is handed over with a write on its way": (Term, "written", lambda _: _nothing),
     "a leader waits to be told that it leads no more": (Term, "leads", _until_told),

@@ -154,7 +154,8 @@ class Process:
     def _made(self, line: Line, term: Term | None) -> module.Operator:
         world = self._world
         cluster = line if term is None else Fenced(line, term)
-        made = module.Operator(cluster, world, Settings((NAMESPACE,), IMAGES), self._metrics, clock=self.clock)
+        settings, prometheus = Settings((NAMESPACE,), IMAGES), world.prometheus
+        made = module.Operator(cluster, world, settings, self._metrics, clock=self.clock, prometheus=prometheus)  # type: ignore[arg-type]
         made.loops._pass = self._watched(made)
         self.began, self.passed = world.now(), {}
         return made

@@ -19,7 +19,7 @@ _MOST_FAULTS = 4
 _WITH_PEOPLE = 5
 # In one of so many lives two processes stand for the Lease.
 _WITH_TWO = 6
-_WITH_HOOKS, _WITH_ORDER = 1, 2
+_WITH_HOOKS, _WITH_ORDER, _WITH_GATES = 1, 2, 3
 _COMMANDS = ("abort foreign", "abort stale", "pause foreign", "pause garbled", "promote", "promote stale",
              "promote replayed", "resume", "resume stale", "retry", "retry foreign", "retry replayed")  # fmt: skip
 
@@ -93,9 +93,24 @@ _APPROVED: tuple[Mapping[str, Any], ...] = (
     {"weight": 100, "hold": "3s", "approval": "Required"},
     {"weight": 100, "hold": "2s"},
 )
-# After these a process starts.
-_STARTS = ("operator dies", "operator leaves", "operator flaps")
-# Without slow requests until scenario leader_leaves_with_a_write_under_way is mended.
+_GATES: tuple[Mapping[str, Any], ...] = (
+    {"name": "errors", "type": "ErrorRate", "threshold": "30%"},
+    {"name": "p95", "type": "Latency", "threshold": "500ms"},
+)
+_QUERIED: Mapping[str, Any] = {
+    "triggers": {
+        **{name: {"for": "6s"} for name in ("memory", "errorRate", "latency", "pointer")},
+        "prometheus": [{"name": "Cost", "query": "cost", "threshold": 100, "for": "6s"}],
+    }
+}
+_OF_GATES: Faults = (
+    (3, "query Cost 500", (3, 60)),
+    (2, "prometheus silent", (3, 40)),
+    (2, "operator dies", (0.5, 20)),
+    (2, "rival new", (0, 0)),
+    (1, "gateway restarts {one}", (0, 0)),
+    (1, "command promote", (0, 0)),
+)
 _OF_TWO: Faults = (
     (4, "operator frozen", (2, 12)),
     (3, "operator frozen", (12, 60)),
@@ -146,21 +161,15 @@ def script(seed: int) -> Script:
     if seed % _WITH_TWO == _WITH_ORDER:
         spec = {"dependsOn": [{"name": "rival"}], "canary": {"steps": people.sample(_APPROVED, 2)}}
         faults = [*faults[:2], Line("rival old", round(people.uniform(1, 20), 1)), Line("approver", 1.0)]
+    if seed % _WITH_TWO == _WITH_GATES:
+        spec = {"gates": people.sample(_GATES, people.randint(1, len(_GATES))), "rollback": _QUERIED}
+        faults = [*faults[:2], *(_fault(people, _OF_GATES) for _ in range(people.randint(0, 2)))]
     if chance.random() < 0.03:  # at the same moment as the migration
         faults.insert(0, Line("rival new", 1.0))
     replicas = {"old": chance.choice((1, 1, 2)), "new": chance.choice((1, 1, 2)), "gateway": chance.choice((1, 2))}
     drawn, filled = chance.choice(_SPECS), chance.random() > 0.05
-    faults = sorted((one for one in faults if not _not_mended(one, faults, filled=filled)), key=lambda one: one.at)
+    faults = sorted(faults, key=lambda one: one.at)
     return Script(tuple(faults), replicas, {**drawn, **spec}, filled=filled, operators=2 if two else 1)
-
-
-def _not_mended(line: Line, lines: list[Line], *, filled: bool) -> bool:
-    """Return whether what a line leads to is known and not mended yet; scenarios with an xfail tell it."""
-    if line.what == "holder vanishes":
-        return line.reached not in _SERVED
-    if line.what == "lease deleted":
-        return any(one.what.startswith(_STARTS) for one in lines)
-    return line.what == "status emptied" and not filled
 
 
 def _of_two(chance: Random) -> list[Line]:

@@ -61,6 +61,8 @@ _CAUGHT: Mapping[str, tuple[str | int, ...]] = {
     "rollback hooks wait for nobody": ("rollback_hook_waits_for_gateways",),
     "steps need no approval": ("approved_step_by_step",),
     "dependencies are not looked at": ("begins_after_what_it_depends_on",),
+    "gates are not waited for": ("gates_are_waited_for",),
+    "users' own queries are not looked at": ("query_that_rolls_back",),
     "anybody may write": ("leader_frozen_in_the_middle_of_its_effects",),
     "a Lease is handed over with a write on its way": ("leader_leaves_with_a_write_under_way",),
     "a leader waits to be told that it leads no more": ("leader_frozen_in_the_middle_of_its_effects",),

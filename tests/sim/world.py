@@ -23,6 +23,7 @@ from tests.sim.hooks import CRON_JOB, Hooks, is_hook
 from tests.sim.kubelet import Kubelet, Pod
 from tests.sim.line import Watches, Weather
 from tests.sim.manifests import OLD_COLLECTION, served
+from tests.sim.prometheus import Prometheus
 from tests.sim.store import INDEX, Collection, Worker
 
 # A pod that does not answer is given up after this long.
@@ -55,6 +56,7 @@ class World:
         self.server = ApiServer(self.clock)
         self.kubelet = Kubelet(self.server, self.chances)
         self.worker = Worker(self.server, self.kubelet, self.chances)
+        self.prometheus = Prometheus()
         self.gateways = Gateways(self.server, self.kubelet, self.weather, self.chances)
         self.hooks = Hooks()
         self.watches = Watches(self.server, self.weather, self.chances)

@@ -228,15 +228,15 @@ def _collections(migration: Migration, candidate: Arm, index: SeenIndex, seen: S
         for entry in entries
         if not _forgotten(entry, seen)
     ]
-    known = {one.name for one in entries} | _named(index)
-    new = _new_entry(migration, candidate, seen) if candidate.collection not in known else None
+    known = {one.name for one in entries} | _answering(index)
+    new = _new_entry(migration, candidate, index, seen) if candidate.collection not in known else None
     return tuple(kept) if new is None else (*_shortened(kept, index), new)
 
 
-def _new_entry(migration: Migration, candidate: Arm, seen: Seen) -> CollectionPlan | None:
+def _new_entry(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen) -> CollectionPlan | None:
     """Return the entry for the migration's own collection where the plan has none."""
     report = own_collection(migration, seen)
-    if migration.status.state is State.UNWINDING and report is not None:
+    if migration.status.state is State.UNWINDING and report is not None and let_go(migration, index, seen):
         # The plan was emptied or cut since: what is in the store is dropped all the same.
         shape, desired = (report.dimensions, max(report.shards, 1)), Desired.DROPPED
     elif migration.status.state is State.BACKFILLING and seen.target is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from reembed.core.decide import decide
 from reembed.core.desired import lost
-from reembed.core.effects import SetIndexStatus
+from reembed.core.effects import SetIndexStatus, effects
 from reembed.core.migration import Migration, SeenIndex
 from reembed.core.model import (
     Arm,
@@ -104,6 +104,20 @@ def test_a_vanished_holders_weight_goes_back_to_zero_first_of_all(weight: int) -
 
 def test_a_vanished_holders_collection_is_dropped_when_no_gateway_asks_it() -> None:
     assert unwound(b.index(0))[1].plan.collections[-1].desired is Desired.DROPPED
+
+
+def test_a_collection_that_came_after_it_was_given_up_is_dropped_all_the_same() -> None:
+    """The store worker read the plan before, and made it after the plan had forgotten it."""
+    index = b.index(0)
+    forgotten = replace(index.status.plan, collections=index.status.plan.collections[:-1])
+    index = replace(index, status=replace(index.status, plan=forgotten))
+    stand_in, late = in_place_of(HOLDER, index, b.NOON), b.store(b.collection("Filling"))
+    (effect,) = effects(stand_in, b.seen(index, store=late))[1]
+    assert isinstance(effect, SetIndexStatus)
+    assert [(one.name, one.desired) for one in effect.status.plan.collections] == [
+        (b.OLD.collection, Desired.INDEXED),
+        (b.NEW.collection, Desired.DROPPED),
+    ]
 
 
 def test_what_a_vanished_holder_was_filling_is_found_in_the_plan() -> None:
