@@ -42,13 +42,14 @@ class Release:
         """Install or upgrade, and wait until the operator is up."""
         values = {f"images.{image}.repository": f"{self.registry}/reembed-{image}" for image in _IMAGES}
         values |= {f"images.{image}.tag": self.tag for image in _IMAGES}
-        values["watchNamespaces"] = f"{{{','.join(self.watched)}}}"
-        settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+        # As strings: a tag may have digits alone.
+        settings = [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
+        settings += ["--set", f"watchNamespaces={{{','.join(self.watched)}}}"]
         await self._helm("upgrade", "--install", "reembed", str(_CHART), "--create-namespace", *settings)
 
     async def upgrade(self, key: str, value: str) -> None:
         """Change one value of what is installed."""
-        await self._helm("upgrade", "reembed", str(_CHART), "--reuse-values", "--set", f"{key}={value}")
+        await self._helm("upgrade", "reembed", str(_CHART), "--reuse-values", "--set-string", f"{key}={value}")
 
     async def roll_back(self) -> None:
         """Go back to the revision before the last one."""
