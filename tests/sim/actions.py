@@ -15,10 +15,12 @@ from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
 from reembed.controller.handlers import CHILDREN, OWN
 from reembed.core import names
+from tests.sim.callers import PER_SECOND
 from tests.sim.history import status_of
 from tests.sim.hooks import CRON_JOB, cron_job, is_hook
+from tests.sim.labelled import LABELLED
 from tests.sim.line import Line
-from tests.sim.manifests import moves, named
+from tests.sim.manifests import another, moves, named
 from tests.sim.process import LEASE, Process
 from tests.sim.store import INDEX
 
@@ -180,14 +182,35 @@ def _gateway(**fields: bool) -> Action:
 
 
 def _query(sim: Simulation, argument: str) -> Undo:
-    """A user's own query gives another value: `NAME VALUE`."""
-    name, value = argument.split()
-    sim.world.prometheus.found[name] = float(value)
-    return lambda: sim.world.prometheus.found.pop(name, None) and None
+    """A user's own query gives another value, or nan: `QUERY VALUE`."""
+    query, value = argument.split()
+    sim.world.prometheus.found[query] = float(value)
+    return lambda: sim.world.prometheus.found.pop(query, None) and None
 
 
 def _prometheus_silent(sim: Simulation, argument: str) -> Undo:
     return _set(sim.world.prometheus, silent=True)
+
+
+def _callers(sim: Simulation, argument: str) -> Undo:
+    """Callers ask each gateway so often in a second."""
+    gateways = sim.world.gateways
+    gateways.ask(float(argument))
+    return lambda: gateways.ask(PER_SECOND)
+
+
+def _retrieval_loses(sim: Simulation, argument: str) -> Undo:
+    """The candidate finds less of what the labelled queries ask for."""
+    labelled = sim.world.worker.labelled
+    labelled.change(loss=_share(argument))
+    return lambda: labelled.change(loss=0.0)
+
+
+def _labels_rest(sim: Simulation, argument: str) -> Undo:
+    """Nobody puts labelled queries to both sides."""
+    labelled = sim.world.worker.labelled
+    labelled.change(per_second=0.0)
+    return lambda: labelled.change(per_second=LABELLED)
 
 
 def _no_room(sim: Simulation, argument: str) -> Undo:
@@ -285,6 +308,35 @@ def _applied(sim: Simulation, argument: str) -> None:
 
 def _deleted(sim: Simulation, argument: str) -> None:
     sim.world.server.delete(kinds.MIGRATION, argument, by=_PERSON)
+
+
+def _recreated(sim: Simulation, argument: str) -> None:
+    """Somebody deletes an object and makes it anew as soon as it is gone; a pool then runs another model."""
+    word, _, name = argument.partition(" ")
+    kind = {"migration": kinds.MIGRATION, "pool": kinds.POOL, "index": kinds.INDEX}[word]
+    before = sim.world.server.get(kind, name)
+    held = (before or {}).get("status", {})
+    if before is None or held.get("inUseBy") or (held.get("activeMigration") or {}).get("name") == "rival":
+        return  # a policy refuses to delete a pool that somebody uses; an index waits until its migration is deleted
+    if kind == kinds.POOL:
+        sim.manifests[kind, name] = named(name, another(sim.manifests[kind, name]["spec"]))
+    sim.world.server.delete(kind, name, by=_PERSON)
+
+    def make() -> None:
+        found = sim.world.server.get(kind, name)
+        if found is None:
+            sim.world.server.apply(kind, sim.manifests[kind, name], _PERSON)
+        elif found["metadata"]["uid"] == before["metadata"]["uid"]:
+            sim.later(0.01, make)
+
+    make()
+
+
+def _replaced(sim: Simulation, argument: str) -> None:
+    """Somebody takes a migration's finalizer off, and makes it anew in the same moment."""
+    if sim.world.server.get(kinds.MIGRATION, argument) is not None:
+        sim.world.server.remove(kinds.MIGRATION, argument, _PERSON)
+        sim.world.server.apply(kinds.MIGRATION, sim.manifests[kinds.MIGRATION, argument], _PERSON)
 
 
 def _rival(sim: Simulation, argument: str) -> None:
@@ -455,6 +507,9 @@ ACTIONS: Mapping[str, Action] = {
     "watch cut": _watch_cut,
     "query": _query,
     "prometheus silent": _prometheus_silent,
+    "callers": _callers,
+    "retrieval loses": _retrieval_loses,
+    "labels rest": _labels_rest,
     "gateway silent": _gateway(silent=True),
     "gateway apart": _gateway(apart=True),
     "gateway cut off": _gateway(silent=True, apart=True),
@@ -472,11 +527,14 @@ ACTIONS: Mapping[str, Action] = {
     "errors": _answers("errors", _share, 0.0),
     "slow": _answers("seconds", float, 0.04),
     "memory": _answers("memory", _share, 0.5),
+    "overlap": _answers("overlap", _share, 0.9),
     "pod lost": _pod_lost,
     "out of memory": _out_of_memory,
     "pods held": _held,
     "apply": _applied,
     "delete": _deleted,
+    "recreate": _recreated,
+    "replace": _replaced,
     "rival": _rival,
     "force stable": _force_stable,
     "status emptied": _status_emptied,

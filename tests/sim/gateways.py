@@ -8,78 +8,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from reembed.api import parse_index
 from reembed.cluster import kinds
 from reembed.controller.scrape import Sample
-from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS
+from reembed.core.measures import PROCESS
 from reembed.core.model import Arm, Routing
 from reembed.core.names import ANNOTATION_FORCE_STABLE
 from reembed.gateway.lease import READ_EVERY, Lease, Reading, changed, effective, renewed
 from tests.sim.api_server import ApiServer, Change, Object
+from tests.sim.callers import Callers, Compared, Counted, Health
 from tests.sim.chances import Chances
 from tests.sim.kubelet import Kubelet, Pod
 from tests.sim.line import Weather
 from tests.sim.store import INDEX
 
-_QUERIES_PER_SECOND = 20.0
 _PROBES_PER_SECOND = 1.0
-_BOUNDS = (0.05, 0.5, 5.0)
-_INFINITE = "+Inf"
-
-
-@dataclass
-class Health:
-    """How a pool's model answers, as long as a pod of it is ready."""
-
-    errors: float = 0.0  # share of its queries
-    seconds: float = 0.04
-    memory: float = 0.5  # share of its pods' limit
-
-
-@dataclass
-class Counted:
-    """What one gateway counted of one arm."""
-
-    ok: float = 0.0
-    errors: float = 0.0
-    within: dict[str, float] = field(default_factory=dict)
-
-    def add(self, queries: float, health: Health) -> None:
-        self.ok += queries * (1 - health.errors)
-        self.errors += queries * health.errors
-        for bound in _BOUNDS:
-            if health.seconds <= bound:
-                self.within[str(bound)] = self.within.get(str(bound), 0.0) + queries
-        self.within[_INFINITE] = self.within.get(_INFINITE, 0.0) + queries
-
-    def samples(self, collection: str, probe: str) -> list[Sample]:
-        labels = {"collection": collection, "probe": probe}
-        found: list[Sample] = [(f"{ARM_REQUESTS}_total", {**labels, "outcome": "ok"}, float(int(self.ok)))]
-        if self.errors >= 1:
-            found.append((f"{ARM_REQUESTS}_total", {**labels, "outcome": "error"}, float(int(self.errors))))
-        found += [
-            (f"{ARM_SECONDS}_bucket", {**labels, "le": bound}, float(int(count)))
-            for bound, count in self.within.items()
-        ]
-        return found
 
 
 class Gateway:
     """One gateway process."""
 
-    def __init__(self, pod: Pod, now: float, answered: dict[str, float]) -> None:
+    def __init__(self, pod: Pod, now: float, callers: Callers) -> None:
         self.pod = pod
         self.lease = Lease()
         self.silent = False  # nobody reaches it from the operator
         self.apart = False  # it does not reach the API server
         self.dead = False
-        self._since = now
+        self._began = self._since = now
         self.begun = False  # it gets callers once what serves has answered it
         self._counted: dict[tuple[str, str], Counted] = {}
-        self._answered = answered
+        self._compared: dict[str, Compared] = {}
+        self._callers = callers
 
     def routing(self, now: float) -> Routing:
         return effective(self.lease, now)
@@ -94,7 +55,10 @@ class Gateway:
         }
 
     def samples(self) -> list[Sample]:
-        return [one for (name, probe), counted in self._counted.items() for one in counted.samples(name, probe)]
+        found: list[Sample] = [(PROCESS, {}, self._began)]
+        found += [one for (name, probe), counted in self._counted.items() for one in counted.samples(name, probe)]
+        found += [one for name, compared in self._compared.items() for one in compared.samples(name)]
+        return found
 
     def count(self, now: float, health: Callable[[str], Health]) -> None:
         """Count the queries since the last time."""
@@ -108,10 +72,21 @@ class Gateway:
                 continue
             found = health(arm.pool)
             if share:
-                queries = seconds * _QUERIES_PER_SECOND * share / 100
+                queries = seconds * self._callers.per_second * share / 100
                 self._of(arm, "false").add(queries, found)
-                self._answered[arm.collection] = self._answered.get(arm.collection, 0.0) + queries
+                self._callers.of(arm.collection).answered += queries
             self._of(arm, "true").add(seconds * _PROBES_PER_SECOND, found)
+        if routing.shadow:
+            self._compare(seconds * self._callers.per_second * routing.shadow, routing, health)
+
+    def _compare(self, queries: float, routing: Routing, health: Callable[[str], Health]) -> None:
+        """Put queries to both sides; what one of them does not answer is compared with nothing."""
+        if routing.serving is None or routing.candidate is None:
+            return
+        ours, theirs = health(routing.candidate.pool), health(routing.serving.pool)
+        name = routing.candidate.collection
+        found = self._compared.setdefault(name, Compared())
+        self._callers.of(name).compared += found.add(queries * (1 - ours.errors) * (1 - theirs.errors), ours.overlap)
 
     def _of(self, arm: Arm, probe: str) -> Counted:
         return self._counted.setdefault((arm.collection, probe), Counted())
@@ -128,13 +103,13 @@ class Gateways:
         self._health: dict[str, Health] = {}
         self._parsed: tuple[Object | None, Reading | None] = (None, None)
         self.live: dict[str, Gateway] = {}
-        self.answered: dict[str, float] = {}  # callers' queries by collection, over all processes that ever were
+        self.callers = Callers()
         self.happened: Callable[[Gateway], None] = lambda gateway: None
         server.listeners.append(self._changed)
 
     def came(self, pod: Pod) -> None:
         if pod.component == "gateway" and pod.name not in self.live:
-            self.live[pod.name] = gateway = Gateway(pod, _now(), self.answered)
+            self.live[pod.name] = gateway = Gateway(pod, _now(), self.callers)
             self._read(gateway)
 
     def went(self, pod: Pod) -> None:
@@ -159,6 +134,11 @@ class Gateways:
         found = self._health.setdefault(pool, Health())
         for name, value in fields.items():
             setattr(found, name, value)
+
+    def ask(self, per_second: float) -> None:
+        """Have callers ask every gateway so often from now on."""
+        self.count()
+        self.callers.per_second = per_second
 
     def _read(self, gateway: Gateway) -> None:
         """Ask for the index; the answer comes a moment later."""

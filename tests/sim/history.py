@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reembed.cluster import kinds
-from tests.sim.api_server import Object
+from tests.sim.api_server import Change, Object
+from tests.sim.evidence import Evidence, Stretch, queries, share
 from tests.sim.world import Event
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ PASS = 6.0
 SEEN_LATE = 12.0
 # So long a failure of the serving side is remembered where callers are few.
 WINDOW = 125.0
+_SOON_EXCEEDED = 0.1
 
 
 class History:
@@ -37,8 +39,15 @@ class History:
         self.moved_at: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
         self.weights: list[int] = [0]
-        self.answered_in_step: float | None = None  # queries of the candidate before its weight rose just now
-        self._answered_at_step = 0.0
+        self.recreated: set[str] = set()  # names under which there was more than one object
+        self.gone_at: dict[str, float] = {}  # migrations by UID
+        self.lowered_at: dict[str, float] = {}  # by collection: when the index ended to send queries there
+        self.heard_at: dict[str, dict[str, float]] = {}  # by collection and gateway: when that said the same
+        self._uids: dict[tuple[str, str], str] = {}
+        self._used: set[str] = set()
+        self.evidence = Evidence(sim.world)
+        self.shadowed_in_emergency = Stretch()
+        self.shadowed_alone: dict[str, Stretch] = {}  # by who tells so, or obeys: shadow queries and no others
         self.routings: dict[int, Object] = {}  # of the index, by epoch
         self.writers: list[str] = [""]  # processes and their terms, in the order in which what they wrote landed
         self.emptied_at = NEVER
@@ -64,12 +73,20 @@ class History:
         if event.what == "writes from now on:":
             self.writers.append(event.name)
         change = event.change
+        if change is not None and change.kind in (kinds.MIGRATION, kinds.POOL, kinds.INDEX):
+            self._named(change, now)
         if change is not None and change.kind == kinds.MIGRATION and change.after is not None:
             self._migrated(change.after)
-        self.answered_in_step = None
         if change is not None and change.kind == kinds.INDEX:
             self._routed(change.before, change.after, now)
+            self._let_go(now)
+        self._listen(now)
+        holder = self.holder()
         self._tick(now)
+        judged = holder is not None and (holder["spec"].get("gates") or queries(holder))
+        clear = bool(judged) and self._clear(now) and self._can_go_back()
+        self.evidence.take(now, change, holder, clear=clear)
+        self._shadowed(now, holder)
 
     def since(self, name: str) -> float:
         """Return for how long a fact has not been true."""
@@ -97,6 +114,13 @@ class History:
     def disturbed_at(self) -> float:
         """Return when the operator or its way to the API server was last gone."""
         return max(self.last_true.get("disturbed", NEVER), self.world.weather.disturbed_at)
+
+    @property
+    def let_down(self) -> bool:
+        """Return whether somebody took from the operator what it knows."""
+        return any(
+            one in {"holder vanishes", "abandoned", "status emptied", "replace move"} for one in self.sim.happened
+        )
 
     @property
     def undisturbed(self) -> bool:
@@ -139,6 +163,17 @@ class History:
         found = (self.world.server.get(kinds.MIGRATION, name) for name in names)
         return all(status_of(one).get("state") == "Succeeded" for one in found)
 
+    def index_deleted(self) -> bool:
+        """Return whether somebody deleted the index: what answers for it ends with it, gateways last."""
+        index, live = self.world.index(), self.world.gateways.live.values()
+        if index is None or "deletionTimestamp" in index["metadata"]:
+            return True
+        return any(one.lease.uid not in {"", index["metadata"]["uid"]} for one in live)
+
+    def gateways_apart(self) -> bool:
+        """Return whether some gateway does not reach the API server."""
+        return self.world.weather.down or any(one.apart for one in self.world.gateways.live.values())
+
     def could_lead(self) -> bool:
         """Return whether a process runs that nothing keeps from the Lease."""
         return self.world.weather.calm and any(one.reaches for one in self.sim.operators.all)
@@ -161,15 +196,48 @@ class History:
             self.routings.clear()
         weight = (routing or {}).get("weight", 0)
         if weight != self.weights[-1]:
-            self._stepped(weight, ((routing or {}).get("candidate") or {}).get("collection", ""))
             self.weights.append(weight)
 
-    def _stepped(self, weight: int, candidate: str) -> None:
-        """Note how many queries the candidate answered at the weight before, if it gets more now."""
-        self.world.gateways.count()
-        answered = self.world.gateways.answered.get(candidate, 0.0)
-        self.answered_in_step = answered - self._answered_at_step if weight > self.weights[-1] > 0 else None
-        self._answered_at_step = answered
+    def _named(self, change: Change, now: float) -> None:
+        """Note what ended, and what came under a name that another one had."""
+        name, uid = (change.kind.plural, change.name), change.newest["metadata"]["uid"]
+        if self._uids.setdefault(name, uid) != uid:
+            self._uids[name] = uid
+            self.recreated.add(change.name)
+        if change.after is None and change.kind == kinds.MIGRATION:
+            self.gone_at[uid] = now
+
+    def _let_go(self, now: float) -> None:
+        """Note to which collections the index sends queries no more."""
+        routing = self.world.routing()
+        arms = (routing.get("serving"), routing.get("candidate") if routing.get("weight") else None)
+        used = {arm["collection"] for arm in arms if arm is not None}
+        for name in self._used - used:
+            self.lowered_at[name], self.heard_at[name] = now, {}
+        for name in used & self.lowered_at.keys():
+            del self.lowered_at[name]
+        self._used = used
+
+    def _shadowed(self, now: float, holder: Object | None) -> None:
+        """Note for how long queries are put to both sides where they should not be."""
+        routing = self.world.routing()
+        shadowed = bool(routing.get("shadow"))
+        self.shadowed_in_emergency.take(now, holds=shadowed and "emergency" in status_of(holder) and self._clear(now))
+        alone = {"the index": shadowed and not routing.get("weight")}
+        for name, gateway in self.world.gateways.live.items():
+            found = gateway.routing(now)
+            alone[name] = bool(found.shadow) and not found.weight
+        for name, holds in alone.items():
+            self.shadowed_alone.setdefault(name, Stretch()).take(now, holds=holds)
+
+    def _listen(self, now: float) -> None:
+        """Note which gateways say of themselves that they send no queries where the index sends none."""
+        for collection in self.lowered_at:
+            for name, gateway in self.world.gateways.live.items():
+                found = gateway.routing(now)
+                sides = (found.serving, found.candidate if found.weight else None)
+                if not gateway.silent and all(arm is None or arm.collection != collection for arm in sides):
+                    self.heard_at[collection].setdefault(name, now)
 
     def _tick(self, now: float) -> None:
         """Add up for how long the candidate was beyond a limit while everybody could see it."""
@@ -188,13 +256,19 @@ class History:
             return False
         if self.since("serving fails") < WINDOW:
             return False
-        prometheus = self.world.prometheus
-        if not prometheus.silent and any(
-            prometheus.found.get(one["name"], 0.0) > one["threshold"] for one in queries(holder)
-        ):
-            return True
         candidate = self.world.gateways.health(routing["candidate"]["pool"])
-        return candidate.errors >= 0.5 or candidate.memory > 0.9 or candidate.seconds > 1
+        limit = share(holder["spec"]["rollback"]["triggers"].get("errorRate", {}).get("threshold", "5%"))
+        if candidate.memory > 0.9:
+            return True
+        asked = self.world.gateways.callers.per_second > 0  # what nobody asks fails nobody
+        # A share that is higher takes most of a minute's window to be exceeded.
+        return asked and ((candidate.errors >= 0.5 and limit <= _SOON_EXCEEDED) or candidate.seconds > 1)
+
+    def _can_go_back(self) -> bool:
+        """Return whether both sides can be judged, and what served before can take the queries."""
+        worker = self.world.worker
+        seen = worker.runs and not worker.silent and worker.problem is None
+        return seen and self.since("serving fails") >= WINDOW and self.capacity("serving")
 
     def _clear(self, now: float) -> bool:
         """Return whether nothing keeps the operator from seeing and doing what is due."""
@@ -203,12 +277,6 @@ class History:
         gateways = list(world.gateways.live.values())
         seen = bool(gateways) and not any(one.silent or one.apart for one in gateways) and self.acknowledged()
         return sim.operators.up and calm and seen and world.watches.whole
-
-
-def queries(holder: Object) -> list[Object]:
-    """Return the user's own triggers."""
-    found: list[Object] = holder["spec"]["rollback"]["triggers"].get("prometheus") or []
-    return found
 
 
 WITH_TRAFFIC = frozenset({"Canary", "Retaining"})
@@ -224,6 +292,8 @@ _FACTS: Mapping[str, Callable[[History], bool]] = {
     "dependencies": History.dependencies,
     "led": lambda history: history.sim.operators.up,
     "nobody could lead": lambda history: not history.could_lead(),
+    "shadow is told": lambda history: bool(history.world.routing().get("shadow")),
+    "a gateway is apart": lambda history: history.gateways_apart(),
     "disturbed": lambda history: history.world.weather.down or not history.sim.operators.up,
 }
 

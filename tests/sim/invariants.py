@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from reembed.cluster import kinds
 from reembed.core import names
 from reembed.core.transitions import TRANSITIONS, State
-from tests.sim import rules_of_gates, rules_of_hooks
+from tests.sim import rules_of_gates, rules_of_hooks, rules_of_names, rules_of_queries
 from tests.sim.api_server import Change, Object
-from tests.sim.history import SEEN_LATE, WITH_TRAFFIC, History, queries, status_of
+from tests.sim.history import SEEN_LATE, WITH_TRAFFIC, History, status_of
 from tests.sim.store import INDEX
 from tests.sim.world import Event
 
@@ -24,6 +24,8 @@ _FINISHED = frozenset({"Succeeded", "RolledBack", "Failed", "Gone"})
 _TAKES_BACK = frozenset({"RollingBack", "Unwinding", "RolledBack", "Failed"})
 # Without any change an object is looked at each half minute; a failing pass waits as long.
 _LONGEST_WAIT = 45.0
+# For so many seconds limits are exceeded where nobody says for how long.
+_UNTOLD = 300.0
 _KNOWN_SOON = 1.0
 # A Lease of 15 s, a look at it every two seconds, a slow clock, and a request that was on its way before.
 _LED_AGAIN = 30.0
@@ -155,7 +157,7 @@ def what_answers_keeps_its_pods(history: History, event: Event) -> str:
     pool = change.newest["metadata"]["labels"].get(names.LABEL_POOL)
     wanted = history.sim.script.replicas.get(pool or "", 1)
     has = change.after["spec"]["replicas"] if change.after is not None else 0
-    if pool is None or has >= wanted or has >= change.before["spec"]["replicas"]:
+    if pool is None or has >= wanted or has >= change.before["spec"]["replicas"] or history.index_deleted():
         return ""
     for who, user in _answering(history):
         if user["pool"] == pool:
@@ -168,8 +170,9 @@ def triggers_roll_back(history: History, event: Event) -> str:
     if not history.bad_for:
         return ""
     holder = history.holder() or {}
-    limits = [*holder["spec"]["rollback"]["triggers"].values(), *queries(holder)]
-    longest = max(float(limit["for"].rstrip("s")) for limit in limits if limit is not None and "for" in limit)
+    limits = holder["spec"]["rollback"]["triggers"].values()
+    told = [float(limit["for"].rstrip("s")) for limit in limits if limit is not None and "for" in limit]
+    longest = max(told, default=_UNTOLD)
     total = history.bad_before + max(history.bad_for - SEEN_LATE, 0.0)
     return (
         f"the candidate was beyond a limit for {total:.1f} s; it is at {status_of(holder).get('at')}"
@@ -358,6 +361,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     passes_do_not_fail,
     *rules_of_gates.RULES,
     *rules_of_hooks.RULES,
+    *rules_of_names.RULES,
+    *rules_of_queries.RULES,
 )
 
 
@@ -411,4 +416,4 @@ def _answering(history: History) -> Iterator[tuple[str, Object]]:
 
 def _own(uid: str) -> set[str]:
     """Return the collections of a holder; one that stands in for nobody known has the UID of what was left behind."""
-    return {uid, *(names.collection(uid, attempt) for attempt in range(1, 9))}
+    return rules_of_names.collections(uid)

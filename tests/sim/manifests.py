@@ -73,5 +73,11 @@ def _pool(digit: str, replicas: int) -> Object:
     return {"model": written, "variants": [{"name": "cpu", "minReplicas": replicas}]}
 
 
+def another(pool: Object) -> Object:
+    """Return the spec of a pool with the next model."""
+    digit = pool["model"]["sha256"][0]
+    return {**pool, "model": {**pool["model"], "sha256": chr(ord(digit) + 1) * 64}}
+
+
 def _model(digit: str) -> Model:
     return Model("http://models/m.gguf", digit * 64, Pooling.MEAN, 384, 256)

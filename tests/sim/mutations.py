@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 from reembed.cluster.client import Conflict
 from reembed.controller import migrations as migrations_module
+from reembed.controller import observe as observe_module
 from reembed.controller import pools as pools_module
 from reembed.controller.cache import Cache
 from reembed.controller.leading import Fenced, Term
@@ -24,11 +25,13 @@ from reembed.controller.operator import Operator
 from reembed.controller.vanished import Vanished
 from reembed.controller.writer import Writer
 from reembed.core import (
+    canary,
     commands,
     desired,
     emergency,
     hooks,
     leading,
+    names,
     preflight,
     readings,
     states,
@@ -36,7 +39,10 @@ from reembed.core import (
     triggers,
 )
 from reembed.core import decide as decide_module
-from reembed.core.model import Approval, Desired
+from reembed.core.model import Approval, Desired, GateKind
+from reembed.core.sequences import Standing
+from reembed.core.transitions import FINISHED, WITH_TRAFFIC
+from tests.sim import gateways as gateways_module
 
 Original = Callable[..., Any]
 
@@ -211,6 +217,78 @@ def _without_dependencies(checks: Any) -> Any:
     return tuple(check for check in checks if check is not preflight.dependency_unfinished)
 
 
+def _but_the_last(original: Original) -> Original:
+    return lambda migration, seen: original(migration, seen)[:-1]
+
+
+def _holds_anyway(original: Original) -> Original:
+    """Judge a gate by a limit that everything keeps."""
+    return lambda gate, *args: original(replace(gate, share=0.0), *args)
+
+
+def _unless_promoted(original: Original) -> Original:
+    return lambda migration: None if migration.status.promoted == migration.status.at else original(migration)
+
+
+def _failures_wait(original: Original) -> Original:
+    """Take a gate that fails for one that is not decided yet."""
+    undecided = Standing.UNDECIDED.value
+
+    def standings(migration: Any, seen: Any) -> Any:
+        found = original(migration, seen)
+        return tuple(replace(one, standing=undecided) if one.standing == Standing.FAILS.value else one for one in found)
+
+    return standings
+
+
+def _shadows_in_emergencies(original: Original) -> Original:
+    return lambda migration: migration.spec.shadow if migration.status.state in WITH_TRAFFIC else 0.0
+
+
+def _keeps_shadow(original: Original) -> Original:
+    return lambda lease, now: replace(original(lease, now), shadow=lease.routing.shadow)
+
+
+def _reads(change: Callable[[Any], Any]) -> Callable[[Original], Original]:
+    return lambda original: lambda *args: tuple(change(one) for one in original(*args))
+
+
+def _in_earnest(reading: Any) -> Any:
+    return replace(reading, limit=replace(reading.limit, dry_run=False))
+
+
+def _missing_is_well(original: Original) -> Original:
+    return lambda reading, migration, *, shared: reading.known and reading.exceeded
+
+
+def _rests(original: Original) -> Original:
+    return lambda migration, seen: migration.status.state in FINISHED and not migration.meta.deleting
+
+
+def _remembers_names(original: Original) -> Original:
+    known: dict[Any, Any] = {}
+
+    def read(self: Any, key: Any, now: Any) -> Any:
+        """Go on with the status that the last migration of this name had."""
+        found, before = original(self, key, now), known.get(key)
+        if found is not None and before is not None and before.meta.uid != found.meta.uid:
+            self._decided[found.meta.uid] = before.status
+            found = replace(found, status=before.status)
+        known[key] = found or before
+        return found
+
+    return read
+
+
+def _held_by_other_names(checks: Any) -> Any:
+    def held(migration: Any, seen: Any) -> Any:
+        holder = seen.index.status.active_migration
+        own = holder is not None and holder.name == migration.meta.name
+        return None if own else preflight.index_held(migration, seen)
+
+    return tuple(held if check is preflight.index_held else check for check in checks)
+
+
 async def _unfenced(self: Any, write: Callable[[], Any]) -> Any:
     return await write()
 
@@ -273,7 +351,34 @@ MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "steps need no approval": (states.STATES, states.State.CANARY, _approves),
     "dependencies are not looked at": (preflight, "BEFORE_CLAIM", _without_dependencies),
     "gates are not waited for": (states, "_undecided", _returns(None)),
+    "a gate that fails is waited for": (canary, "standings", _failures_wait),
+    "the last gate is forgotten": (canary, "standings", _but_the_last),
+    "what both sides find is no gate": (canary._LOOKS, GateKind.SHADOW_OVERLAP, _holds_anyway),
+    "a command replaces gates": (states, "_undecided", _unless_promoted),
+    "shadow queries go on in an emergency": (desired, "_shadow", _shadows_in_emergencies),
+    "shadow queries outlive a gateway's lease": (gateways_module, "effective", _keeps_shadow),
     "users' own queries are not looked at": (readings, "_prometheus", _returns(())),
+    "on which side of its threshold a query is means nothing": (
+        readings,
+        "_prometheus",
+        _reads(lambda one: replace(one, below=False)),
+    ),
+    "what is tried out acts": (triggers, "readings", _reads(_in_earnest)),
+    "what was not measured is well": (triggers, "first_missing", _returns(None)),
+    "what was not measured never counts": (triggers, "_counts", _missing_is_well),
+    "a finished migration rests too early": (observe_module, "at_rest", _rests),
+    "collections are named after migrations": (
+        names,
+        "collection",
+        lambda _: lambda uid, attempt: f"c_{uid.rpartition('-')[2]}{attempt}",
+    ),
+    "evaluations are named after migrations": (
+        desired,
+        "evaluation_id",
+        lambda _: lambda migration: f"{migration.meta.name}-{migration.status.attempt}",
+    ),
+    "a namesake's status is one's own": (migrations_module.Migrations, "_read", _remembers_names),
+    "what a namesake holds is one's own": (preflight, "BEFORE_CLAIM", _held_by_other_names),
     "anybody may write": (Fenced, "_sent", lambda _: _unfenced),
     "a Lease is handed over with a write on its way": (Term, "written", lambda _: _nothing),
     "a leader waits to be told that it leads no more": (Term, "leads", _until_told),

@@ -26,6 +26,7 @@ from reembed.controller.settings import Images, Settings
 from reembed.controller.web import Metrics
 from tests.sim.api_server import NAMESPACE
 from tests.sim.line import Line
+from tests.sim.prometheus import Asked
 from tests.sim.virtual_time import PROCESS, running
 from tests.sim.world import World
 
@@ -154,8 +155,8 @@ class Process:
     def _made(self, line: Line, term: Term | None) -> module.Operator:
         world = self._world
         cluster = line if term is None else Fenced(line, term)
-        settings, prometheus = Settings((NAMESPACE,), IMAGES), world.prometheus
-        made = module.Operator(cluster, world, settings, self._metrics, clock=self.clock, prometheus=prometheus)  # type: ignore[arg-type]
+        settings, prometheus = Settings((NAMESPACE,), IMAGES), Asked(world.prometheus, self._boot_clock)
+        made = module.Operator(cluster, world, settings, self._metrics, clock=self.clock, prometheus=prometheus)
         made.loops._pass = self._watched(made)
         self.began, self.passed = world.now(), {}
         return made

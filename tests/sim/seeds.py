@@ -7,6 +7,7 @@ must lead to an end. Times are those of a life without faults, half a minute, wi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -19,7 +20,7 @@ _MOST_FAULTS = 4
 _WITH_PEOPLE = 5
 # In one of so many lives two processes stand for the Lease.
 _WITH_TWO = 6
-_WITH_HOOKS, _WITH_ORDER, _WITH_GATES = 1, 2, 3
+_WITH_HOOKS, _WITH_ORDER, _WITH_GATES, _WITH_NAMES = 1, 2, 3, 4
 _COMMANDS = ("abort foreign", "abort stale", "pause foreign", "pause garbled", "promote", "promote stale",
              "promote replayed", "resume", "resume stale", "retry", "retry foreign", "retry replayed")  # fmt: skip
 
@@ -95,21 +96,55 @@ _APPROVED: tuple[Mapping[str, Any], ...] = (
 )
 _GATES: tuple[Mapping[str, Any], ...] = (
     {"name": "errors", "type": "ErrorRate", "threshold": "30%"},
-    {"name": "p95", "type": "Latency", "threshold": "500ms"},
+    {"name": "p95", "type": "Latency", "threshold": "100ms"},
+    {"name": "alike", "type": "ShadowOverlap", "threshold": "60%"},
+    {"name": "found", "type": "Retrieval", "threshold": "10%"},
 )
-_QUERIED: Mapping[str, Any] = {
-    "triggers": {
-        **{name: {"for": "6s"} for name in ("memory", "errorRate", "latency", "pointer")},
-        "prometheus": [{"name": "Cost", "query": "cost", "threshold": 100, "for": "6s"}],
-    }
+# Looser than the gates, so that it is a gate that fails.
+_LOOSE: Mapping[str, Any] = {
+    "memory": {"for": "6s"},
+    "errorRate": {"for": "6s", "threshold": "70%"},
+    "latency": {"for": "6s", "threshold": "60x"},
+    "pointer": {"for": "6s"},
 }
+_QUERIES: tuple[Mapping[str, Any], ...] = (
+    {"name": "Cost", "query": "cost", "threshold": 100, "for": "6s"},
+    {"name": "Stock", "query": "stock", "operator": "Below", "threshold": -1, "for": "4s"},
+    {"name": "Tried", "query": "tried", "threshold": 10, "for": "2s", "dryRun": True},
+    {"name": "Needed", "query": "needed", "threshold": 10, "for": "8s", "noData": "RollBack"},
+)
 _OF_GATES: Faults = (
-    (3, "query Cost 500", (3, 60)),
-    (2, "prometheus silent", (3, 40)),
+    (1, "callers 0", (3, 60)),
+    (1, "memory new 88%", (3, 60)),
     (2, "operator dies", (0.5, 20)),
-    (2, "rival new", (0, 0)),
+    (1, "rival new", (0, 0)),
     (1, "gateway restarts {one}", (0, 0)),
     (1, "command promote", (0, 0)),
+)
+# What a gate or a query of the user's is about: only lives that have it, have these.
+_OF_EACH: Mapping[str, Faults] = {
+    "ErrorRate": ((4, "errors new 60%", (3, 60)),),
+    "Latency": ((4, "slow new 0.3", (3, 60)),),
+    "ShadowOverlap": ((4, "overlap new 30%", (3, 60)),),
+    "Retrieval": ((3, "retrieval loses 20%", (3, 60)), (2, "labels rest", (3, 60))),
+    "cost": ((4, "query cost 500", (3, 60)), (1, "query cost nan", (3, 40)), (2, "prometheus silent", (3, 40))),
+    "stock": ((4, "query stock -5", (3, 60)), (1, "prometheus silent", (3, 40))),
+    "tried": ((2, "query tried 50", (3, 60)),),
+    "needed": ((4, "prometheus silent", (3, 40)), (1, "query needed 50", (3, 60))),
+}
+_OF_NAMES: Faults = (
+    (6, "recreate migration move", (0, 0)),
+    (2, "recreate pool {pool}", (0, 0)),
+    (1, "recreate index docs", (0, 0)),
+    (2, "operator dies", (0.5, 20)),
+    (1, "operator dies", (20, 40)),
+    (2, "watch cut {kind}", (3, 30)),
+    (1, "gateway silent {one}", (5, 60)),
+    (1, "api loses 20%", (5, 20)),
+    (2, "errors new 100%", (10, 30)),
+    (1, "command retry", (0, 0)),
+    (1, "paused by command", (5, 30)),
+    (1, "rival old", (0, 0)),
 )
 _OF_TWO: Faults = (
     (4, "operator frozen", (2, 12)),
@@ -162,14 +197,42 @@ def script(seed: int) -> Script:
         spec = {"dependsOn": [{"name": "rival"}], "canary": {"steps": people.sample(_APPROVED, 2)}}
         faults = [*faults[:2], Line("rival old", round(people.uniform(1, 20), 1)), Line("approver", 1.0)]
     if seed % _WITH_TWO == _WITH_GATES:
-        spec = {"gates": people.sample(_GATES, people.randint(1, len(_GATES))), "rollback": _QUERIED}
-        faults = [*faults[:2], *(_fault(people, _OF_GATES) for _ in range(people.randint(0, 2)))]
+        spec = _gated(people)
+        about = (*_OF_GATES, *(one for name in _subjects(spec) for one in _OF_EACH[name]))
+        faults = [*faults[:1], *(_fault(people, about) for _ in range(people.randint(0, 3)))]
+        faults.insert(0, Line("callers 100", 0.5))
+    if seed % _WITH_TWO == _WITH_NAMES:
+        faults = [*faults[:1], *_names(people)]
     if chance.random() < 0.03:  # at the same moment as the migration
         faults.insert(0, Line("rival new", 1.0))
     replicas = {"old": chance.choice((1, 1, 2)), "new": chance.choice((1, 1, 2)), "gateway": chance.choice((1, 2))}
     drawn, filled = chance.choice(_SPECS), chance.random() > 0.05
     faults = sorted(faults, key=lambda one: one.at)
     return Script(tuple(faults), replicas, {**drawn, **spec}, filled=filled, operators=2 if two else 1)
+
+
+def _gated(chance: Random) -> Mapping[str, Any]:
+    """Return a spec with gates and users' own queries."""
+    steps = [{"weight": weight, "hold": "3s"} for weight in chance.choice(((10, 50, 100), (50, 100), (10, 100)))]
+    return {
+        "gates": chance.sample(_GATES, chance.randint(1, len(_GATES))),
+        "canary": {"steps": steps, "shadow": chance.choice(("5%", "20%", "100%"))},
+        "evaluation": {"labels": {"table": "labels"}, "margin": 0.3},
+        "rollback": {"triggers": {**_LOOSE, "prometheus": chance.sample(_QUERIES, chance.randint(0, 2))}},
+    }
+
+
+def _subjects(spec: Mapping[str, Any]) -> list[str]:
+    """Return what a spec's gates and queries are about."""
+    queries = spec["rollback"]["triggers"]["prometheus"]
+    return [*(one["type"] for one in spec["gates"]), *(one["query"] for one in queries)]
+
+
+def _names(chance: Random) -> list[Line]:
+    """Return what happens where names come again; an index that is deleted waits for its migration to be, too."""
+    found = [_fault(chance, _OF_NAMES) for _ in range(chance.randint(1, 4))]
+    deleted = [one for one in found if one.what == "recreate index docs"]
+    return [*found, *(replace(one, what="recreate migration move", at=one.at + 0.5) for one in deleted)]
 
 
 def _of_two(chance: Random) -> list[Line]:

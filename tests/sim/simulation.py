@@ -19,6 +19,7 @@ from tests.sim.hooks import CRON_JOB, cron_job
 from tests.sim.invariants import INVARIANTS
 from tests.sim.manifests import Manifests, manifests
 from tests.sim.process import Operators, watched_by
+from tests.sim.rules_of_names import left_behind
 from tests.sim.script import Line, Script
 from tests.sim.world import Event, World
 
@@ -151,13 +152,22 @@ class Simulation:
         if self.wrong:
             return
         self._events += 1
+        try:
+            self.wrong = self._found(event)
+        except Exception as error:  # else it would be a pass of the operator that failed
+            self.wrong = f"an invariant failed itself: {error!r}"
+            raise
+        if self.wrong:
+            self._stop.set()
+
+    def _found(self, event: Event) -> str:
+        """Return what does not hold after an event."""
         self.history.take(event)
         for invariant in INVARIANTS:
             found = invariant(self.history, event)
             if found:
-                self.wrong = f"{invariant.__name__} at {event.at:.2f} s: {found}"
-                self._stop.set()
-                return
+                return f"{invariant.__name__} at {event.at:.2f} s: {found}"
+        return ""
 
     async def _until_ended(self) -> None:
         """Wait for the end of every migration, in steps of a second."""
@@ -203,6 +213,9 @@ class Simulation:
         if self.world.writes != before and not self.wrong and not self.script.waits:
             last = [str(event) for event in self.world.log if event.what == "write" and event.at > began]
             self.wrong = f"steady: {self.world.writes - before} writes in a world that does not change: {last[-3:]}"
+        left = left_behind(self.history)
+        if left and not self.wrong and not self.script.waits:
+            self.wrong = f"left behind: {left}"
 
     def _outcome(self) -> Outcome:
         raw = self.world.server.get(kinds.MIGRATION, "move")

@@ -15,6 +15,7 @@ from reembed.cluster import kinds
 from tests.sim.api_server import ApiServer, Change, Object
 from tests.sim.chances import Chances
 from tests.sim.kubelet import Kubelet
+from tests.sim.labelled import Labelled
 
 INDEX = "docs"
 _DOCUMENTS = 1000
@@ -72,7 +73,9 @@ class Worker:
         self.stops_at = ""  # the farthest that it gets with a collection; empty is all the way
         self.verdict = "Better"
         self.rejects = 0  # documents of each collection
+        self.labelled = Labelled()
         self.happened: Callable[[str, str], None] = lambda what, collection: None
+        self._uid = ""  # of the index
         self._plan: Object = {}
         self._jobs: dict[str, str] = {}
         server.listeners.append(self._changed)
@@ -96,7 +99,7 @@ class Worker:
             "documents": _DOCUMENTS,
             "collections": [one.report() for one in self.store.collections.values()],
             "evaluation": _evaluation(evaluation["id"], found) if evaluation is not None and found else None,
-            "retrieval": {"count": 500, "total": 0.0, "squares": 5.0} if evaluation is not None else None,
+            "retrieval": self.labelled.report(evaluation["id"]) if evaluation is not None else None,
         }
 
     def fill(self, job: Object) -> bool | None:
@@ -130,6 +133,10 @@ class Worker:
         index = self._server.get(kinds.INDEX, INDEX)
         if index is None:
             return
+        if index["metadata"].get("deletionTimestamp"):
+            self._release()
+            return
+        self._claim(index["metadata"]["uid"])
         self._plan = index.get("status", {}).get("plan") or {}
         self._move(self._plan.get("pointer"))
         for plan in self._plan.get("collections") or ():
@@ -140,8 +147,23 @@ class Worker:
                     self._chance.uniform(0.1, 1.5), self._do, plan["name"], work, plan
                 )
         evaluation = self._plan.get("evaluation")
+        self.labelled.watch(evaluation["id"] if evaluation is not None and evaluation.get("live") else "")
         if evaluation is not None and evaluation["id"] not in self.store.evaluations and self.verdict:
             self.store.evaluations[evaluation["id"]] = self.verdict
+
+    def _claim(self, uid: str) -> None:
+        """Take the index's name in the store: another object's collections are not this one's."""
+        if self._uid != uid:
+            if self._uid:
+                self.store.collections.clear()
+            self._uid = uid
+
+    def _release(self) -> None:
+        """Give the index's name in the store free; its collections stay, and answer no more."""
+        self._plan, self.store.pointer = {}, None
+        self.store.evaluations.clear()
+        for one in self.store.collections.values():
+            one.state = "Withdrawn"
 
     def _move(self, plan: Object | None) -> None:
         now, to = self.store.pointer, self.store.collections.get(plan["collection"]) if plan is not None else None

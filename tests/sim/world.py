@@ -23,7 +23,7 @@ from tests.sim.hooks import CRON_JOB, Hooks, is_hook
 from tests.sim.kubelet import Kubelet, Pod
 from tests.sim.line import Watches, Weather
 from tests.sim.manifests import OLD_COLLECTION, served
-from tests.sim.prometheus import Prometheus
+from tests.sim.prometheus import Values
 from tests.sim.store import INDEX, Collection, Worker
 
 # A pod that does not answer is given up after this long.
@@ -56,7 +56,7 @@ class World:
         self.server = ApiServer(self.clock)
         self.kubelet = Kubelet(self.server, self.chances)
         self.worker = Worker(self.server, self.kubelet, self.chances)
-        self.prometheus = Prometheus()
+        self.prometheus = Values()
         self.gateways = Gateways(self.server, self.kubelet, self.weather, self.chances)
         self.hooks = Hooks()
         self.watches = Watches(self.server, self.weather, self.chances)
@@ -78,11 +78,11 @@ class World:
     def serve(self) -> None:
         """Have pool `old` serve the index, as after a first fill."""
         routing, plan = served()
-        self.server.apply(kinds.INDEX, {"metadata": {"name": INDEX}, "status": {"routing": routing, "plan": plan}},
-                          "reembed-migrations", "status")  # fmt: skip
         print_ = plan["pointer"]["fingerprint"]
         self.worker.store.collections[OLD_COLLECTION] = Collection(OLD_COLLECTION, print_, 384, 4, "Indexed", 4)
         self.worker.store.pointer = plan["pointer"]
+        self.server.apply(kinds.INDEX, {"metadata": {"name": INDEX}, "status": {"routing": routing, "plan": plan}},
+                          "reembed-migrations", "status")  # fmt: skip
 
     def _work(self, job: Object) -> bool | None:
         return self.hooks.work(job) if is_hook(job) else self.worker.fill(job)

@@ -196,7 +196,8 @@ def _routing(migration: Migration, now: Routing, seen: Seen) -> Routing:
     # Gateways may know a higher epoch than a restored index: they would take nothing below it for an order.
     newest = max((now.epoch, *(report.epoch for report in seen.gateways)))
     epoch = now.epoch if wanted == now and newest == now.epoch else newest + 1
-    return replace(wanted, epoch=epoch, shadow=_shadow(migration))
+    # What has no weight yet has pods missing, or probes that fail: it gets no shadow queries either.
+    return replace(wanted, epoch=epoch, shadow=_shadow(migration) if wanted.weight else 0.0)
 
 
 def _shadow(migration: Migration) -> float:

@@ -48,7 +48,8 @@ def rebuilt(
     epoch = newest.epoch if newest is not None else 0
     plan = StorePlan(tuple(_planned(one, pools) for one in store.collections), pointer)
     if pointer is None:
-        held = {one.name for one in plan.collections}
+        # What was withdrawn answers nobody: it is left of an index that was deleted.
+        held = {one.name for one in plan.collections if one.desired is not Desired.WITHDRAWN}
         serving = newest.serving if newest is not None and newest.serving is not None else None
         answers = serving if serving is not None and serving.collection in held else None
         return IndexStatus(None, Routing(epoch + 1, answers), plan) if held else None

@@ -143,6 +143,10 @@ def _evaluating(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     obstacle = traffic.obstacle(replace(migration, status=status), seen)
     if obstacle is not None:
         return Outcome(status, obstacle.reason, obstacle.message)
+    # Other triggers have little to judge by before the candidate answers callers; a query of the user's has.
+    unknown = preflight.query_without_value(migration, seen)
+    if unknown is not None:
+        return Outcome(status, unknown.reason, unknown.message)
     hooked = _hooks(replace(migration, status=status), seen, now, Event.REFUSED)
     if hooked is not None:
         return hooked

@@ -89,9 +89,10 @@ def changed(lease: Lease, reading: Reading | None) -> Lease:
     # Overtaken: a copy that lags, or an index restored from a backup. It may only lower; the epoch seen stays, so
     # that whoever reads this gateway's report learns from where to go on.
     lowered = min(lease.routing.weight, _weight_for(lease.routing, reading.routing))
+    shadow = min(lease.routing.shadow, reading.routing.shadow) if lowered else 0.0
     return replace(
         lease,
-        routing=replace(lease.routing, weight=lowered),
+        routing=replace(lease.routing, weight=lowered, shadow=shadow),
         force_stable=lease.force_stable or reading.force_stable,
     )
 

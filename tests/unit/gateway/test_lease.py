@@ -34,12 +34,10 @@ def held(routing: Routing = CANARY, *, force_stable: bool = False) -> Lease:
         pytest.param(
             replace(CANARY, epoch=6, weight=10), replace(CANARY, weight=10), id="an overtaken lowering is obeyed"
         ),
-        pytest.param(
-            Routing(epoch=3, serving=OLD), replace(CANARY, weight=0), id="an overtaken routing without our candidate"
-        ),
+        pytest.param(Routing(epoch=3, serving=OLD), ALONE, id="an overtaken routing without our candidate"),
         pytest.param(
             Routing(epoch=3, serving=NEW, candidate=OLD, weight=90),
-            replace(CANARY, weight=0),
+            ALONE,
             id="an overtaken routing of other arms gives our candidate nothing",
         ),
     ],
