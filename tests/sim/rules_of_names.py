@@ -39,7 +39,9 @@ def nothing_of_a_namesake_is_in_a_status(history: History, event: Event) -> str:
     judged = (status.get("evaluation") or {}).get("id", meta["uid"])
     if not judged.startswith(meta["uid"]):
         return f"{meta['uid']} is judged by evaluation {judged}"
-    began = status_of(change.before).get("at") or status.get("at") in {None, "1/Preflight"}
+    # One that is deleted before anybody looked at it has nothing but that to say.
+    first = {None, "1/Unwinding"} if "deletionTimestamp" in meta else {None, "1/Preflight"}
+    began = status_of(change.before).get("at") or status.get("at") in first
     there = status.get("reason") == "AlreadyThere"
     return "" if began or there else f"{meta['uid']} begins at {status['at']}"
 
