@@ -102,12 +102,12 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
         ValueError: it is longer than any of ours.
 
     """
-    parts: list[bytes] = []
+    found = bytearray()
     async for part in response.content.iter_any():
-        parts.append(part)
-        if sum(map(len, parts)) > _LONGEST:
+        found += part
+        if len(found) > _LONGEST:
             raise ValueError(f"the answer of {response.url} is longer than {_LONGEST} bytes")
-    return b"".join(parts)
+    return bytes(found)
 
 
 def samples(text: str) -> list[Sample]:

@@ -57,8 +57,8 @@ def until_free(sight: Sight, identity: str, now: float) -> float:
     """
     record = sight.record
     if record is None:
-        # The first replica there ever was waits for nothing; but nobody can tell that from a Lease that somebody
-        # deleted, which its holder learns at its next renewal only.
+        # The first replica that there ever was waits as well: nobody can tell that from a Lease that somebody deleted,
+        # which its holder learns at its next renewal only.
         return sight.since + LEASE - now
     if record.holder in {"", identity}:
         # A pod runs one operator at a time: whoever held it under our name has ended.

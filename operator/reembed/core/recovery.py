@@ -50,7 +50,7 @@ def rebuilt(
     if pointer is None:
         # What was withdrawn answers nobody: it is left of an index that was deleted.
         held = {one.name for one in plan.collections if one.desired is not Desired.WITHDRAWN}
-        serving = newest.serving if newest is not None and newest.serving is not None else None
+        serving = newest.serving if newest is not None else None
         answers = serving if serving is not None and serving.collection in held else None
         return IndexStatus(None, Routing(epoch + 1, answers), plan) if held else None
     if pointer.fingerprint not in pools:
