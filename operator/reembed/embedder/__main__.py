@@ -11,6 +11,8 @@ import logging
 import os
 import sys
 
+import uvloop
+
 from reembed.embedder.refusals import Refusal
 from reembed.embedder.serving import serve
 from reembed.embedder.settings import from_environment
@@ -28,7 +30,8 @@ def main() -> int:
         _log.error("%s: the operator sets it on the pool's Deployments", error)
         return 2
     try:
-        asyncio.run(serve(settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
     except Refusal as refusal:
         _log.error("%s: %s", refusal.reason, refusal)
         refusal.leave(settings.termination_log)

@@ -12,8 +12,6 @@ the most each time, and whoever may ask /v1/embeddings can take as much away fro
 from __future__ import annotations
 
 import asyncio
-import base64
-import struct
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import asdict
 from time import perf_counter
@@ -26,12 +24,15 @@ from starlette.routing import Route
 
 from reembed.core.emergency_limits import Limits
 from reembed.embedder import limits
-from reembed.embedder.messages import Done
+from reembed.embedder.answers import render
+from reembed.embedder.messages import Packs
 from reembed.embedder.metrics import CONTENT_TYPE, Metrics
 from reembed.embedder.process import Engine, EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
 from reembed.embedder.protection import Overloaded, Protection
-from reembed.embedder.requests import Asked, Malformed, decode, parse, parse_seconds, parse_texts
+from reembed.embedder.requests import Malformed, decode, parse, parse_seconds, parse_texts
 from reembed.embedder.settings import Settings
+from reembed.embedder.text_cache import TextCache
+from reembed.embedder.weights import Chosen
 
 PRIORITY = "x-reembed-priority"
 _EMERGENCY_BYTES = 1 << 10
@@ -56,10 +57,12 @@ class Embedder:
 
     def __init__(self, settings: Settings, cpus: int) -> None:
         self._settings = settings
-        self.protection = Protection(limits.normal(settings.model, cpus), cpus, self._limit)
+        self.protection = Protection(limits.normal(settings.model, cpus, settings.device), cpus, self._limit)
+        self.cache = TextCache(settings.fingerprint, settings.cache_bytes)
         self._metrics = Metrics(self)
         self._draining = False
         self.engine: Engine | None = None
+        self.weights: Chosen | None = None
         self.mapped_bytes = 0
 
     @property
@@ -73,6 +76,18 @@ class Embedder:
     @property
     def contexts_peak(self) -> int:
         return self.engine.contexts_peak if self.engine is not None else 0
+
+    @property
+    def contexts_busy(self) -> int:
+        return self.engine.contexts_busy if self.engine is not None else 0
+
+    @property
+    def packs(self) -> Packs:
+        return self.engine.packs if self.engine is not None else Packs()
+
+    @property
+    def offloads(self) -> bool:
+        return self.engine is not None and self.engine.offloads
 
     @property
     def serves(self) -> bool:
@@ -97,7 +112,8 @@ class Embedder:
         began = perf_counter()
         response = await self._answered(request, self._embed)
         self._metrics.requests.labels(str(response.status_code)).inc()
-        self._metrics.seconds.observe(perf_counter() - began)
+        priority = "background" if _is_background(request) else "live"
+        self._metrics.seconds.labels(priority).observe(perf_counter() - began)
         return response
 
     async def _tokenization(self, request: Request) -> Response:
@@ -145,11 +161,13 @@ class Embedder:
         self._metrics.texts.labels(asked.input_type.value.lower(), priority).inc(len(asked.texts))
         self._metrics.tokens.inc(sum(done.tokens))
         self._metrics.truncated.inc(len(done.cut))
-        return JSONResponse(self._rendered(asked, done))
+        self._metrics.waited.labels(priority).observe(done.waited)
+        self._metrics.computed.labels(priority).observe(done.computed)
+        written = render(done, self._settings.fingerprint, base64=asked.base64)
+        return Response(written, media_type="application/json")
 
     async def _tokenize(self, _: Request, body: Mapping[str, Any]) -> Response:
-        done = await self._running().embed(parse_texts(body), background=False, tokens_only=True)
-        return JSONResponse({"tokens": list(done.tokens)})
+        return JSONResponse({"tokens": await self._running().count(parse_texts(body))})
 
     async def _body(self, request: Request) -> bytes:
         most = self.protection.limits.body_bytes
@@ -179,20 +197,6 @@ class Embedder:
         if self.engine is None:
             raise EngineUnavailable("the model is being fetched; try again soon")
         return self.engine
-
-    def _rendered(self, asked: Asked, done: Done) -> dict[str, Any]:
-        tokens = sum(done.tokens)
-        written = [base64.b64encode(one).decode() if asked.base64 else _floats(one) for one in done.vectors]
-        return {
-            "object": "list",
-            "model": self._settings.fingerprint,
-            "fingerprint": self._settings.fingerprint,
-            "data": [
-                {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(written)
-            ],
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            "truncated": list(done.cut),
-        }
 
 
 def _is_background(request: Request) -> bool:
@@ -225,10 +229,6 @@ async def _unless_caller_leaves(request: Request, answer: Coroutine[Any, Any, Re
 async def _left(receive: Callable[[], Awaitable[Any]]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _floats(vector: bytes) -> tuple[float, ...]:
-    return struct.unpack(f"<{len(vector) // 4}f", vector)
 
 
 def _refused(error: Exception) -> Response:

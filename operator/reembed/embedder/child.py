@@ -1,9 +1,9 @@
 """The engine process: takes requests from a pipe, computes them in packs, answers over the pipe.
 
-`embedder.process` starts it as `python -m reembed.embedder.child FD`, with the pipe's end as an inherited descriptor.
-One thread reads and tokenizes; each context has a thread of its own that takes the next pack when it is free. The
-process knows no HTTP and keeps nothing: if it dies, the server answers for it and starts another; if the server dies,
-the pipe closes and this process ends.
+`embedder.link` starts it as `python -m reembed.embedder.child PIPE BOARD`, two inherited descriptors. One thread reads
+and tokenizes; each context has a thread of its own that takes the next pack when it is free. The process knows no HTTP
+and keeps nothing: if it dies, the server answers for it and starts another; if the server dies, the pipe closes and
+this process ends.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from time import monotonic
 
 from reembed.core.model import Truncate
-from reembed.embedder.llama import Context, EngineError, ModelUnusable, Weights
+from reembed.embedder.board import Board
+from reembed.embedder.jobs import Job, Text, grouped, job
+from reembed.embedder.limits import capacities
+from reembed.embedder.llama import Context, EngineError, ModelUnusable, Vectors, Weights, offloads
 from reembed.embedder.messages import (
     Answer,
     Broken,
@@ -25,6 +28,7 @@ from reembed.embedder.messages import (
     Done,
     Failed,
     Pace,
+    Packs,
     Ready,
     Request,
     Start,
@@ -33,80 +37,63 @@ from reembed.embedder.messages import (
 )
 from reembed.embedder.packing import PACK_TOKENS, Item, Lanes
 
-# A context's buffers grow with its capacity times the vocabulary (60 MiB at 512 tokens and 30,000 words). Where a model
-# reads more than this, one context alone does so.
-_SHORT_TOKENS = 512
 _PROBE = "the quick brown fox jumps over the lazy dog"
+# How long a call of background texts should take at most: a query that comes meanwhile shares the CPU with it.
+_BACKGROUND_SECONDS = 0.1
+# Seconds between two accounts of what was computed.
+_ACCOUNT_SECONDS = 0.5
 
 
-@dataclass
-class _Job:
-    """A request on its way: its vectors come pack by pack."""
-
-    request: Request
-    tokens: tuple[int, ...]
-    cut: tuple[int, ...]
-    vectors: list[bytes | None]
-    left: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.left = len(self.vectors)
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """One text of a job, as packs carry it."""
-
-    job: _Job
-    index: int
-    ids: tuple[int, ...]
-
-
-def run(pipe: Connection) -> None:
+def run(pipe: Connection, board: Board) -> None:
     """Load the model and serve the pipe until its other end closes."""
     start: Start = pipe.recv()
     try:
-        weights = Weights(start.path, start.model)
-        # With one context more than there is CPU time for, a live query never waits for a whole background pack.
-        contexts = [Context(weights, capacity) for capacity in _capacities(start.contexts + 1, start.model.max_tokens)]
+        weights = Weights(start.path, start.model, start.device)
+        contexts = [Context(weights, one) for one in capacities(start.model.max_tokens, start.cpus, start.device)]
         for context in contexts:
             _prove(weights, context)
     except EngineError as error:
         pipe.send(Failed(str(error), isinstance(error, ModelUnusable)))
         return
-    work = _Work(pipe, weights, len(contexts))
+    work = Work(pipe, weights, board, [context.capacity for context in contexts], start.cpus)
     for number, context in enumerate(contexts):
         threading.Thread(target=work.compute, args=(context, number), daemon=True).start()
-    pipe.send(Ready())
+    pipe.send(Ready(offloads()))
     work.read()
-
-
-def _capacities(contexts: int, max_tokens: int) -> list[int]:
-    """Return how many tokens each context reads at once: live-only first, last the one that can read the longest text.
-
-    Queries are short; a long one waits for a context of the others.
-    """
-    return [PACK_TOKENS, *[min(max_tokens, _SHORT_TOKENS)] * (contexts - 2), max_tokens]
 
 
 def _prove(weights: Weights, context: Context) -> None:
     """Embed a probe; a file may load without fault and still hold no usable model."""
-    if context.embed([weights.tokenize(_PROBE).ids]) == [None]:
+    if not _usable(context.embed([weights.tokenize(_PROBE).ids]), 0):
         raise ModelUnusable("the model's vector of a short text is not finite, or zero: the file is damaged")
 
 
-class _Work:
-    """What waits and is computed, shared by the reader's and the contexts' threads."""
+def _usable(vectors: Vectors, row: int) -> bool:
+    return bool(vectors[row, 0] == vectors[row, 0])  # NaN is not equal to itself
 
-    def __init__(self, pipe: Connection, weights: Weights, contexts: int) -> None:
+
+class Work:
+    """What waits and is computed, shared by the reader's and the contexts' threads.
+
+    `capacities` are the contexts', the first of which takes live texts alone if there are several; `cpus` of them
+    compute side by side, and one more where a background pack would keep a live one waiting.
+    """
+
+    def __init__(self, pipe: Connection, weights: Weights, board: Board, capacities: Sequence[int], cpus: int) -> None:
         self._pipe = pipe
         self._weights = weights
-        self._contexts = contexts
-        self._allowed = contexts  # how many of them compute side by side
-        self._computing = 0
+        self._board = board
+        self._capacities = capacities
+        self._cpus = cpus
+        self._allowed = len(capacities)  # how many of them compute side by side
+        self._busy: dict[int, bool] = {}  # contexts that compute: whether background texts
         self._most_computing = 0
-        self._lanes: Lanes[_Text] = Lanes()
-        self._jobs: dict[int, _Job] = {}
+        self._lanes: Lanes[Text] = Lanes()
+        self._alone: list[Text] = []
+        self._isolating = False
+        self._jobs: dict[int, Job] = {}
+        self._packs = Packs()
+        self._accounted = 0.0
         self._changed = threading.Condition()
         self._sending = threading.Lock()
 
@@ -126,34 +113,89 @@ class _Work:
                     self._accept(message)
 
     def compute(self, context: Context, number: int) -> None:
-        """Take packs for one context until the process ends; the first context takes live texts alone."""
+        """Take packs for one context until the process ends."""
         while True:
             with self._changed:
-                while not (pack := self._next_pack(context, number)):
+                while not (pack := self._next_pack(number)):
                     self._changed.wait()
-                self._began()
-            self._compute_pack(context, [item.work for item in pack])
+                groups = grouped(item.work for item in pack)
+                began = self._begin(number, groups)
+            self._compute_pack(context, groups)
+            self._board.clear(number)
             with self._changed:
-                self._computing -= 1
-                # Only a context that was not allowed beside this one waits for its end.
-                if self._computing == self._allowed - 1:
-                    self._changed.notify_all()
+                self._account(groups, monotonic() - began)
+                del self._busy[number]
+                self._isolating = False
+                self._changed.notify_all()
 
-    def _next_pack(self, context: Context, number: int) -> list[Item[_Text]]:
+    def _next_pack(self, number: int) -> list[Item[Text]]:
+        """Return what a context computes next; it is begun at once, or empty."""
         # The last contexts go on where not all may: they can read the longest texts.
-        if number < self._contexts - self._allowed or self._computing >= self._allowed:
+        if number < len(self._capacities) - self._allowed or len(self._busy) >= self._allowed or self._isolating:
             return []
-        return self._lanes.next_pack(context.capacity, live_only=number == 0)
+        if self._alone:
+            return self._next_alone(number)
+        live_only = number == 0 and len(self._capacities) > 1
+        if len(self._busy) >= self._cpus:
+            # There is CPU time for no more, but a live text does not wait for background ones.
+            if not any(self._busy.values()):
+                return []
+            live_only = True
+        if self._better_elsewhere(number):
+            return []
+        free = max(1, min(self._allowed, self._cpus) - len(self._busy))
+        return self._lanes.next_pack(self._capacities[number], live_only=live_only, free=free, now=monotonic())
 
-    def _began(self) -> None:
-        self._computing += 1
-        if self._computing > self._most_computing:
-            self._most_computing = self._computing
-            self._send(Computing(self._computing))
+    def _next_alone(self, number: int) -> list[Item[Text]]:
+        """Return a text that may have ended an engine, once nothing else computes that might."""
+        if self._busy or number != len(self._capacities) - 1:
+            return []
+        self._isolating = True
+        text = self._alone.pop(0)
+        return [Item(len(text.ids), text.job.request.background, text)]
+
+    def _better_elsewhere(self, number: int) -> bool:
+        """Return whether the live text that waits longest is too long for a context, and one that can is idle."""
+        first = self._lanes.first()
+        if first is None or first.tokens <= self._capacities[number]:
+            return False
+        return any(
+            capacity >= first.tokens and other not in self._busy for other, capacity in enumerate(self._capacities)
+        )
+
+    def _begin(self, number: int, groups: Sequence[Sequence[Text]]) -> float:
+        now = monotonic()
+        first = [group[0] for group in groups]
+        self._busy[number] = first[0].job.request.background
+        texts = [(text.job.request.id, text.index) for text in first]
+        self._board.write(number, now, sum(len(text.ids) for text in first), texts)
+        for group in groups:
+            for text in group:
+                text.job.began = text.job.began or now
+        if len(self._busy) > self._most_computing:
+            self._most_computing = len(self._busy)
+            self._send(Computing(self._most_computing))
+        return now
+
+    def _account(self, groups: Sequence[Sequence[Text]], seconds: float) -> None:
+        texts, before = sum(map(len, groups)), self._packs
+        self._packs = after = Packs(
+            calls=before.calls + 1,
+            texts=before.texts + texts,
+            tokens=before.tokens + sum(len(group[0].ids) for group in groups),
+            equal=before.equal + texts - len(groups),
+            seconds=before.seconds + seconds,
+        )
+        most = int(after.tokens / after.seconds * _BACKGROUND_SECONDS)
+        self._lanes.background_tokens = max(1, min(PACK_TOKENS, most))
+        now = monotonic()
+        if now - self._accounted > _ACCOUNT_SECONDS:
+            self._accounted = now
+            self._send(after)
 
     def _set(self, pace: Pace) -> None:
         with self._changed:
-            self._allowed = min(pace.contexts, self._contexts)
+            self._allowed = min(pace.contexts, len(self._capacities))
             self._lanes.pack_tokens, self._lanes.pack_texts = pace.pack_tokens, pace.pack_texts
             self._most_computing = 0
             self._send(Computing(0))
@@ -167,20 +209,23 @@ class _Work:
             return
         cut = tuple(index for index, text in enumerate(read) if text.cut)
         if request.tokens_only:
-            self._send(Done(request.id, (), tuple(text.full for text in read), cut))
+            self._send(Done(request.id, b"", tuple(text.full for text in read), cut))
         elif cut and self._weights.model.truncate is Truncate.REFUSE:
             self._send(TooLong(request.id, cut[0], read[cut[0]].full))
-        elif (empty := next((index for index, text in enumerate(read) if not text.ids), None)) is not None:
+        elif (empty := next((index for index, text in enumerate(read) if not len(text.ids)), None)) is not None:
             self._send(Unreadable(request.id, empty, "has nothing that the model's vocabulary knows; leave it out"))
         else:
-            job = _Job(request, tuple(len(text.ids) for text in read), cut, [None] * len(read))
-            self._queue(job, [_Text(job, index, text.ids) for index, text in enumerate(read)])
+            self._queue(*job(request, read, self._weights.model.dimensions, monotonic()))
 
-    def _queue(self, job: _Job, texts: Sequence[_Text]) -> None:
+    def _queue(self, job: Job, texts: Sequence[Text]) -> None:
+        request = job.request
         with self._changed:
-            self._jobs[job.request.id] = job
-            for text in texts:
-                self._lanes.add(Item(len(text.ids), job.request.background, text))
+            self._jobs[request.id] = job
+            if request.alone:
+                self._alone += texts
+            else:
+                for text in texts:
+                    self._lanes.add(Item(len(text.ids), request.background, text, text.key, job.arrived))
             self._changed.notify_all()
 
     def _forget(self, request: int) -> bool:
@@ -189,37 +234,38 @@ class _Work:
             job = self._jobs.pop(request, None)
             if job is not None:
                 self._lanes.discard(lambda text: text.job is job)
+                self._alone = [text for text in self._alone if text.job is not job]
         return job is not None
 
-    def _compute_pack(self, context: Context, texts: Sequence[_Text]) -> None:
+    def _compute_pack(self, context: Context, groups: Sequence[Sequence[Text]]) -> None:
         try:
-            vectors = context.embed([text.ids for text in texts])
+            vectors = context.embed([group[0].ids for group in groups])
         except EngineError as error:
-            for request in {text.job.request.id for text in texts}:
+            for request in {text.job.request.id for group in groups for text in group}:
                 self._fail(Broken(request, str(error)))
             return
-        for text, vector in zip(texts, vectors, strict=True):
-            if vector is None:
-                message = "gets a vector from this model that is not finite, or zero; leave it out"
-                self._fail(Unreadable(text.job.request.id, text.index, message))
-            else:
-                self._store(text, vector)
+        for row, group in enumerate(groups):
+            for text in group:
+                if _usable(vectors, row):
+                    self._store(text, vectors[row])
+                else:
+                    message = "gets a vector from this model that is not finite, or zero; leave it out"
+                    self._fail(Unreadable(text.job.request.id, text.index, message))
 
     def _fail(self, answer: Broken | Unreadable) -> None:
         if self._forget(answer.id):
             self._send(answer)
 
-    def _store(self, text: _Text, vector: bytes) -> None:
+    def _store(self, text: Text, vector: Vectors) -> None:
         job = text.job
         with self._changed:
             job.vectors[text.index] = vector
             job.left -= 1
             whole = job.left == 0 and self._jobs.pop(job.request.id, None) is not None
         if whole:
-            vectors = tuple(one for one in job.vectors if one is not None)
-            self._send(Done(job.request.id, vectors, job.tokens, job.cut))
+            self._send(job.done(monotonic()))
 
-    def _send(self, answer: Answer | Computing) -> None:
+    def _send(self, answer: Answer | Computing | Packs) -> None:
         with self._sending:
             self._pipe.send(answer)
 
@@ -227,4 +273,4 @@ class _Work:
 if __name__ == "__main__":
     # The server decides when this process ends; a terminal's Ctrl-C goes to both.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    run(Connection(int(sys.argv[1])))
+    run(Connection(int(sys.argv[1])), Board(int(sys.argv[2])))

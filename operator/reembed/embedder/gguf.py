@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from reembed.core.model import Model, Pooling
@@ -85,6 +85,18 @@ class Header:
     size: int  # bytes that the file has at least when it is whole
 
 
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where one tensor is: `kind` and `kind_at` are its type and where the file says it, in bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    kind_at: int
+    offset: int
+    length: int  # 0 if the type is not known
+
+
 def read_header(file: BinaryIO) -> Header:
     """Return the header of a GGUF file.
 
@@ -112,6 +124,24 @@ def read_header(file: BinaryIO) -> Header:
         raise NotGGUF(f"the file's GGUF header has no {error.args[0]}; convert the model again") from error
     except (_Damaged, UnicodeDecodeError, ValueError) as error:
         raise NotGGUF(f"the file's GGUF header is damaged ({error}); convert the model again") from error
+
+
+def read_tensors(file: BinaryIO) -> tuple[Tensor, ...]:
+    """Return where a whole file's tensors are, with offsets counted from the file's beginning.
+
+    Raises:
+        NotGGUF: the file's header has been damaged since it was checked.
+
+    """
+    try:
+        file.seek(len(MAGIC))
+        _version, tensors, pairs = _unpack(file, "IQQ")
+        alignment = int(_pairs(file, pairs).get("general.alignment", _ALIGNMENT))
+        found = [_tensor(file) for _ in range(tensors)]
+    except (_Damaged, UnicodeDecodeError, ValueError) as error:
+        raise NotGGUF(f"the file's GGUF header is damaged ({error}); convert the model again") from error
+    begin = -(-file.tell() // alignment) * alignment
+    return tuple(replace(one, offset=begin + one.offset) for one in found)
 
 
 def check_header(header: Header, model: Model) -> None:
@@ -161,21 +191,21 @@ def _size(file: BinaryIO, tensors: int, alignment: int) -> int:
     """Read the directory of tensors; return where the last of them ends."""
     if tensors > _MOST_TENSORS or alignment < 1:
         raise _Damaged(f"it announces {tensors} tensors at multiples of {alignment} bytes")
-    end = max((_tensor_end(file) for _ in range(tensors)), default=0)
+    found = [_tensor(file) for _ in range(tensors)]
+    end = max((one.offset + one.length for one in found), default=0)
     return -(-file.tell() // alignment) * alignment + end
 
 
-def _tensor_end(file: BinaryIO) -> int:
-    """Return where a tensor ends, counted from the first one's beginning."""
-    _string(file)
+def _tensor(file: BinaryIO) -> Tensor:
+    name = _string(file).decode()
     (axes,) = _unpack(file, "I")
     if axes > _MOST_AXES:
         raise _Damaged(f"it has a tensor of {axes} axes, at most {_MOST_AXES} are possible")
     shape = _unpack(file, f"{axes}Q")
+    kind_at = file.tell()
     kind, offset = _unpack(file, "IQ")
     weights, length = _BLOCKS.get(kind, _UNKNOWN_BLOCK)
-    end: int = offset + math.prod(shape) // weights * length
-    return end
+    return Tensor(name, shape, kind, kind_at, offset, math.prod(shape) // weights * length)
 
 
 def _value(file: BinaryIO, kind: int) -> Value | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from reembed.core.emergency_limits import Limits
 from reembed.core.model import Model
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
@@ -10,9 +12,33 @@ from reembed.embedder.requests import MOST_TEXTS
 _MOST_BYTES = 16 << 20
 # Some seconds' work for a small model; who would wait longer had better try another pod.
 _QUEUE_TOKENS = 65_536
+# A context's buffers grow with its capacity times the vocabulary (60 MiB at 512 tokens and 30,000 words). Where a model
+# reads more than this, one context alone does so.
+_SHORT_TOKENS = 512
+# A GPU computes one large call faster than many small ones, and one call at a time.
+_GPU_PACK_TOKENS = 2048
 
 
-def normal(model: Model, cpus: int) -> Limits:
+class Device(Enum):
+    """What computes."""
+
+    CPU = "CPU"
+    GPU = "GPU"
+
+
+def capacities(max_tokens: int, cpus: int, device: Device = Device.CPU) -> tuple[int, ...]:
+    """Return how many tokens each context reads at once: live-only first, last the one that can read the longest text.
+
+    Queries are short; a long one waits for a context of the others. With one context more than there is CPU time for, a
+    live query never waits for a whole background pack. A GPU has one context.
+    """
+    if device is Device.GPU:
+        return (max(max_tokens, _GPU_PACK_TOKENS),)
+    others = max(PACK_TOKENS, min(max_tokens, _SHORT_TOKENS))
+    return (PACK_TOKENS, *[others] * (cpus - 1), max(PACK_TOKENS, max_tokens))
+
+
+def normal(model: Model, cpus: int, device: Device = Device.CPU) -> Limits:
     """Return the limits of a process that has `cpus` CPUs."""
     return Limits(
         requests=None,
@@ -22,8 +48,7 @@ def normal(model: Model, cpus: int) -> Limits:
         queue_tokens=_QUEUE_TOKENS,
         # There is always room for a live query.
         background_tokens=_QUEUE_TOKENS // 2,
-        # With one context more than there is CPU time for, a live query never waits for a whole background pack.
-        contexts=cpus + 1,
-        pack_tokens=PACK_TOKENS,
+        contexts=len(capacities(model.max_tokens, cpus, device)),
+        pack_tokens=_GPU_PACK_TOKENS if device is Device.GPU else PACK_TOKENS,
         pack_texts=PACK_TEXTS,
     )

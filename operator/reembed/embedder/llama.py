@@ -15,8 +15,10 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
+import numpy.typing as npt
 
 from reembed.core.model import Model, Pooling
+from reembed.embedder.limits import Device
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
 
 _POOLING = {
@@ -24,6 +26,13 @@ _POOLING = {
     Pooling.CLS: lib.LLAMA_POOLING_TYPE_CLS,
     Pooling.LAST: lib.LLAMA_POOLING_TYPE_LAST,
 }
+
+
+# More than any model has: all of them go to the GPU.
+_ALL_LAYERS = 10_000
+
+Ids = npt.NDArray[np.int32]
+Vectors = npt.NDArray[np.float32]
 
 
 class EngineError(Exception):
@@ -38,7 +47,7 @@ class ModelUnusable(EngineError):
 class Tokens:
     """A text as the model reads it; `full` counts the tokens before its end was left out."""
 
-    ids: tuple[int, ...]
+    ids: Ids
     full: int
 
     @property
@@ -49,11 +58,11 @@ class Tokens:
 class Weights:
     """The model's weights and vocabulary, mapped from the file and shared by all contexts."""
 
-    def __init__(self, path: Path, model: Model) -> None:
+    def __init__(self, path: Path, model: Model, device: Device = Device.CPU) -> None:
         _be_quiet()
         lib.llama_backend_init()
         parameters = lib.llama_model_default_params()
-        parameters.n_gpu_layers = 0
+        parameters.n_gpu_layers = _ALL_LAYERS if device is Device.GPU else 0
         # Repacked K-quants are slower in small packs and double the memory as an anonymous copy.
         parameters.use_extra_bufts = False
         self.handle = lib.llama_model_load_from_file(str(path).encode(), parameters)
@@ -76,11 +85,12 @@ class Weights:
         if count < 0:
             raise EngineError(f"llama.cpp finds more than {room} tokens in a text of {len(data)} bytes")
         limit = self.model.max_tokens
-        ids = buffer[: min(count, limit)]
+        # A copy: the buffer is as long as the text.
+        ids = np.ctypeslib.as_array(buffer)[: min(count, limit)].copy()
         # The token that closes a text stays: the model was trained with it.
         if count > limit and (last := buffer[count - 1]) in self._ends:
             ids[-1] = last
-        return Tokens(tuple(ids), count)
+        return Tokens(ids, count)
 
 
 class Context:
@@ -108,15 +118,15 @@ class Context:
         self._memory = lib.llama_get_memory(self._handle)
         self._batch = _Batch(self.capacity)
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> list[bytes | None]:
-        """Return a vector of length one for each tokenized text, as little-endian float32; None if it is not finite.
+    def embed(self, texts: Sequence[Ids]) -> Vectors:
+        """Return a vector of length one for each tokenized text (texts x dimensions); NaN where there is none.
 
         Raises:
             EngineError: the texts do not fit one call, or llama.cpp gave up.
 
         """
         total = sum(len(text) for text in texts)
-        if not 0 < total <= self.capacity or len(texts) > PACK_TEXTS or not all(texts):
+        if not 0 < total <= self.capacity or len(texts) > PACK_TEXTS or not all(len(text) for text in texts):
             # llama.cpp would abort the process.
             raise EngineError(f"{len(texts)} texts of {total} tokens do not fit a call of {self.capacity}")
         self._batch.fill(texts)
@@ -127,17 +137,21 @@ class Context:
             status = lib.llama_encode(self._handle, self._batch.handle)
         if status != 0:
             raise EngineError(f"llama.cpp ended a call of {total} tokens with status {status}")
-        return [self._vector(number) for number in range(len(texts))]
+        return self._vectors(len(texts))
 
-    def _vector(self, sequence: int) -> bytes | None:
-        pointer = lib.llama_get_embeddings_seq(self._handle, sequence)
-        if not pointer:
-            raise EngineError("llama.cpp gave no vector for a text; the pooling may not fit the model")
-        vector = np.ctypeslib.as_array(pointer, shape=(self._dimensions,)).astype(np.float64)
-        norm = float(np.linalg.norm(vector))
-        if not np.isfinite(norm) or norm == 0:
-            return None
-        return (vector / norm).astype("<f4").tobytes()
+    def _vectors(self, count: int) -> Vectors:
+        """Return the vectors of the last call, scaled to length one: the only pass over them."""
+        found = np.empty((count, self._dimensions), np.float32)
+        for sequence in range(count):
+            pointer = lib.llama_get_embeddings_seq(self._handle, sequence)
+            if not pointer:
+                raise EngineError("llama.cpp gave no vector for a text; the pooling may not fit the model")
+            row = (ctypes.c_float * self._dimensions).from_address(ctypes.addressof(pointer.contents))
+            found[sequence] = np.ctypeslib.as_array(row)
+        norms = np.sqrt(np.einsum("ij,ij->i", found, found, dtype=np.float64))
+        norms[(norms == 0) | ~np.isfinite(norms)] = np.nan
+        found /= norms[:, None].astype(np.float32)
+        return found
 
 
 class _Batch:
@@ -155,7 +169,7 @@ class _Batch:
         _view(self.handle.n_seq_id, capacity)[:] = 1
         _view(self.handle.logits, capacity)[:] = 1
 
-    def fill(self, texts: Sequence[Sequence[int]]) -> None:
+    def fill(self, texts: Sequence[Ids]) -> None:
         place = 0
         for number, text in enumerate(texts):
             end = place + len(text)
@@ -164,6 +178,17 @@ class _Batch:
             self._sequence[place:end] = number
             place = end
         self.handle.n_tokens = place
+
+
+def offloads() -> bool:
+    """Return whether this build of llama.cpp can use a GPU and finds one."""
+    return bool(lib.llama_supports_gpu_offload())
+
+
+def multiplies_bf16() -> bool:
+    """Return whether this build of llama.cpp multiplies BF16 in hardware on this CPU."""
+    told = lib.llama_print_system_info().decode()
+    return "AVX512_BF16 = 1" in told or "AMX_BF16 = 1" in told or "AMX_INT8 = 1" in told
 
 
 def _view(pointer: Any, length: int) -> Any:

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reembed.core.model import Model
+from reembed.embedder.limits import Device
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message: what to load, and how many contexts compute side by side."""
+    """The first message: what to load, and by what it is computed; `cpus` is how many calls there is time for."""
 
     path: Path
     model: Model
-    contexts: int
+    cpus: int
+    device: Device = Device.CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,16 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Texts with their prefixes, to be embedded together or not at all."""
+    """Texts with their prefixes, to be embedded together or not at all.
+
+    `alone` texts were computed when an engine died: each gets a call of its own while nothing else computes.
+    """
 
     id: int
     texts: tuple[str, ...]
     background: bool
     tokens_only: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,9 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model is loaded and each context has embedded a probe."""
+    """The model is loaded and each context has embedded a probe; `offloads` if a GPU computes it."""
+
+    offloads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,29 @@ class Computing:
     """The most contexts that computed side by side under the present pace; sent when it grows."""
 
     contexts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packs:
+    """What was computed since the process began: calls, their texts and tokens, how long; sent once in a while.
+
+    `equal` texts had the vector of another one of their call.
+    """
+
+    calls: int = 0
+    texts: int = 0
+    tokens: int = 0
+    equal: int = 0
+    seconds: float = 0.0
+
+    def plus(self, other: Packs) -> Packs:
+        return Packs(
+            self.calls + other.calls,
+            self.texts + other.texts,
+            self.tokens + other.tokens,
+            self.equal + other.equal,
+            self.seconds + other.seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +99,17 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A request's vectors (none for tokens_only), its tokens by text, and which texts were cut."""
+    """A request's vectors (none for tokens_only), its tokens by text, and which texts were cut.
+
+    `vectors` is little-endian float32, text after text. Seconds until its first call began, and from then to its end.
+    """
 
     id: int
-    vectors: tuple[bytes, ...]
+    vectors: bytes
     tokens: tuple[int, ...]
     cut: tuple[int, ...]
+    waited: float = 0.0
+    computed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +139,5 @@ class Broken:
 
 
 Answer = Done | TooLong | Unreadable | Broken
-FromEngine = Answer | Ready | Computing | Failed
+FromEngine = Answer | Ready | Computing | Packs | Failed
 ToEngine = Start | Pace | Request | Cancel

@@ -15,7 +15,10 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from reembed import cgroup
+from reembed.embedder.messages import Packs
 from reembed.embedder.protection import Protection
+from reembed.embedder.text_cache import TextCache
+from reembed.embedder.weights import Chosen
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -37,6 +40,21 @@ class State(Protocol):
     def contexts_peak(self) -> int: ...
 
     @property
+    def contexts_busy(self) -> int: ...
+
+    @property
+    def packs(self) -> Packs: ...
+
+    @property
+    def offloads(self) -> bool: ...
+
+    @property
+    def weights(self) -> Chosen | None: ...
+
+    @property
+    def cache(self) -> TextCache: ...
+
+    @property
     def protection(self) -> Protection: ...
 
 
@@ -51,9 +69,13 @@ class Metrics:
         self.texts = Counter("reembed_embedder_texts", "Texts embedded.", ["input_type", "priority"], registry=registry)
         self.tokens = Counter("reembed_embedder_tokens", "Tokens of the texts embedded.", registry=registry)
         self.truncated = Counter("reembed_embedder_truncated_texts", "Texts whose end was cut off.", registry=registry)
-        self.seconds = Histogram(
-            "reembed_embedder_request_seconds", "Time to an answer.", buckets=_SECONDS, registry=registry
-        )
+        self.seconds = self._histogram("request", "Time to an answer.")
+        self.waited = self._histogram("queue", "Time until the first call of the engine for a request began.")
+        self.computed = self._histogram("compute", "Time from then until its last call ended.")
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        full = f"reembed_embedder_{name}_seconds"
+        return Histogram(full, text, ["priority"], buckets=_SECONDS, registry=self._registry)
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
@@ -69,6 +91,13 @@ class _Figures(Collector):
         for name, text, value in (
             ("reembed_embedder_child_restarts", "Times the engine's process died.", state.restarts),
             ("reembed_embedder_emergencies", "Times emergency protection was entered.", protection.entered),
+            ("reembed_embedder_packs", "Calls of the engine.", state.packs.calls),
+            ("reembed_embedder_pack_texts", "Texts in calls of the engine.", state.packs.texts),
+            ("reembed_embedder_pack_tokens", "Tokens that the engine computed.", state.packs.tokens),
+            ("reembed_embedder_pack_equal_texts", "Texts that shared another's place in a call.", state.packs.equal),
+            ("reembed_embedder_pack_seconds", "Time in calls of the engine, all contexts.", state.packs.seconds),
+            ("reembed_embedder_text_cache_hits", "Live texts answered from memory.", state.cache.hits),
+            ("reembed_embedder_text_cache_misses", "Live texts that were not in memory.", state.cache.misses),
         ):
             counter = CounterMetricFamily(name, text)
             counter.add_metric([], value)
@@ -87,8 +116,27 @@ class _Figures(Collector):
                 "Most contexts that computed side by side since the limits last changed.",
                 state.contexts_peak,
             ),
+            ("reembed_embedder_contexts_busy", "Contexts that compute now.", state.contexts_busy),
+            ("reembed_embedder_text_cache_bytes", "Memory of vectors that are kept of texts.", state.cache.size),
+            ("reembed_embedder_offloads", "1 if a GPU computes.", int(state.offloads)),
             ("reembed_memory_used_bytes", "Memory that cannot be reclaimed.", memory.used),
             ("reembed_memory_limit_bytes", "Memory limit of the container.", memory.limit),
             ("reembed_memory_mapped_bytes", "Size of the mapped model file.", state.mapped_bytes),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+        if state.weights is not None:
+            yield from _of_weights(state.weights)
+
+
+def _of_weights(weights: Chosen) -> Iterator[Metric]:
+    info = GaugeMetricFamily(
+        "reembed_embedder_weights", "1 for the type in which weights are multiplied.", labels=["type"]
+    )
+    info.add_metric([weights.type], 1)
+    yield info
+    if weights.measured is not None:
+        for name, text, value in (
+            ("speed_ratio", "Speed with BF16 weights by that with the file's, measured here.", weights.measured.ratio),
+            ("cosine", "Smallest cosine of a probe's vectors with both.", weights.measured.cosine),
+        ):
+            yield GaugeMetricFamily(f"reembed_embedder_weights_{name}", text, value=value)

@@ -1,9 +1,11 @@
 """The server's side of the engine process: requests as awaitables, and a process that may die.
 
 A crash of llama.cpp ends the engine, not the server: who waits is told to try again, another engine is started, and a
-counter says how often. What waits is bounded by (estimated) tokens; background texts are turned away at half of the
-bound, so that there is always room for a live query. A caller who goes away takes its texts out of the queue. In
-emergency protection the bounds are lower and background texts that wait already are turned away, too.
+counter says how often. What it computed is read from its board, so that a text which ends engines is found and refused
+(`embedder.suspects`); an engine that computes one call for far too long is ended in the same way. What waits is bounded
+by (estimated) tokens; background texts are turned away at half of the bound, so that there is always room for a live
+query. A caller who goes away takes its texts out of the queue. In emergency protection the bounds are lower and
+background texts that wait already are turned away, too. Live texts that were asked for lately are answered from memory.
 """
 
 from __future__ import annotations
@@ -11,19 +13,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
-import queue
 import signal
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
 
 from reembed.core.emergency_limits import Limits
+from reembed.embedder.board import Board
+from reembed.embedder.limits import capacities
+from reembed.embedder.link import Link
 from reembed.embedder.messages import (
     Answer,
     Broken,
@@ -33,14 +31,16 @@ from reembed.embedder.messages import (
     Failed,
     FromEngine,
     Pace,
+    Packs,
     Ready,
     Request,
     Start,
-    ToEngine,
     TooLong,
     Unreadable,
 )
 from reembed.embedder.refusals import ArchitectureUnsupported, Refusal, Unavailable
+from reembed.embedder.suspects import Suspects
+from reembed.embedder.text_cache import Cached, TextCache
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -49,6 +49,11 @@ _BYTES_PER_TOKEN = 3
 _RESTART_PAUSE = 0.5
 # An engine that dies so often before it was ever ready will not be ready the next time.
 _EARLY_DEATHS = 3
+# What ends a process by its own doing; SIGKILL is the kernel's or somebody's, and no text's.
+_CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
+# A call is hung after so long: a model of 7 billion weights computes 13 tokens a second on one core.
+_HANG_SECONDS, _HANG_SECONDS_PER_TOKEN = 60.0, 0.5
+_WATCH_SECONDS = 5.0
 
 
 class EngineUnavailable(Exception):
@@ -69,6 +74,11 @@ class TextRefused(Exception):
     def __init__(self, index: int, message: str) -> None:
         super().__init__(f"text {index} {message}")
         self.index = index
+        self._message = message
+
+    def at(self, index: int) -> TextRefused:
+        """Return the same of a text at another place."""
+        return type(self)(index, self._message)
 
 
 class TextTooLong(TextRefused):
@@ -78,33 +88,41 @@ class TextTooLong(TextRefused):
 @dataclass
 class _Waiting:
     answer: asyncio.Future[Done]
+    request: Request
     tokens: int
-    background: bool
 
 
 class Engine:
     """A process that computes, and those who wait for it. All methods belong to one event loop."""
 
-    def __init__(self, start: Start, limits: Limits) -> None:
+    def __init__(self, start: Start, limits: Limits, cache: TextCache) -> None:
         self._start = start
         self._limits = limits
+        self._cache = cache
+        self._suspects = Suspects()
+        self._board = Board.make(len(capacities(start.model.max_tokens, start.cpus, start.device)))
         self._ids = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
-        self._link: _Link | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._link: Link | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._hung = False
+        self.tokens = 0  # that wait or are computed, estimated
         self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()  # why it can't even start
         self.ready = False
+        self.offloads = False
         self.restarts = 0
+        self.packs = Packs()
+        self._packs_before = Packs()  # of the processes that died
         self.contexts_peak = 0  # contexts that computed side by side since the limits last changed
 
     @property
-    def tokens(self) -> int:
-        """Return about how many tokens wait or are computed."""
-        return sum(one.tokens for one in self._waiting.values())
+    def contexts_busy(self) -> int:
+        """Return how many contexts compute now."""
+        return sum(1 for _ in self._board.slots())
 
     def start(self) -> None:
         """Start a process and keep one alive from now on."""
-        self._keeper = asyncio.create_task(self._keep())
+        self._tasks = (asyncio.create_task(self._keep()), asyncio.create_task(self._watch()))
 
     def limit(self, limits: Limits) -> None:
         """Work with other limits from now on; a call that the engine computes is finished first."""
@@ -112,19 +130,21 @@ class Engine:
         if self._link is not None:
             self._link.send(_pace(limits))
         if limits.background_tokens == 0:
+            self._cache.clear()
             self._shed_background()
 
     async def close(self) -> None:
         """End the process."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._link is not None:
             await self._link.close()
         self._lose_waiting()
+        self._board.close()
 
-    async def embed(self, texts: Sequence[str], *, background: bool, tokens_only: bool = False) -> Done:
-        """Return vectors (or token counts alone) for texts that carry their prefix already.
+    async def embed(self, texts: Sequence[str], *, background: bool) -> Done:
+        """Return vectors for texts that carry their prefix already; live ones perhaps from memory.
 
         Raises:
             EngineBusy: too much waits.
@@ -133,20 +153,52 @@ class Engine:
             TextRefused: a text is at fault.
 
         """
+        if background or not self._cache.on:
+            return await self._ask(texts, background=background)
+        known = [self._cache.get(text) for text in texts]
+        missing = [index for index, found in enumerate(known) if found is None]
+        if not missing:
+            return _joined(known)
+        try:
+            done = await self._ask([texts[index] for index in missing], background=False)
+        except TextRefused as refused:
+            raise refused.at(missing[refused.index]) from None
+        size = len(done.vectors) // len(missing)
+        for place, index in enumerate(missing):
+            vector = done.vectors[place * size : (place + 1) * size]
+            known[index] = found = Cached(vector, done.tokens[place], place in done.cut)
+            self._cache.put(texts[index], found)
+        if len(missing) == len(texts):
+            return done
+        return replace(_joined(known), waited=done.waited, computed=done.computed)
+
+    async def count(self, texts: Sequence[str]) -> tuple[int, ...]:
+        """Return how many tokens the texts have; raises as `embed` does."""
+        return (await self._ask(texts, background=False, tokens_only=True)).tokens
+
+    async def _ask(self, texts: Sequence[str], *, background: bool, tokens_only: bool = False) -> Done:
         if self._link is None or not self.ready:
             raise EngineUnavailable("the model is being loaded; try again soon")
-        request = Request(next(self._ids), tuple(texts), background, tokens_only)
+        if not tokens_only and (index := self._suspects.guilty(texts)) is not None:
+            raise TextRefused(index, "ended the engine twice, the second time on its own; leave it out")
+        alone = not tokens_only and self._suspects.suspicious(texts)
+        request = Request(next(self._ids), tuple(texts), background, tokens_only, alone)
         tokens = self._admit(texts, background=background)
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), tokens, background)
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), request, tokens)
         self._waiting[request.id] = waiting
+        self.tokens += tokens
         try:
             self._link.send(request)
-            return await waiting.answer
+            done = await waiting.answer
         except asyncio.CancelledError:
             self._link.send(Cancel(request.id))
             raise
         finally:
+            self.tokens -= tokens
             self._waiting.pop(request.id, None)
+        if alone:
+            self._suspects.acquit(texts)
+        return done
 
     def _admit(self, texts: Sequence[str], *, background: bool) -> int:
         """Return about how many tokens the texts have, if there is room for them."""
@@ -161,7 +213,7 @@ class Engine:
 
     def _shed_background(self) -> None:
         for number, waiting in self._waiting.items():
-            if waiting.background and not waiting.answer.done():
+            if waiting.request.background and not waiting.answer.done():
                 text = "emergency protection began: background requests that wait are turned away; try again later"
                 waiting.answer.set_exception(EngineBusy(text))
                 if self._link is not None:
@@ -171,21 +223,44 @@ class Engine:
         """Run processes one after the other."""
         early = 0
         while True:
-            self._link = _Link(self._start, self._take)
+            self._link = await Link.open(self._board, self._take)
+            self._link.send(self._start)
             self._link.send(_pace(self._limits))
             self.contexts_peak = 0
-            status = await self._link.ended
+            status = await self._link.ended()
             early = 0 if self.ready else early + 1
             self.ready = False
+            self._suspect(status)
             self._lose_waiting()
             if self.failed.done():
                 return
             if early == _EARLY_DEATHS:
                 self.failed.set_result(_refusal(status, early))
                 return
-            _log.error("the engine ended (%s); another is started", _ending(status))
+            _log.error("the engine ended (%s); another is started", "it hung" if self._hung else _ending(status))
+            self._hung = False
+            self._packs_before = self.packs
             self.restarts += 1
             await asyncio.sleep(_RESTART_PAUSE)
+
+    async def _watch(self) -> None:
+        """End an engine that computes one call for far too long."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            now = monotonic()
+            for slot in self._board.slots():
+                if now - slot.since > _HANG_SECONDS + _HANG_SECONDS_PER_TOKEN * slot.tokens and self._link is not None:
+                    self._hung = True
+                    self._link.kill()
+
+    def _suspect(self, status: int) -> None:
+        """Remember what the process that died computed, if that may have been why."""
+        if self._hung or -status in _CRASHES:
+            found = [pair for slot in self._board.slots() for pair in slot.texts]
+            known = [(self._waiting[number].request, index) for number, index in found if number in self._waiting]
+            texts = [request.texts[index] for request, index in known]
+            self._suspects.crashed(texts, alone=len(found) == 1 and all(request.alone for request, _ in known))
+        self._board.wipe()
 
     def _lose_waiting(self) -> None:
         for waiting in self._waiting.values():
@@ -194,10 +269,12 @@ class Engine:
 
     def _take(self, message: FromEngine) -> None:
         match message:
-            case Ready():
-                self.ready = True
+            case Ready(offloads):
+                self.ready, self.offloads = True, offloads
             case Computing(contexts):
                 self.contexts_peak = contexts
+            case Packs():
+                self.packs = self._packs_before.plus(message)
             case Failed(text, permanent):
                 self.failed.set_result(ArchitectureUnsupported(text) if permanent else Unavailable(text))
             case _:
@@ -220,66 +297,10 @@ class Engine:
                 waiting.answer.set_exception(EngineFailed(message))
 
 
-class _Link:
-    """One engine process and the pipe to it. Threads do what would block: a large request fills the pipe's buffer."""
-
-    def __init__(self, start: Start, take: Callable[[FromEngine], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._take = take
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "reembed.embedder.child", str(theirs.fileno())]
-            # A crash would otherwise call a debugger, if there is one, and print pages.
-            environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603 - our own
-        self._pipe = Connection(ours.detach())
-        self._outbox: queue.SimpleQueue[ToEngine | None] = queue.SimpleQueue()
-        self.ended: asyncio.Future[int] = self._loop.create_future()  # the exit status
-        self.send(start)
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
-        for thread in self._threads:
-            thread.start()
-
-    def send(self, message: ToEngine) -> None:
-        """Send in order; a message to a process that died is lost, and `ended` says so."""
-        self._outbox.put(message)
-
-    async def close(self) -> None:
-        self._process.kill()
-        await asyncio.to_thread(self._join)
-
-    def _join(self) -> None:
-        for thread in self._threads:
-            thread.join()
-
-    def _write(self) -> None:
-        while (message := self._outbox.get()) is not None:
-            try:
-                self._pipe.send(message)
-            except OSError:
-                return
-
-    def _read(self) -> None:
-        """Hand the process's messages to the event loop until the process is gone."""
-        try:
-            while True:
-                self._call(self._take, self._pipe.recv())
-        except (EOFError, OSError):
-            status = self._process.wait()
-        self._outbox.put(None)
-        self._threads[0].join()
-        self._pipe.close()
-        self._call(self._end, status)
-
-    def _end(self, status: int) -> None:
-        if not self.ended.done():
-            self.ended.set_result(status)
-
-    def _call(self, function: Callable[[Any], None], argument: Any) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, argument)
-        except RuntimeError:  # the loop is closed, and nobody waits any more
-            return
+def _joined(known: Sequence[Cached | None]) -> Done:
+    found = [one for one in known if one is not None]
+    cut = tuple(index for index, one in enumerate(found) if one.cut)
+    return Done(-1, b"".join(one.vector for one in found), tuple(one.tokens for one in found), cut)
 
 
 def _pace(limits: Limits) -> Pace:

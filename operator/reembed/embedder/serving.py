@@ -16,9 +16,11 @@ import uvicorn
 from reembed import cgroup
 from reembed.embedder.app import Embedder
 from reembed.embedder.fetch import fetch
+from reembed.embedder.limits import Device
 from reembed.embedder.messages import Start
 from reembed.embedder.process import Engine
 from reembed.embedder.settings import Settings
+from reembed.embedder.weights import Wanted, choose
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -83,9 +85,13 @@ async def serve(settings: Settings) -> None:
 async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
     """Fetch the model and keep an engine running until cancelled; raises the refusal if it can't be served."""
     path = await fetch(settings.model, settings.cache)
-    engine = Engine(Start(path, settings.model, cpus), embedder.protection.limits)
-    embedder.engine, embedder.mapped_bytes = engine, path.stat().st_size
-    _log.info("the model of %s is here; the engine starts for %d CPUs", settings.fingerprint, cpus)
+    wanted = Wanted.AS_FILE if settings.device is Device.GPU else settings.weights
+    weights = await choose(path, settings.model, settings.cache, wanted)
+    start = Start(weights.path, settings.model, cpus, settings.device)
+    engine = Engine(start, embedder.protection.limits, embedder.cache)
+    embedder.engine, embedder.weights, embedder.mapped_bytes = engine, weights, weights.path.stat().st_size
+    text = "the model of %s is here; the engine starts for %d CPUs with weights in %s"
+    _log.info(text, settings.fingerprint, cpus, weights.type)
     engine.start()
     try:
         raise await engine.failed

@@ -8,11 +8,19 @@ from pathlib import Path
 
 from reembed.core import names
 from reembed.core.model import InputType, Model, Pooling, Truncate
+from reembed.embedder.limits import Device
+from reembed.embedder.weights import Wanted
+
+# Vectors of some 17,000 texts of 384 dimensions.
+_CACHE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One model, and where its file and its last words go."""
+    """One model, what computes it, and where its file and its last words go.
+
+    `cache_bytes` bounds the vectors that are kept of live texts.
+    """
 
     model: Model
     fingerprint: str
@@ -20,6 +28,9 @@ class Settings:
     cache: Path
     termination_log: Path
     port: int
+    device: Device = Device.CPU
+    weights: Wanted = Wanted.AUTO
+    cache_bytes: int = 0
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -38,6 +49,9 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             cache=Path(environment.get("REEMBED_CACHE_DIR", "/cache")),
             termination_log=Path(environment.get("REEMBED_TERMINATION_LOG", "/dev/termination-log")),
             port=int(environment.get("REEMBED_PORT", names.PORT)),
+            device=Device(environment.get("REEMBED_DEVICE", Device.CPU.value)),
+            weights=Wanted(environment.get("REEMBED_WEIGHTS", Wanted.AUTO.value)),
+            cache_bytes=int(environment.get("REEMBED_TEXT_CACHE_BYTES", _CACHE_BYTES)),
         )
     except KeyError as error:
         raise ValueError(f"{error.args[0]} is not set") from error

@@ -18,7 +18,7 @@ from tests.fixtures.embedders import FINGERPRINT, Embedder, Start, eventually
 from tests.fixtures.file_server import FileServer
 from tests.fixtures.models import SMALL, ModelFile
 
-_PAGE = ["some words of a document that is being embedded " * 4] * 256
+_PAGE = [f"{number} words of a document that is being embedded " * 4 for number in range(256)]
 
 
 def _zip(path: Path) -> str:

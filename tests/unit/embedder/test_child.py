@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,39 +10,48 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import cast
 
+import numpy as np
 import pytest
 
 from reembed.core.model import Model, Pooling
-from reembed.embedder.child import _Text, _Work
-from reembed.embedder.llama import Context, Tokens, Weights
+from reembed.embedder.board import Board
+from reembed.embedder.child import Work
+from reembed.embedder.jobs import Text
+from reembed.embedder.llama import Context, Ids, Tokens, Vectors, Weights
 from reembed.embedder.messages import Computing, Done, Pace, Request
 from reembed.embedder.packing import Item
 
 _MODEL = Model("http://models/a.gguf", "0" * 64, Pooling.MEAN, 2, 256)
-_TEN_TOKENS = tuple(range(10))
 _PATIENCE = 20
 
 
 class _Weights:
+    """Reads a text as as many tokens as it says, and each as others than any before, unless it has a name besides."""
+
     model = _MODEL
 
+    def __init__(self) -> None:
+        self._read = 0
+
     def tokenize(self, text: str) -> Tokens:
-        ids = _TEN_TOKENS[:3] if text == "short" else _TEN_TOKENS
+        self._read += 1
+        count, _, name = text.partition(" ")
+        ids = np.full(int(count), len(name) or 1000 + self._read, np.int32)
         return Tokens(ids, len(ids))
 
 
 class _Context:
     """Waits until `together` of them compute, and remembers what it was given."""
 
-    def __init__(self) -> None:
-        self.capacity = 256
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self.packs: list[int] = []
         self.together = threading.Barrier(1)
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> list[bytes | None]:
+    def embed(self, texts: Sequence[Ids]) -> Vectors:
         self.packs.append(len(texts))
         self.together.wait(_PATIENCE)
-        return [b"\0" * 8] * len(texts)
+        return np.ones((len(texts), 2), np.float32)
 
 
 class _World:
@@ -49,6 +59,11 @@ class _World:
         self.pipe = pipe
         self.contexts = contexts
         self.peak = 0
+
+    def wait_until_computing(self, contexts: int) -> None:
+        while self.peak < contexts:
+            assert self.pipe.poll(_PATIENCE)
+            self.peak = self.pipe.recv().contexts
 
     def answers(self, count: int) -> set[int]:
         """Return the numbers of the next `count` requests that are done."""
@@ -64,10 +79,11 @@ class _World:
 
 
 @contextmanager
-def _world(count: int) -> Iterator[_World]:
+def _world(capacities: Sequence[int], cpus: int | None = None) -> Iterator[_World]:
     ours, theirs = Pipe()
-    contexts = [_Context() for _ in range(count)]
-    work = _Work(theirs, cast("Weights", _Weights()), count)
+    contexts = [_Context(capacity) for capacity in capacities]
+    board = Board.make(len(contexts))
+    work = Work(theirs, cast("Weights", _Weights()), board, capacities, cpus or len(contexts))
     for number, context in enumerate(contexts):
         threading.Thread(target=work.compute, args=(cast("Context", context), number), daemon=True).start()
     reader = threading.Thread(target=work.read, daemon=True)
@@ -78,13 +94,13 @@ def _world(count: int) -> Iterator[_World]:
     theirs.close()
 
 
-def _request(number: int, texts: int) -> Request:
-    return Request(number, ("a",) * texts, background=False)
+def _request(number: int, texts: int, tokens: int = 10, *, background: bool = False, alone: bool = False) -> Request:
+    return Request(number, (str(tokens),) * texts, background, alone=alone)
 
 
 @pytest.mark.parametrize("allowed", [1, 2])
 def test_only_the_allowed_last_contexts_compute_and_text_by_text(allowed: int) -> None:
-    with _world(4) as world:
+    with _world([256] * 4) as world:
         together = threading.Barrier(allowed)
         for context in world.contexts:
             context.together = together
@@ -98,7 +114,7 @@ def test_only_the_allowed_last_contexts_compute_and_text_by_text(allowed: int) -
 
 
 def test_all_compute_again_when_the_pace_is_the_old_one() -> None:
-    with _world(4) as world:
+    with _world([256] * 4) as world:
         world.pipe.send(Pace(1, pack_tokens=128, pack_texts=1))
         world.pipe.send(_request(0, texts=1))
         world.answers(1)
@@ -113,18 +129,15 @@ def test_all_compute_again_when_the_pace_is_the_old_one() -> None:
 
 
 def test_an_allowed_context_begins_when_those_of_the_old_pace_are_done() -> None:
-    with _world(4) as world:
-        world.contexts[3].capacity = 5  # texts of ten tokens leave it idle
+    with _world([256, 256, 256, 5], cpus=3) as world:  # texts of ten tokens leave the last one idle
         together = threading.Barrier(4)  # the three others, and this thread
         for context in world.contexts[:3]:
             context.together = together
         world.pipe.send(_request(1, texts=75))
-        while world.peak < 3:
-            assert world.pipe.poll(_PATIENCE)
-            world.peak = world.pipe.recv().contexts
+        world.wait_until_computing(3)
         world.pipe.send(Pace(1, pack_tokens=128, pack_texts=1))
-        world.pipe.send(Request(2, ("short",), background=False))
-        world.pipe.send(Request(3, ("short",), background=False, tokens_only=True))
+        world.pipe.send(Request(2, ("3",), background=False))
+        world.pipe.send(Request(3, ("3",), background=False, tokens_only=True))
         assert world.answers(1) == {3}  # so that the second waits by now
         together.wait(_PATIENCE)
         assert world.answers(2) == {1, 2}
@@ -132,15 +145,56 @@ def test_an_allowed_context_begins_when_those_of_the_old_pace_are_done() -> None
 
 
 def test_no_context_begins_while_as_many_compute_as_are_allowed() -> None:
-    ours, theirs = Pipe()
-    work = _Work(theirs, cast("Weights", _Weights()), 4)
-    work._lanes.add(Item(10, False, cast("_Text", "a")))
+    work = _work([256] * 4)
+    work._lanes.add(Item(10, False, cast("Text", "a")))
     work._set(Pace(2, pack_tokens=128, pack_texts=1))
-    context = cast("Context", _Context())
-    work._computing = 2
-    held = work._next_pack(context, 3)
-    work._computing = 1
-    begun = work._next_pack(context, 3)
-    ours.close()
-    theirs.close()
-    assert (held, [item.work for item in begun]) == ([], ["a"])
+    work._busy = {1: False, 2: False}
+    held = work._next_pack(3)
+    del work._busy[1]
+    assert (held, [item.work for item in work._next_pack(3)]) == ([], ["a"])
+
+
+def _work(capacities: Sequence[int], cpus: int = 4) -> Work:
+    pipe = Connection(os.open(os.devnull, os.O_WRONLY), readable=False)
+    return Work(pipe, cast("Weights", _Weights()), Board.make(len(capacities)), capacities, cpus)
+
+
+def test_one_context_more_than_cpus_computes_only_a_live_text_beside_background_ones() -> None:
+    work = _work([256] * 3, cpus=2)
+    for background in (True, False):
+        work._lanes.add(Item(10, background, cast("Text", background)))
+    work._busy = {1: False, 2: False}
+    beside_live = work._next_pack(0)
+    work._busy = {1: True, 2: False}
+    assert (beside_live, [item.work for item in work._next_pack(0)]) == ([], [False])
+
+
+def test_a_long_text_is_not_passed_by_for_ever_while_the_context_that_can_read_it_is_idle() -> None:
+    work = _work([256, 2048])
+    for tokens in (1000, 10):
+        work._lanes.add(Item(tokens, False, cast("Text", tokens)))
+    small = work._next_pack(0)
+    assert (small, [item.work for item in work._next_pack(1)]) == ([], [1000])
+    assert [item.work for item in work._next_pack(0)] == [10]
+
+
+def test_texts_that_must_be_alone_are_computed_one_by_one_with_nothing_beside_them() -> None:
+    with _world([256] * 3) as world:
+        world.pipe.send(_request(1, texts=3, alone=True))
+        world.pipe.send(_request(2, texts=3))
+        assert world.answers(2) == {1, 2}
+    assert world.contexts[2].packs[:3] == [1, 1, 1]
+
+
+def test_equal_texts_of_a_pack_are_computed_once_and_all_get_the_vector() -> None:
+    with _world([256]) as world:
+        world.contexts[0].together = threading.Barrier(2)
+        world.pipe.send(_request(1, texts=1))  # keeps the context while the next ones line up
+        world.wait_until_computing(1)
+        world.pipe.send(Request(2, ("10 same",) * 5, background=False))
+        world.pipe.send(Request(3, ("3",), background=False, tokens_only=True))
+        assert world.answers(1) == {3}
+        for _ in range(2):
+            world.contexts[0].together.wait(_PATIENCE)
+        assert world.answers(2) == {1, 2}
+    assert world.contexts[0].packs == [1, 1]

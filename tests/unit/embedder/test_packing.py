@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS, Item, Lanes
+from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS, SMALL_PACK_TOKENS, Item, Lanes
 
 _LONGEST = 2048
 _texts = st.lists(st.tuples(st.integers(1, _LONGEST), st.booleans()), max_size=200)
@@ -94,3 +94,40 @@ def test_a_lower_pace_makes_smaller_packs_of_what_waits_already() -> None:
     assert [len(pack) for pack in (first, second)] == [6, 2]
     lanes.add(Item(1000, False, 8))
     assert [[item.tokens for item in pack] for pack in _drain(lanes, _LONGEST)] == [[1000]]
+
+
+def test_what_waits_is_shared_between_the_contexts_that_are_free() -> None:
+    lanes = _lanes([(20, False)] * 16)
+    packs = [len(lanes.next_pack(PACK_TOKENS, live_only=False, free=free)) for free in (2, 1)]
+    assert packs == [8, 8]
+
+
+@given(_texts, st.integers(1, 8))
+def test_sharing_makes_no_pack_smaller_than_a_call_computes_well(texts: list[tuple[int, bool]], free: int) -> None:
+    pack = _lanes(texts).next_pack(_LONGEST, live_only=False, free=free)
+    whole = _lanes(texts).next_pack(_LONGEST, live_only=False)
+    tokens, all_tokens = (sum(item.tokens for item in one) for one in (pack, whole))
+    left = [item.tokens for item in whole if item not in pack]
+    assert tokens == all_tokens or not left or tokens + min(left) > SMALL_PACK_TOKENS
+
+
+def test_background_texts_starve_for_no_longer_than_the_patience() -> None:
+    lanes = _lanes([])
+    lanes.add(Item(10, True, -1, arrived=100.0))
+    for number in range(40):
+        lanes.add(Item(200, False, number, arrived=100.0))
+    order = [lanes.next_pack(PACK_TOKENS, live_only=False, now=100.0 + second)[0].work for second in range(8)]
+    assert order == [0, 1, 2, 3, 4, 5, -1, 6]
+
+
+def test_background_packs_are_as_small_as_the_model_is_slow() -> None:
+    lanes = _lanes([(10, True)] * 20)
+    lanes.background_tokens = 30
+    assert [len(lanes.next_pack(PACK_TOKENS, live_only=False)) for _ in range(2)] == [3, 3]
+
+
+def test_equal_texts_take_one_place_in_a_pack() -> None:
+    lanes: Lanes[int] = Lanes()
+    for number, (tokens, key) in enumerate([(200, "a"), (100, "b"), (200, "a"), (50, "c"), (50, "c")]):
+        lanes.add(Item(tokens, False, number, key))
+    assert [[item.work for item in pack] for pack in _drain(lanes, PACK_TOKENS)] == [[0, 2, 3, 4], [1]]

@@ -17,7 +17,7 @@ from reembed.core.emergency_limits import Limits, conservative
 from reembed.core.model import Model, Pooling
 from reembed.embedder.app import Embedder
 from reembed.embedder.limits import normal
-from reembed.embedder.messages import Done
+from reembed.embedder.messages import Done, Packs
 from reembed.embedder.settings import Settings
 from tests.fixtures.exposition import parse
 
@@ -32,8 +32,8 @@ _BACKGROUND = {"X-Reembed-Priority": "background"}
 class _Engine:
     """Answers when `goes_on` is set; knows the limits that it was given."""
 
-    ready = True
-    restarts = tokens = contexts_peak = 0
+    ready, offloads, packs = True, False, Packs()
+    restarts = tokens = contexts_peak = contexts_busy = 0
 
     def __init__(self) -> None:
         self.goes_on = asyncio.Event()
@@ -43,9 +43,9 @@ class _Engine:
     def limit(self, limits: Limits) -> None:
         self.limited.append(limits)
 
-    async def embed(self, texts: Sequence[str], *, background: bool, tokens_only: bool = False) -> Done:
+    async def embed(self, texts: Sequence[str], *, background: bool) -> Done:
         await self.goes_on.wait()
-        return Done(0, (b"\0" * 8,) * len(texts), (1,) * len(texts), ())
+        return Done(0, b"\0" * 8 * len(texts), (1,) * len(texts), ())
 
 
 class _World:
