@@ -35,11 +35,13 @@ from reembed.embedder.messages import (
     TooLong,
     Unreadable,
 )
-from reembed.embedder.packing import PACK_TOKENS, Item, Lanes
+from reembed.embedder.packing import PACK_TOKENS, SMALL_PACK_TOKENS, Item, Lanes
 
 _PROBE = "the quick brown fox jumps over the lazy dog"
 # How long a call of background texts should take at most: a query that comes meanwhile shares the CPU with it.
 _BACKGROUND_SECONDS = 0.1
+# With 16 callers of short texts it makes packs a third larger, and a tenth more of them; twice as long brings no more.
+_GATHER_SECONDS = 0.002
 # Seconds between two accounts of what was computed.
 _ACCOUNT_SECONDS = 0.5
 
@@ -116,8 +118,7 @@ class Work:
         """Take packs for one context until the process ends."""
         while True:
             with self._changed:
-                while not (pack := self._next_pack(number)):
-                    self._changed.wait()
+                pack = self._wait_for_pack(number)
                 groups = grouped(item.work for item in pack)
                 began = self._begin(number, groups)
             self._compute_pack(context, groups)
@@ -127,6 +128,19 @@ class Work:
                 del self._busy[number]
                 self._isolating = False
                 self._changed.notify_all()
+
+    def _wait_for_pack(self, number: int) -> list[Item[Text]]:
+        while True:
+            self._gather()
+            if pack := self._next_pack(number):
+                return pack
+            self._changed.wait()
+
+    def _gather(self) -> None:
+        """Wait a moment for a pack that is computed well, if others compute: answers of theirs bring new requests."""
+        end = monotonic() + _GATHER_SECONDS
+        while self._busy and 0 < self._lanes.live_tokens < SMALL_PACK_TOKENS and (left := end - monotonic()) > 0:
+            self._changed.wait(left)
 
     def _next_pack(self, number: int) -> list[Item[Text]]:
         """Return what a context computes next; it is begun at once, or empty."""

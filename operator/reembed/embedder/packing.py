@@ -77,14 +77,9 @@ class Lanes(Generic[T]):
     _went: float = 0.0  # when a background pack went last
 
     @property
-    def live(self) -> int:
-        """Return how many live texts wait."""
-        return len(self._live.items)
-
-    @property
-    def background(self) -> int:
-        """Return how many background texts wait."""
-        return len(self._background.items)
+    def live_tokens(self) -> int:
+        """Return how many tokens of live texts wait."""
+        return self._live.tokens
 
     def add(self, item: Item[T]) -> None:
         (self._background if item.background else self._live).add(item)
