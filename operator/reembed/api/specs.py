@@ -7,7 +7,7 @@ from datetime import timedelta
 from reembed.api.fields import Fields, Raw, parse_meta
 from reembed.api.hooks import parse_hook
 from reembed.api.limits import parse_limits
-from reembed.api.values import parse_duration, parse_factor, parse_share
+from reembed.api.values import parse_duration, parse_factor, parse_quantity, parse_share
 from reembed.core.model import (
     Approval,
     CanaryGate,
@@ -26,6 +26,7 @@ from reembed.core.model import (
     Step,
     Truncate,
     Variant,
+    WeightType,
 )
 
 
@@ -44,6 +45,8 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
         variants=tuple(_variant(one) for one in spec.each("variants")),
         claim_name=model.maybe_text("claimName"),
         default_input_type=spec.choice("defaultInputType", InputType) if input_type is not None else None,
+        weight_type=spec.choice("weightType", WeightType, WeightType.AUTO),
+        text_cache=spec.parsed("textCache", parse_quantity, 32 << 20),
     )
 
 

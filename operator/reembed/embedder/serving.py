@@ -14,13 +14,14 @@ from types import FrameType
 import uvicorn
 
 from reembed import cgroup
+from reembed.core.model import WeightType
 from reembed.embedder.app import Embedder
 from reembed.embedder.fetch import fetch
 from reembed.embedder.limits import Device
 from reembed.embedder.messages import Start
 from reembed.embedder.process import Engine
 from reembed.embedder.settings import Settings
-from reembed.embedder.weights import Wanted, choose
+from reembed.embedder.weights import choose
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -85,7 +86,7 @@ async def serve(settings: Settings) -> None:
 async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
     """Fetch the model and keep an engine running until cancelled; raises the refusal if it can't be served."""
     path = await fetch(settings.model, settings.cache)
-    wanted = Wanted.AS_FILE if settings.device is Device.GPU else settings.weights
+    wanted = WeightType.AS_FILE if settings.device is Device.GPU else settings.weights
     weights = await choose(path, settings.model, settings.cache, wanted)
     start = Start(weights.path, settings.model, cpus, settings.device)
     engine = Engine(start, embedder.protection.limits, embedder.cache)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reembed.core import names
-from reembed.core.model import InputType, Model, Pooling, Truncate
+from reembed.core.model import InputType, Model, Pooling, Truncate, WeightType
 from reembed.embedder.limits import Device
-from reembed.embedder.weights import Wanted
 
 # Vectors of some 17,000 texts of 384 dimensions.
 _CACHE_BYTES = 32 << 20
@@ -29,7 +28,7 @@ class Settings:
     termination_log: Path
     port: int
     device: Device = Device.CPU
-    weights: Wanted = Wanted.AUTO
+    weights: WeightType = WeightType.AUTO
     cache_bytes: int = 0
 
 
@@ -50,7 +49,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             termination_log=Path(environment.get("REEMBED_TERMINATION_LOG", "/dev/termination-log")),
             port=int(environment.get("REEMBED_PORT", names.PORT)),
             device=Device(environment.get("REEMBED_DEVICE", Device.CPU.value)),
-            weights=Wanted(environment.get("REEMBED_WEIGHTS", Wanted.AUTO.value)),
+            weights=WeightType(environment.get("REEMBED_WEIGHTS", WeightType.AUTO.value)),
             cache_bytes=int(environment.get("REEMBED_TEXT_CACHE_BYTES", _CACHE_BYTES)),
         )
     except KeyError as error:

@@ -22,12 +22,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
 from pathlib import Path
 
 import numpy as np
 
-from reembed.core.model import Model
+from reembed.core.model import Model, WeightType
 from reembed.embedder.gguf import Tensor, read_tensors
 
 _log = logging.getLogger("reembed.embedder")
@@ -42,13 +41,6 @@ _WORTH = 1.05
 MIN_COSINE = 0.999
 # Loading and measuring two models; a model that needs longer is served as it is.
 _SECONDS = 600
-
-
-class Wanted(Enum):
-    """What the pool says about the type of the weights."""
-
-    AUTO = "Auto"
-    AS_FILE = "AsFile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +72,11 @@ def prevailing(tensors: tuple[Tensor, ...]) -> int:
     return max(bytes_by_kind, key=lambda kind: bytes_by_kind[kind], default=0)
 
 
-async def choose(path: Path, model: Model, cache: Path, wanted: Wanted) -> Chosen:
+async def choose(path: Path, model: Model, cache: Path, wanted: WeightType) -> Chosen:
     """Return the file to serve; it never fails, since the file as it is can always be served."""
     kind = await asyncio.to_thread(_kind, path)
     as_file = Chosen(path, TYPES.get(kind, f"type {kind}"))
-    if wanted is Wanted.AS_FILE or kind != _F16 or not _may_multiply_bf16():
+    if wanted is WeightType.AS_FILE or kind != _F16 or not _may_multiply_bf16():
         return as_file
     # Pods on unlike CPUs may share the cache, and each keeps what is worth it there.
     processor = hashlib.sha256(_cpu().encode()).hexdigest()[:8]

@@ -26,6 +26,8 @@ POOLS = (
                 "documentPrefix": "passage: ",
             },
             "defaultInputType": "Query",
+            "weightType": "AsFile",
+            "textCache": "64Mi",
             "variants": [
                 {
                     "name": "small",
@@ -60,6 +62,8 @@ POOLS = (
                 "documentPrefix": "p: ",
             },
             "defaultInputType": "Document",
+            "weightType": "Auto",
+            "textCache": "0",
             "variants": [
                 {
                     "name": "large",

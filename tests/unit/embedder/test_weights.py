@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reembed.core.model import Model, Pooling
+from reembed.core.model import Model, Pooling, WeightType
 from reembed.embedder import weights
 from reembed.embedder.gguf import read_tensors
-from reembed.embedder.weights import Chosen, Measured, Wanted, choose, convert
+from reembed.embedder.weights import Chosen, Measured, choose, convert
 
 _MODEL = Model("file:///m.gguf", "0" * 64, Pooling.MEAN, 64, 256)
 
@@ -75,7 +75,7 @@ async def _chosen(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
-    wanted: Wanted = Wanted.AUTO,
+    wanted: WeightType = WeightType.AUTO,
     cpu: str = "a CPU avx512_bf16",
     record: str | None = None,
     kind: type = np.float16,
@@ -110,7 +110,7 @@ async def test_a_copy_that_is_hardly_faster_or_gives_other_vectors_is_not_served
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        pytest.param({"wanted": Wanted.AS_FILE}, "F16", id="asked for"),
+        pytest.param({"wanted": WeightType.AS_FILE}, "F16", id="asked for"),
         pytest.param({"cpu": "a CPU"}, "F16", id="CPU"),
         pytest.param({"kind": np.float32}, "F32", id="type"),
     ],

@@ -70,6 +70,8 @@ def _environment(spec: PoolSpec) -> dict[str, str]:
         "REEMBED_FINGERPRINT": fingerprint(model),
         "REEMBED_CACHE_DIR": _CACHE,
         "REEMBED_PORT": str(names.PORT),
+        "REEMBED_WEIGHTS": spec.weight_type.value,
+        "REEMBED_TEXT_CACHE_BYTES": str(spec.text_cache),
     }
     if spec.default_input_type is not None:
         environment["REEMBED_DEFAULT_INPUT_TYPE"] = spec.default_input_type.value

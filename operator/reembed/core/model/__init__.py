@@ -63,6 +63,7 @@ from reembed.core.model.specs import (
     Step,
     Truncate,
     Variant,
+    WeightType,
 )
 
 __all__ = [
@@ -115,4 +116,5 @@ __all__ = [
     "Truncate",
     "Variant",
     "Verb",
+    "WeightType",
 ]

@@ -45,6 +45,13 @@ class InputType(Enum):
     DOCUMENT = "Document"
 
 
+class WeightType(Enum):
+    """In which type a model's weights are multiplied; the vectors of all are of one space."""
+
+    AUTO = "Auto"  # what the pod's CPU multiplies fastest, measured when it starts
+    AS_FILE = "AsFile"
+
+
 class Metric(Enum):
     """How two vectors are compared."""
 
@@ -108,6 +115,8 @@ class PoolSpec:
     variants: tuple[Variant, ...]
     claim_name: str | None = None  # a PersistentVolumeClaim with the model file, for file:// URIs
     default_input_type: InputType | None = None
+    weight_type: WeightType = WeightType.AUTO
+    text_cache: int = 32 << 20  # bytes of each pod for vectors of live texts that repeat
 
 
 @dataclass(frozen=True, slots=True)
