@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from time import monotonic
 
@@ -42,7 +43,7 @@ _PROBE = "the quick brown fox jumps over the lazy dog"
 _BACKGROUND_SECONDS = 0.1
 # With 16 callers of short texts it makes packs a third larger, and a tenth more of them; twice as long brings no more.
 _GATHER_SECONDS = 0.002
-# Seconds between two accounts of what was computed.
+# Seconds between two accounts of what was computed, while more waits.
 _ACCOUNT_SECONDS = 0.5
 
 
@@ -124,8 +125,8 @@ class Work:
             self._compute_pack(context, groups)
             self._board.clear(number)
             with self._changed:
-                self._account(groups, monotonic() - began)
                 del self._busy[number]
+                self._account(groups, monotonic() - began)
                 self._isolating = False
                 self._changed.notify_all()
 
@@ -203,7 +204,7 @@ class Work:
         most = int(after.tokens / after.seconds * _BACKGROUND_SECONDS)
         self._lanes.background_tokens = max(1, min(PACK_TOKENS, most))
         now = monotonic()
-        if now - self._accounted > _ACCOUNT_SECONDS:
+        if now - self._accounted > _ACCOUNT_SECONDS or not (self._busy or self._lanes.tokens):
             self._accounted = now
             self._send(after)
 
@@ -280,7 +281,8 @@ class Work:
             self._send(job.done(monotonic()))
 
     def _send(self, answer: Answer | Computing | Packs) -> None:
-        with self._sending:
+        # Where the server is gone, the reader ends this process.
+        with self._sending, suppress(OSError):
             self._pipe.send(answer)
 
 

@@ -77,6 +77,11 @@ class Lanes(Generic[T]):
     _went: float = 0.0  # when a background pack went last
 
     @property
+    def tokens(self) -> int:
+        """Return how many tokens wait."""
+        return self._live.tokens + self._background.tokens
+
+    @property
     def live_tokens(self) -> int:
         """Return how many tokens of live texts wait."""
         return self._live.tokens

@@ -20,7 +20,7 @@ from time import monotonic
 
 from reembed.core.emergency_limits import Limits
 from reembed.embedder.board import Board
-from reembed.embedder.limits import capacities
+from reembed.embedder.limits import Device, capacities
 from reembed.embedder.link import Link
 from reembed.embedder.messages import (
     Answer,
@@ -271,6 +271,9 @@ class Engine:
         match message:
             case Ready(offloads):
                 self.ready, self.offloads = True, offloads
+                if self._start.device is Device.GPU and not offloads:
+                    text = "this build of llama.cpp uses no GPU, or finds none: everything is computed by the CPU"
+                    _log.error("%s; set the chart's image for GPUs, and look at the node's driver", text)
             case Computing(contexts):
                 self.contexts_peak = contexts
             case Packs():
