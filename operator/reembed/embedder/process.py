@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from reembed.core.emergency_limits import Limits
-from reembed.embedder.board import Board
+from reembed.embedder.board import Board, Slot
 from reembed.embedder.limits import Device, capacities
 from reembed.embedder.link import Link
 from reembed.embedder.messages import (
@@ -51,9 +51,6 @@ _RESTART_PAUSE = 0.5
 _EARLY_DEATHS = 3
 # What ends a process by its own doing; SIGKILL is the kernel's or somebody's, and no text's.
 _CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
-# A call is hung after so long: a model of 7 billion weights computes 13 tokens a second on one core.
-_HANG_SECONDS, _HANG_SECONDS_PER_TOKEN = 60.0, 0.5
-_WATCH_SECONDS = 5.0
 
 
 class EngineUnavailable(Exception):
@@ -85,6 +82,18 @@ class TextTooLong(TextRefused):
     """A text is longer than the model reads, and the pool refuses such."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When a call counts as hung: a model of 7 billion weights computes 13 tokens a second on one core."""
+
+    seconds: float = 60.0
+    seconds_per_token: float = 0.5
+    look_every: float = 5.0
+
+    def over(self, slot: Slot, now: float) -> bool:
+        return now - slot.since > self.seconds + self.seconds_per_token * slot.tokens
+
+
 @dataclass
 class _Waiting:
     answer: asyncio.Future[Done]
@@ -95,8 +104,9 @@ class _Waiting:
 class Engine:
     """A process that computes, and those who wait for it. All methods belong to one event loop."""
 
-    def __init__(self, start: Start, limits: Limits, cache: TextCache) -> None:
+    def __init__(self, start: Start, limits: Limits, cache: TextCache, patience: Patience = Patience()) -> None:
         self._start = start
+        self._patience = patience
         self._limits = limits
         self._cache = cache
         self._suspects = Suspects()
@@ -246,12 +256,11 @@ class Engine:
     async def _watch(self) -> None:
         """End an engine that computes one call for far too long."""
         while True:
-            await asyncio.sleep(_WATCH_SECONDS)
+            await asyncio.sleep(self._patience.look_every)
             now = monotonic()
-            for slot in self._board.slots():
-                if now - slot.since > _HANG_SECONDS + _HANG_SECONDS_PER_TOKEN * slot.tokens and self._link is not None:
-                    self._hung = True
-                    self._link.kill()
+            if self._link is not None and any(self._patience.over(slot, now) for slot in self._board.slots()):
+                self._hung = True
+                self._link.kill()
 
     def _suspect(self, status: int) -> None:
         """Remember what the process that died computed, if that may have been why."""

@@ -1,0 +1,49 @@
+"""An engine that stops computing without dying is ended, its callers are told, and its text is under suspicion."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from reembed.core.model import Model, Pooling
+from reembed.embedder.limits import normal
+from reembed.embedder.messages import Start
+from reembed.embedder.process import Engine, EngineUnavailable, Patience
+from reembed.embedder.text_cache import TextCache
+from tests.fixtures.embedders import eventually
+from tests.fixtures.random_models import DIMENSIONS, decoder
+
+_LONG = "a b " * 8_000
+
+
+async def _until(engine: Engine, *, busy: bool = False) -> None:
+    await asyncio.to_thread(eventually, lambda: engine.ready and (engine.contexts_busy > 0) == busy)
+
+
+def _newest_child() -> int:
+    return int(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()[-1])
+
+
+async def test_a_hung_engine_is_ended_and_another_answers(tmp_path: Path) -> None:
+    file = decoder(tmp_path / "model.gguf")
+    model = Model(file.path.as_uri(), file.sha256, Pooling.LAST, DIMENSIONS, 16_384)
+    patience = Patience(seconds=1.0, seconds_per_token=0.0001, look_every=0.1)
+    engine = Engine(Start(file.path, model, cpus=1), normal(model, 1), TextCache("fp", 0), patience)
+    engine.start()
+    try:
+        await _until(engine)
+        child = _newest_child()
+        asked = asyncio.create_task(engine.embed([_LONG], background=False))
+        await _until(engine, busy=True)
+        os.kill(child, signal.SIGSTOP)
+        with pytest.raises(EngineUnavailable, match="the engine stopped; another is started, try again"):
+            await asked
+        await _until(engine)
+        answer = await engine.embed(["a"], background=False)
+        assert (engine.restarts, len(answer.vectors), engine._suspects.suspicious([_LONG])) == (1, 4 * DIMENSIONS, True)
+    finally:
+        await engine.close()
