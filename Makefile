@@ -140,6 +140,10 @@ cluster-down: ## Stop it and leave the machine as it was
 images: $(if $(filter kind existing,$(CLUSTER)),,prepare) cluster venv ## Build the images and bring them to the cluster
 	@$(PYTHON) -m hack.images
 
+.PHONY: image-gpu
+image-gpu: ## Build the embedder's image for GPUs: GPU_BUILD_BASE, GPU_BASE and IMAGE name what docs/embedder.md says
+	@GPU_BUILD_BASE="$(GPU_BUILD_BASE)" GPU_BASE="$(GPU_BASE)" IMAGE="$(IMAGE)" $(PYTHON) -m hack.gpu
+
 .PHONY: demo
 demo: images ## Migrate a live index to another model under load, and print what happened
 	@$(IN_CLUSTER) $(BIN)/python -m demo.run

@@ -106,7 +106,7 @@ class Buildah:
             return wheels.llama()
         self.prepare()
         return wheels.for_images(
-            lambda *of: _build_llama([*_buildah(), "build", *self._HOW], self.base, *of), native=True
+            lambda *of: llama_in_container([*_buildah(), "build", *self._HOW], self.base, *of), native=True
         )
 
     def prepare(self) -> None:
@@ -162,7 +162,9 @@ class Docker:
 
     def llama(self) -> Path:
         self.prepare()
-        return wheels.for_images(lambda *of: _build_llama(["docker", "build", "--quiet"], self.base, *of), native=False)
+        return wheels.for_images(
+            lambda *of: llama_in_container(["docker", "build", "--quiet"], self.base, *of), native=False
+        )
 
     def prepare(self) -> None:
         packages.ensure({"docker": "docker.io"}, "building images for another cluster")
@@ -185,7 +187,8 @@ _STORAGE = cache.CACHE / "containers"
 _RUN = cache.CACHE / "containers-run"
 
 
-def _build_llama(build: Command, base_image: str, sources: Path, flags: str, target: Path) -> None:
+def llama_in_container(build: Command, base_image: str, sources: Path, flags: str, target: Path) -> None:
+    """Compile llama-cpp-python from `sources` on an image, and leave its wheel in `target`."""
     recipe = [f"--file={cache.ROOT / 'images' / 'llama.Dockerfile'}", f"--build-arg=BASE={base_image}"]
     run([*build, *recipe, f"--build-arg=CMAKE_ARGS={flags}", f"--output=type=local,dest={target}", sources])
 

@@ -32,9 +32,12 @@ def llama() -> Path:
     return _wheel(cache.entry("llama", key(version, flags, native=True), lambda place: _build(place, version, flags)))
 
 
-def for_images(build: Callable[[Path, str, Path], object], *, native: bool) -> Path:
-    """Return a wheel for the images; `build` takes sources, flags for CMake and where the wheel is to go."""
-    version, flags = _pinned(), _flags(native=native)
+def for_images(build: Callable[[Path, str, Path], object], *, native: bool, more: str = "") -> Path:
+    """Return a wheel for the images; `build` takes sources, flags for CMake and where the wheel is to go.
+
+    `more` is flags beside those of all images.
+    """
+    version, flags = _pinned(), f"{_flags(native=native)} {more}".strip()
 
     def make(place: Path) -> None:
         say(f"building {NAME} {version} in a container; five to nine minutes on two cores")
