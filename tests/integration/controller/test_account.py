@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,6 @@ async def test_a_token_that_is_not_valid_is_told_as_what_it_is(
 async def test_an_object_as_large_as_they_come_is_watched_in_one_piece(cluster: Cluster, namespace: str) -> None:
     notes = {"metadata": {"namespace": namespace, "name": "notes"}, "data": {"notes": "x" * 1_000_000}}
     await cluster.apply(CONFIG_MAP, notes, manager="test")
-    async for _, seen in cluster.watch(CONFIG_MAP, namespace, name="notes"):
-        assert seen["data"] == notes["data"]
-        break
+    async with aclosing(cluster.watch(CONFIG_MAP, namespace, name="notes")) as changes:
+        _, seen = await anext(changes)
+    assert seen["data"] == notes["data"]
