@@ -45,7 +45,7 @@ class Evidence:
     def __init__(self, world: World) -> None:
         self._world = world
         self._routed: tuple[str, int] = ("", 0)
-        self._began = {"step": 0.0, "canary": 0.0}
+        self._began = 0.0
         self._counted: Mapping[str, float] = {}
         self.fine: dict[str, float] = {}  # by gate: when what it is about was well last
         self.failing: dict[str, Stretch] = {}  # by gate: while everybody could see that
@@ -69,24 +69,20 @@ class Evidence:
 
     def never_well(self, gate: Object) -> bool:
         """Return whether what a gate is about was beyond its limit ever since it is judged."""
-        # Until scenario gate_of_retrieval_counts_anew is mended, labelled queries are judged since the canary began.
-        began = self._began["canary" if gate["type"] == "Retrieval" else "step"]
-        return self.fine.get(gate["name"], -1.0) < began
+        return self.fine.get(gate["name"], -1.0) < self._began
 
     def _step(self, now: float, change: Change) -> None:
         """Begin to count anew where the candidate, or its weight, is another one."""
         routing = (change.after or {}).get("status", {}).get("routing") or {}
         routed = ((routing.get("candidate") or {}).get("collection", ""), routing.get("weight", 0))
         if routed != self._routed:
-            same = routed[0] == self._routed[0] and bool(self._routed[1])
-            self._began = {"step": now, "canary": self._began["canary"] if same else now}
-            self._routed, self._counted = routed, {}
-            self._counted = {name: 0.0 if name == "Retrieval" else one for name, one in self._counts().items()}
+            self._began, self._routed = now, routed
+            self._counted = self._counts()
             self.failing.clear()
             self.exceeded.clear()
 
     def _counts(self) -> dict[str, float]:
-        """Return what there was of the candidate; labelled queries are counted since the canary began."""
+        """Return what there was of the candidate."""
         self._world.gateways.count()
         total, plan = self._world.gateways.callers.of(self._routed[0]), self._plan()
         labelled = self._world.worker.labelled.count(plan["id"]) if plan is not None else 0.0

@@ -128,7 +128,7 @@ class Looks:
         )
         counters = {pod: counted(samples) for pod, samples in metrics.items()}
         windows = self._looked(migration.meta.uid, counters, now)
-        self.steps.look(migration, metrics, counters)
+        self.steps.look(migration, metrics, counters, store.retrieval if store is not None else None)
         return Look(
             at=now,
             lasts=period(migration.meta.uid),

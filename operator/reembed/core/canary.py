@@ -130,7 +130,7 @@ def _overlap(gate: CanaryGate, migration: Migration, seen: Seen, alpha: float) -
 
 
 def _retrieval(gate: CanaryGate, migration: Migration, seen: Seen, alpha: float) -> _Look | None:
-    limit, sample = gate.share, seen.store.retrieval if seen.store is not None else None
+    limit, sample = gate.share, seen.found
     if limit is None or sample is None:
         return None
     return _Look("loss of MRR on labelled queries", sample.count, sample.mean, mean_bounds(sample, alpha), limit)

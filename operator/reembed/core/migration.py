@@ -172,7 +172,8 @@ class Seen:
     queries, those on their way out too.
     `arms` and `probes` are keyed by collection: callers' queries, and the gateways' own. `neighbours` are those that
     this one depends on, directly or not, by name. `step` is what callers saw of each collection since the present step
-    began, `overlap` the share of results that shadow queries had in common, `hooks` the Jobs of hooks by name.
+    began, `overlap` the share of results that shadow queries had in common, `found` the losses of reciprocal rank on
+    labelled queries, both since then; `hooks` the Jobs of hooks by name.
     `queries` are the values of the user's PromQL triggers by their name, without those that have none; None where the
     operator has no Prometheus to ask.
     """
@@ -191,6 +192,7 @@ class Seen:
     panel: PanelReport | None = None  # None where no panel votes
     step: Mapping[str, Counts] = field(default_factory=dict)
     overlap: Sample | None = None
+    found: Sample | None = None
     hooks: Mapping[str, HookReport] = field(default_factory=dict)
     queries: Mapping[str, float] | None = None
     schema: int | None = None  # of the CRDs that are installed

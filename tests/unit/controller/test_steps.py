@@ -7,12 +7,13 @@ from dataclasses import replace
 from reembed.controller.steps import Steps
 from reembed.core.measures import Counters, Counts
 from reembed.core.migration import Migration
+from reembed.core.sequences import Sample
 from reembed.core.transitions import State
 from tests import builders as b
 
 
 def looked(steps: Steps, migration: Migration, ok: int) -> dict[str, Counts]:
-    steps.look(migration, {}, {"a": {b.NEW.collection: Counters(live=Counts(ok=ok))}})
+    steps.look(migration, {}, {"a": {b.NEW.collection: Counters(live=Counts(ok=ok))}}, None)
     return steps.present(migration).counts
 
 
@@ -29,3 +30,12 @@ def test_a_migration_that_waits_for_the_same_index_takes_no_step_away() -> None:
     looked(steps, step, 100)
     looked(steps, replace(b.migration(), meta=b.meta("rival")), 110)
     assert looked(steps, step, 120) == {b.NEW.collection: Counts(ok=20)}
+
+
+def test_labelled_queries_count_from_the_beginning_of_a_step_also_when_their_counter_began_anew() -> None:
+    steps, step = Steps(), b.migration(State.CANARY, acknowledged_at=b.NOON)
+    found = []
+    for sample in (Sample(90, 9.0, 9.0), Sample(100, 12.0, 11.0), None, Sample(5, 1.0, 1.0)):
+        steps.look(step, {}, {}, sample)
+        found.append(steps.present(step).found)
+    assert found == [Sample(), *[Sample(10, 3.0, 2.0)] * 2, Sample(15, 4.0, 3.0)]

@@ -66,7 +66,7 @@ def test_a_gate_stands_where_its_bounds_say(gate: CanaryGate, seen: Seen, standi
     [([0.0, -0.1] * 400, "Holds"), ([0.5, -0.5] * 20, "Undecided"), ([0.1, 0.2] * 400, "Fails")],
 )
 def test_labelled_queries_are_judged_by_their_loss(losses: list[float], standing: str) -> None:
-    seen = replace(world(), store=b.store(b.collection(), retrieval=Sample.of(losses)))
+    seen = replace(world(), found=Sample.of(losses))
     assert found(RETRIEVAL, seen) == standing
 
 
