@@ -118,6 +118,11 @@ test: prepare test-unit test-sim test-integration ## Run all tests that this mac
 bench-operator: prepare venv ## Measure the operator with 1,100 migrations; prints one line of JSON
 	@$(BIN)/python -m tests.bench.operator $(ARGS)
 
+.PHONY: bench-embedder
+bench-embedder: prepare venv ## Measure the embedder beside llama-server and a plain loop; prints one line of JSON
+	@$(PYTHON) -m hack.llama_server >/dev/null
+	@$(BIN)/python -m tests.bench.embedder $(ARGS)
+
 .PHONY: bench-gates
 bench-gates: venv ## Measure on real embeddings what the gates promise; prints one line of JSON
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.gates $(ARGS)
