@@ -38,10 +38,12 @@ class Release:
     def image(self, name: str) -> str:
         return f"{self.registry}/reembed-{name}:{self.tag}"
 
-    async def install(self) -> None:
-        """Install or upgrade, and wait until the operator is up."""
+    async def install(self, **more: str) -> None:
+        """Install or upgrade, and wait until the operator is up; `more` names images by their keys in the values."""
         values = {f"images.{image}.repository": f"{self.registry}/reembed-{image}" for image in _IMAGES}
         values |= {f"images.{image}.tag": self.tag for image in _IMAGES}
+        for key, name in more.items():
+            values |= {f"images.{key}.repository": f"{self.registry}/reembed-{name}", f"images.{key}.tag": self.tag}
         # As strings: a tag may have digits alone.
         settings = [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
         settings += ["--set", f"watchNamespaces={{{','.join(self.watched)}}}"]

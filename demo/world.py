@@ -24,6 +24,8 @@ FIRST_FILL = "functions-first-fill"
 MIGRATION = "functions-to-l6"
 FIRST_EXAMPLES = ("pool-old.yaml", "pool-new.yaml", "index.yaml", "first-fill.yaml")
 LAST_EXAMPLE = "migration.yaml"
+# Applied by the stories of pools: what the demo's machine has no GPU for.
+GPU_EXAMPLE = "pool-gpu-first.yaml"
 _OURS = "app.kubernetes.io/part-of=reembed-demo"
 _ROOT = Path(__file__).resolve().parent.parent
 _MANIFESTS = _ROOT / "demo" / "manifests"

@@ -15,11 +15,19 @@ from demo.kubectl import Kubectl
 from demo.world import World
 
 # What a story claims fails with its values, as in a test's own file.
-pytest.register_assert_rewrite(*(f"tests.e2e.{name}" for name in ("hooking", "people", "plugin", "pressure", "story")))
+pytest.register_assert_rewrite(
+    *(f"tests.e2e.{name}" for name in ("hooking", "people", "plugin", "pressure", "scaling", "story"))
+)
 
 from tests.e2e.story import Story  # noqa: E402 - after the line above, which has to come before the import
 
-NAMESPACES = ("reembed-e2e-migration", "reembed-e2e-rollback", "reembed-e2e-deletion", "reembed-e2e-teardown")
+NAMESPACES = (
+    "reembed-e2e-migration",
+    "reembed-e2e-rollback",
+    "reembed-e2e-deletion",
+    "reembed-e2e-teardown",
+    "reembed-e2e-scaling",
+)
 _DOCUMENTS = 600
 # Where something has to happen during a backfill, it must last long enough on a fast machine, too.
 _MANY_DOCUMENTS = 3_000
@@ -45,7 +53,8 @@ def release() -> Release:
 async def _install(release: Release) -> None:
     for namespace in release.watched:
         await world(release, namespace).make_namespace()
-    await release.install()
+    # There is no GPU here: what is shown of them needs an image that computes without one as well.
+    await release.install(embedderGpu="embedder")
 
 
 def world(release: Release, namespace: str) -> World:

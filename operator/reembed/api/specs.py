@@ -12,6 +12,7 @@ from reembed.core.model import (
     Approval,
     CanaryGate,
     ConfigMapKey,
+    Device,
     EvaluationSpec,
     GateKind,
     IndexSpec,
@@ -22,6 +23,7 @@ from reembed.core.model import (
     Model,
     Pooling,
     PoolSpec,
+    Scaling,
     SecretKey,
     Step,
     Truncate,
@@ -47,6 +49,7 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
         default_input_type=spec.choice("defaultInputType", InputType) if input_type is not None else None,
         weight_type=spec.choice("weightType", WeightType, WeightType.AUTO),
         text_cache=spec.parsed("textCache", parse_quantity, 32 << 20),
+        scaling=_scaling(spec.into("scaling")),
     )
 
 
@@ -165,13 +168,26 @@ def _model(model: Fields) -> Model:
 
 def _variant(variant: Fields) -> Variant:
     resources = variant.into("resources")
+    least = variant.number("minReplicas", 1)
     return Variant(
         name=variant.text("name"),
-        min_replicas=variant.number("minReplicas", 1),
+        min_replicas=least,
+        max_replicas=variant.number("maxReplicas", least),
+        device=variant.choice("device", Device, Device.CPU),
         requests=resources.mapping("requests"),
         limits=resources.mapping("limits"),
         node_selector=variant.mapping("nodeSelector"),
         tolerations=variant.raws("tolerations"),
+    )
+
+
+def _scaling(scaling: Fields) -> Scaling:
+    return Scaling(
+        memory_target=scaling.parsed("memoryTarget", parse_share, 0.7),
+        latency_target=scaling.parsed("latencyTarget", parse_duration, timedelta(milliseconds=500)),
+        queue_target=scaling.number("queueTarget", 16_384),
+        scale_down_window=scaling.parsed("scaleDownWindow", parse_duration, timedelta(minutes=5)),
+        paused=scaling.flag("paused", default=False),
     )
 
 

@@ -90,11 +90,20 @@ def parse_quantity(text: str) -> int:
         InvalidValue: it is not a quantity.
 
     """
+    return int(parse_exact_quantity(text).to_integral_value(rounding="ROUND_CEILING"))
+
+
+def parse_exact_quantity(text: str) -> Decimal:
+    """Return a quantity such as `250m` as it is.
+
+    Raises:
+        InvalidValue: it is not a quantity.
+
+    """
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise InvalidValue(text, "a quantity such as 512Mi or 2")
-    exact = Decimal(match[1]) * _SCALES[match[2] or ""]
-    return int(exact.to_integral_value(rounding="ROUND_CEILING"))
+    return Decimal(match[1]) * _SCALES[match[2] or ""]
 
 
 def parse_time(text: str) -> datetime:

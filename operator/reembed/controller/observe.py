@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from reembed.api import parse_pool_status
 from reembed.cluster import kinds
 from reembed.controller import pods
 from reembed.controller.cache import Cache, Key
+from reembed.controller.crews import judged, said
 from reembed.controller.looks import Around, Looks
 from reembed.controller.manifests import embedder
 from reembed.controller.manifests import hook as hook_manifests
 from reembed.controller.manifests import index as index_manifests
 from reembed.controller.schema import Schema
 from reembed.controller.typed import Typed
-from reembed.core import names
+from reembed.core import names, scaling
 from reembed.core.decide import at_rest
 from reembed.core.hooks import HookReport
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
@@ -56,6 +58,7 @@ class Observer:
             queries=look.queries,
             step=step.counts,
             overlap=step.overlap,
+            found=step.found,
             hooks=self._hooks(migration),
             schema=self._schema.number,
         )
@@ -122,8 +125,10 @@ class Observer:
         found = list(self._cache.all(kinds.POD, namespace, label))
         deployments = list(self._cache.all(kinds.DEPLOYMENT, namespace, label))
         # What the pool should have, not what its Deployments have: those may not have been scaled up yet.
-        desired = sum(variant.min_replicas for variant in spec.variants)
-        return SeenPool(meta, spec, pods.pool_report(spec, desired, deployments, found, memory))
+        raw = self._cache.get(kinds.POOL, namespace, name) or {}
+        desired = scaling.least(spec, parse_pool_status(raw).floor)
+        report = pods.pool_report(spec, desired, deployments, found, memory)
+        return SeenPool(meta, spec, judged(report, said(raw)))
 
     def _embedders(self, namespace: str, pool: str) -> dict[str, str]:
         parsed = self._typed.pool(namespace, pool)

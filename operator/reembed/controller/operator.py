@@ -32,7 +32,9 @@ from reembed.controller.listing import KINDS, Lists
 from reembed.controller.looks import Looks
 from reembed.controller.loop import Ended, Loops
 from reembed.controller.migrations import Migrations
+from reembed.controller.nodes import Nodes
 from reembed.controller.observe import Observer
+from reembed.controller.pool_loads import PoolLoads
 from reembed.controller.pools import Pools
 from reembed.controller.prometheus import Prometheus
 from reembed.controller.protection import Protection
@@ -42,6 +44,7 @@ from reembed.controller.scrape import HttpPods, Pods
 from reembed.controller.serving import serve
 from reembed.controller.settings import Election, Settings
 from reembed.controller.shell import Clock, wall_clock
+from reembed.controller.sizes import Sizes
 from reembed.controller.tasks import end
 from reembed.controller.typed import Typed
 from reembed.controller.vanished import Vanished
@@ -73,8 +76,9 @@ class Operator:
         observer = Observer(self.cache, typed, self._looks, self._schema, settings.images.backfill)
         effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
+        sizes = Sizes(self.cache, typed, PoolLoads(scrape), Nodes(cluster), settings)
         self._passes = {
-            kinds.POOL: Pools(self.cache, typed, writer, settings, clock).reconcile,
+            kinds.POOL: Pools(self.cache, typed, writer, sizes, settings, clock).reconcile,
             kinds.INDEX: Indexes(self.cache, observer, effects, vanished, settings, clock).reconcile,
             kinds.MIGRATION: Migrations(self.cache, observer, effects, clock).reconcile,
         }

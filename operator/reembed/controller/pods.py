@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from reembed.controller.cache import Object
@@ -13,7 +14,7 @@ from reembed.core.model import JobReport, PoolReport, PoolSpec, Problem
 # Exit status of an embedder that found what waiting cannot heal.
 _PERMANENT = 2
 # A container that waits for one of these has not started, and will not by itself.
-_STUCK = frozenset({"ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "InvalidImageName"})
+_CANNOT_START = frozenset({"ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "InvalidImageName"})
 
 
 def addresses(pods: Iterable[Object]) -> dict[str, str]:
@@ -42,6 +43,21 @@ def pool_report(
     ready = sum(ready_replicas(one) for one in deployments)
     problem, permanent = _first_problem(pods) if ready < desired else (None, False)
     return PoolReport(fingerprint(spec.model), ready, desired, memory, problem, permanent)
+
+
+def unplaced(pod: Object) -> Problem | None:
+    """Return why no node has room for a pod, None if one has."""
+    found = _no_room(pod)
+    if found is None or pod["metadata"].get("deletionTimestamp"):
+        return None
+    return Problem("Unschedulable", f"pod {pod['metadata']['name']}: {found.get('message', 'no node has room')}")
+
+
+def unplaced_since(pod: Object) -> datetime | None:
+    """Return since when no node has room for a pod, None if one has."""
+    found = _no_room(pod)
+    stamp = found.get("lastTransitionTime") if found is not None else None
+    return datetime.fromisoformat(stamp) if stamp else None
 
 
 def ready_replicas(deployment: Object) -> int:
@@ -85,12 +101,11 @@ def _problems(pod: Object) -> Iterator[tuple[Problem, bool]]:
 def _start_problems(pod: Object) -> Iterator[Problem]:
     """Yield what keeps a pod from starting: no node has room for it, or its container cannot be made."""
     name = pod["metadata"]["name"]
-    for one in _conditions(pod):
-        if one["type"] == "PodScheduled" and one["status"] == "False" and one.get("reason") == "Unschedulable":
-            yield Problem("Unschedulable", f"pod {name}: {one.get('message', 'no node has room')}")
+    if (no_room := unplaced(pod)) is not None:
+        yield no_room
     for container in pod.get("status", {}).get("containerStatuses") or []:
         waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in _STUCK:
+        if waiting.get("reason") in _CANNOT_START:
             yield Problem(waiting["reason"], f"pod {name}: {waiting.get('message', 'cannot start')}")
 
 
@@ -104,6 +119,17 @@ def _last_words(pod: str, ended: Mapping[str, Any]) -> tuple[Problem, bool]:
         why = ended.get("reason", "Error")
         return Problem(f"Pod{why}", f"pod {pod} ended with status {ended.get('exitCode')} ({why}); see its log"), False
     return problem, ended.get("exitCode") == _PERMANENT
+
+
+def _no_room(pod: Object) -> Mapping[str, Any] | None:
+    return next(
+        (
+            one
+            for one in _conditions(pod)
+            if (one["type"], one["status"], one.get("reason")) == ("PodScheduled", "False", "Unschedulable")
+        ),
+        None,
+    )
 
 
 def _conditions(obj: Object) -> list[Mapping[str, Any]]:

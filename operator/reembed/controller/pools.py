@@ -1,6 +1,7 @@
 """One pass of an EmbedderPool: who needs it, how many pods that means, what they say.
 
-A pool that nobody uses runs no pods; one that somebody uses runs them even while it is being deleted.
+A pool that nobody uses runs no pods; one that somebody uses runs them even while it is being deleted. How many are
+enough is decided by `core.scaling` from what the pods carry (`controller.pool_loads`, `controller.sizes`).
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from reembed.api import render_pool_status
 from reembed.cluster import kinds
-from reembed.controller import pods
+from reembed.controller import engine_images, pods
 from reembed.controller.cache import Cache, Key, Object, labels_of
 from reembed.controller.loop import RESYNC, Ended
 from reembed.controller.manifests import embedder
 from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock
+from reembed.controller.sizes import Plan, Sizes
 from reembed.controller.typed import Typed
 from reembed.controller.writer import Writer, conditions, differs
-from reembed.core import names
-from reembed.core.claims import claims, replicas
+from reembed.core import names, scaling
+from reembed.core.claims import claims
 from reembed.core.conditions import of_pool
-from reembed.core.model import Meta, PoolReport, PoolSpec, Problem, Variant
+from reembed.core.model import Meta, PoolSpec, Problem
 
 _MANAGER = "reembed-pools"
 
@@ -34,14 +37,20 @@ _MOST_USERS = 1000
 class Pools:
     """Makes EmbedderPools true."""
 
-    def __init__(self, cache: Cache, typed: Typed, writer: Writer, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, cache: Cache, typed: Typed, writer: Writer, sizes: Sizes, settings: Settings, clock: Clock
+    ) -> None:
         self._cache = cache
         self._typed = typed
         self._writer = writer
         self._settings = settings
         self._clock = clock
+        self._sizes = sizes
+        self._loads = sizes.loads
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
+        await self._look(key)
+        # What was asked for took its time, and anything may have changed.
         raw, parsed = self._cache.get(kinds.POOL, key.namespace, key.name), self._typed.pool(key.namespace, key.name)
         if raw is None or parsed is None:
             return Ended.ENDED
@@ -55,9 +64,39 @@ class Pools:
         if meta.deleting and not used_by:
             await self._remove(meta)
             return Ended.ENDED
-        await self._run(meta, spec, claimed=bool(used_by))
-        await self._report(raw, meta, spec, used_by)
-        return RESYNC
+        plan = self._sizes.plan(raw, meta, spec, used_by, self._clock())
+        await self._run(meta, spec, plan, claimed=bool(used_by))
+        await self._report(raw, meta, spec, used_by, plan)
+        return self._again(meta, spec, plan) if used_by else RESYNC
+
+    async def _look(self, key: Key) -> None:
+        """Ask the pods of a pool in use what they carry, if it is time."""
+        raw, parsed = self._cache.get(kinds.POOL, key.namespace, key.name), self._typed.pool(key.namespace, key.name)
+        if raw is None or parsed is None or not (raw.get("status") or {}).get("inUseBy"):
+            self._loads.forget(key.namespace, key.name)
+            return
+        meta, spec = parsed
+        now, often = self._clock(), self._often(meta, spec, raw)
+        found = list(self._cache.all(kinds.POD, meta.namespace, embedder.pool_labels(meta)))
+        if not self._loads.due(meta.namespace, meta.name, now, often=often):
+            await self._loads.look(meta.namespace, meta.name, pods.ready_addresses(found), now)
+        if any(pods.unplaced(pod) is not None for pod in found):
+            await self._sizes.nodes.look(now)
+
+    def _often(self, meta: Meta, spec: PoolSpec, raw: Object) -> bool:
+        """Return whether the number of somebody's pods depends on what the pool's pods say now."""
+        if scaling.scales(spec) or (raw["status"].get("scaling") or {}).get("recycling"):
+            return True
+        _, migrations = self._typed.users(meta.name, meta.namespace)
+        arms = [one.status.serving for one in migrations]
+        sides = {one.spec.pool for one in migrations} | {arm.pool for arm in arms if arm is not None}
+        found = [self._typed.pool(meta.namespace, name) for name in sides - {meta.name}]
+        return any(one is not None and scaling.scales(one[1]) for one in found)
+
+    def _again(self, meta: Meta, spec: PoolSpec, plan: Plan) -> timedelta:
+        raw = {"status": {"scaling": {"recycling": plan.status.recycling}}}
+        due = self._loads.due(meta.namespace, meta.name, self._clock(), often=self._often(meta, spec, raw))
+        return min([due, RESYNC, *([plan.again] if plan.again is not None else [])])
 
     def _claims(self, meta: Meta, before: Iterable[str]) -> tuple[str, ...]:
         indexes, migrations = self._typed.users(meta.name, meta.namespace)
@@ -66,62 +105,64 @@ class Pools:
         indexes += self._typed.indexes(meta.namespace, set(known) - seen)
         return claims(meta.name, indexes, migrations, before)
 
-    async def _run(self, meta: Meta, spec: PoolSpec, *, claimed: bool) -> None:
+    async def _run(self, meta: Meta, spec: PoolSpec, plan: Plan, *, claimed: bool) -> None:
         for variant in spec.variants:
-            wanted = self._replicas(meta, variant) if claimed else 0
-            manifest = embedder.deployment(meta, spec, variant, wanted, self._settings.images)
-            await self._writer.ensure(kinds.DEPLOYMENT, manifest, _MANAGER)
+            if variant.name in plan.replicas:
+                await self._writer.ensure(kinds.DEPLOYMENT, self._deployment(meta, spec, variant.name, plan), _MANAGER)
         await self._writer.ensure(kinds.SERVICE, embedder.service(meta), _MANAGER)
-        if claimed and not self._enough(meta, spec):
+        await self._writer.ensure(kinds.DISRUPTION_BUDGET, embedder.disruption_budget(meta), _MANAGER)
+        if plan.goes is not None:
+            await self._writer.delete(kinds.POD, meta.namespace, plan.goes)
+        if claimed and not self._enough(meta, spec, plan):
             return  # whatever serves goes on until the others can take its queries
         for name in self._left_over(meta, spec):
             await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, name)
 
-    def _replicas(self, meta: Meta, variant: Variant) -> int:
-        """Return how many pods a variant of a pool in use has; fewer than run are not made while queries move."""
-        deployment = self._cache.get(kinds.DEPLOYMENT, meta.namespace, names.embedder(meta.name, variant.name))
-        running = deployment["spec"].get("replicas", 0) if deployment is not None else 0
-        return replicas(meta.name, variant.min_replicas, running, *self._typed.users(meta.name, meta.namespace))
+    def _deployment(self, meta: Meta, spec: PoolSpec, name: str, plan: Plan) -> dict[str, Any]:
+        (variant,) = (one for one in spec.variants if one.name == name)
+        if name in plan.kept:
+            there = self._cache.get(kinds.DEPLOYMENT, meta.namespace, names.embedder(meta.name, name))
+            if there is not None:
+                return engine_images.kept(there, plan.replicas[name])
+        images = self._settings.images.with_engines(plan.images)
+        return embedder.deployment(meta, spec, variant, plan.replicas[name], images)
 
-    def _enough(self, meta: Meta, spec: PoolSpec) -> bool:
+    def _enough(self, meta: Meta, spec: PoolSpec, plan: Plan) -> bool:
         """Return whether the pods of the variants that the pool has now are all ready."""
         wanted = _deployment_names(meta, spec)
-        ready = [pods.ready_replicas(one) for one in self._deployments(meta) if one["metadata"]["name"] in wanted]
-        return sum(ready) >= sum(self._replicas(meta, variant) for variant in spec.variants)
+        found = self._sizes.deployments(meta)
+        return sum(pods.ready_replicas(one) for one in found if one["metadata"]["name"] in wanted) >= plan.wanted
 
     def _left_over(self, meta: Meta, spec: PoolSpec) -> Mapping[str, str]:
         """Return the variants that the pool no longer has, by the Deployment that still runs each."""
         wanted = _deployment_names(meta, spec)
         return {
             one["metadata"]["name"]: labels_of(one).get(names.LABEL_VARIANT, "")
-            for one in self._deployments(meta)
+            for one in self._sizes.deployments(meta)
             if one["metadata"]["name"] not in wanted
         }
 
-    async def _report(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: tuple[str, ...]) -> None:
-        desired = sum(self._replicas(meta, variant) for variant in spec.variants) if used_by else 0
-        found = self._cache.all(kinds.POD, meta.namespace, embedder.pool_labels(meta))
-        report = pods.pool_report(spec, desired, self._deployments(meta), found, memory=None)
-        if used_by and report.problem is None and not self._enough(meta, spec):
+    async def _report(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: tuple[str, ...], plan: Plan) -> None:
+        report = plan.report
+        if used_by and report.problem is None and not self._enough(meta, spec, plan):
             report = replace(report, problem=_kept(self._left_over(meta, spec).values()))
-        status = _status(report, used_by) | {
+        now, told = self._clock(), of_pool(report, claimed=bool(used_by), wanted=plan.wanted)
+        status = _status(replace(plan, report=report), used_by) | {
             "observedGeneration": meta.generation,
-            "conditions": conditions(of_pool(report, claimed=bool(used_by)), raw, meta, self._clock()),
+            "conditions": conditions(told, raw, meta, now),
         }
         if differs(status, raw):
             await self._writer.status(kinds.POOL, meta, status, _MANAGER)
+            for note in plan.notes:
+                await self._writer.note(kinds.POOL, meta, note, now)
 
     async def _remove(self, meta: Meta) -> None:
-        for deployment in self._deployments(meta):
+        for deployment in self._sizes.deployments(meta):
             await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, deployment["metadata"]["name"])
-        await self._writer.delete(kinds.SERVICE, meta.namespace, names.embedder_service(meta.name))
+        for kind in (kinds.SERVICE, kinds.DISRUPTION_BUDGET):
+            await self._writer.delete(kind, meta.namespace, names.embedder_service(meta.name))
         kept = [one for one in meta.finalizers if one != names.FINALIZER]
         await self._writer.finalizers(kinds.POOL, meta, kept, _MANAGER)
-
-    def _deployments(self, meta: Meta) -> list[Object]:
-        label = embedder.pool_labels(meta)
-        found = self._cache.all(kinds.DEPLOYMENT, meta.namespace, label)
-        return [one for one in found if labels_of(one).get(names.LABEL_POOL) == names.fit(meta.name)]
 
 
 def _deployment_names(meta: Meta, spec: PoolSpec) -> set[str]:
@@ -137,14 +178,15 @@ def _kept(variants: Iterable[str]) -> Problem | None:
     return Problem("VariantKept", text)
 
 
-def _status(report: PoolReport, used_by: tuple[str, ...]) -> dict[str, Any]:
+def _status(plan: Plan, used_by: tuple[str, ...]) -> dict[str, Any]:
+    report = plan.report
     ready = 0 < report.desired_replicas <= report.ready_replicas
     phase = "Idle" if not used_by else "Ready" if ready else "Failed" if report.permanent else "Starting"
-    return {
+    return render_pool_status(plan.status) | {
         "phase": phase,
         "message": report.problem.message if report.problem is not None else "",
         "readyReplicas": report.ready_replicas,
-        "desiredReplicas": report.desired_replicas,
+        "desiredReplicas": plan.wanted,
         "fingerprint": report.fingerprint,
         "inUseBy": list(used_by[:_MOST_USERS]),
     }

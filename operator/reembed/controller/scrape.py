@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from reembed.core import measures, names
+from reembed.core import load, measures, names
 
 # What is read of the hundreds of lines of a page.
-_READ = (*measures.SERIES, "reembed_memory_")
+_READ = (*measures.SERIES, *load.SERIES)
 # A series of the text format 0.0.4, as prometheus_client writes it.
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _FORM = re.compile(rf"(?P<name>\w+)(?:\{{(?P<labels>(?:{_LABEL.pattern},?)*)\}})?")

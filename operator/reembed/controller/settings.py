@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from reembed.core.model import Device
 
 _NEEDED = (
     "REEMBED_NAMESPACES",
@@ -24,6 +26,11 @@ class Images:
     gateway: str
     backfill: str
     pull_policy: str
+    embedder_gpu: str = ""  # of variants whose device is a GPU; empty if there is none
+
+    def with_engines(self, engines: Mapping[Device, str]) -> Images:
+        """Return these images with those that a pool's pods run."""
+        return replace(self, embedder=engines[Device.CPU], embedder_gpu=engines.get(Device.GPU, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         gateway=environment["REEMBED_IMAGE_GATEWAY"],
         backfill=environment["REEMBED_IMAGE_BACKFILL"],
         pull_policy=environment.get("REEMBED_PULL_POLICY", "IfNotPresent"),
+        embedder_gpu=environment.get("REEMBED_IMAGE_EMBEDDER_GPU", ""),
     )
     prometheus = environment.get("REEMBED_PROMETHEUS_URL", "")
     return Settings(namespaces, images, prometheus, election_from(environment).reference)

@@ -46,8 +46,11 @@ def _alarming(status: Status) -> bool:
     return first_running(status.triggers) is not None and status.state in WITH_TRAFFIC
 
 
-def of_pool(report: PoolReport, *, claimed: bool) -> tuple[Condition, ...]:
-    """Return Ready, Progressing and Degraded of a pool; one that nobody uses is ready with no pods."""
+def of_pool(report: PoolReport, *, claimed: bool, wanted: int = 0) -> tuple[Condition, ...]:
+    """Return Ready, Progressing and Degraded of a pool; one that nobody uses is ready with no pods.
+
+    A pool is ready with the pods that it must have; it may want more for what is asked of it.
+    """
     problem = report.problem
     if not claimed:
         idle = "no index or migration uses this pool: no pods run"
@@ -57,12 +60,14 @@ def of_pool(report: PoolReport, *, claimed: bool) -> tuple[Condition, ...]:
             Condition("Degraded", False, "AsExpected"),
         )
     ready = 0 < report.desired_replicas <= report.ready_replicas
-    pods = f"{report.ready_replicas} of {report.desired_replicas} pods ready"
+    wanted = max(report.desired_replicas, wanted)
+    pods = f"{report.ready_replicas} of {wanted} pods ready"
+    grows = report.ready_replicas < wanted and not report.permanent
     reason = "PodsReady" if ready else problem.reason if problem is not None else "PodsStarting"
     message = pods if ready or problem is None else problem.message
     return (
         Condition("Ready", ready, reason, message),
-        Condition("Progressing", not ready and not report.permanent, reason, message),
+        Condition("Progressing", grows, reason, message),
         _degraded(problem if not ready else None),
     )
 

@@ -23,6 +23,7 @@ LABEL_POOL = f"{GROUP}/pool"
 LABEL_INDEX = f"{GROUP}/index"
 LABEL_MIGRATION = f"{GROUP}/migration"
 LABEL_VARIANT = f"{GROUP}/variant"
+ANNOTATION_TEMPLATE = f"{GROUP}/template"  # digest of the pod template that a pool's Deployment was given
 ANNOTATION_FORCE_STABLE = f"{GROUP}/force-stable"
 PORT = 8080
 
@@ -75,6 +76,11 @@ def backfill_job(migration: str, attempt: int, template: object) -> str:
     """Job of one attempt. A Job's template is immutable, so another template (JSON-ready) asks for another name."""
     text = json.dumps(template, sort_keys=True, separators=(",", ":"))
     return f"{fit(f'reembed-backfill-{migration}-{attempt}')[:52]}-{_digest(text)[:_HASH]}"
+
+
+def digest(value: object) -> str:
+    """Return what names a JSON-ready value."""
+    return _digest(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str))[:16]
 
 
 def _digest(text: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from reembed.core.emergency_limits import Limits
-from reembed.core.model import Model
+from reembed.core.model import Device, Model
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
 from reembed.embedder.requests import MOST_TEXTS
 
@@ -17,13 +15,6 @@ _QUEUE_TOKENS = 65_536
 _SHORT_TOKENS = 512
 # A GPU computes one large call faster than many small ones, and one call at a time.
 _GPU_PACK_TOKENS = 2048
-
-
-class Device(Enum):
-    """What computes."""
-
-    CPU = "CPU"
-    GPU = "GPU"
 
 
 def capacities(max_tokens: int, cpus: int, device: Device = Device.CPU) -> tuple[int, ...]:

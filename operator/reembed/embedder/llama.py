@@ -17,8 +17,7 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
-from reembed.core.model import Model, Pooling
-from reembed.embedder.limits import Device
+from reembed.core.model import Device, Model, Pooling
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
 
 _POOLING = {

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from reembed.core.model import Model
-from reembed.embedder.limits import Device
+from reembed.core.model import Device, Model
 
 
 @dataclass(frozen=True, slots=True)

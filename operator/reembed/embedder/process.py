@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from reembed.core.emergency_limits import Limits
+from reembed.core.model import Device
 from reembed.embedder.board import Board, Slot
-from reembed.embedder.limits import Device, capacities
+from reembed.embedder.limits import capacities
 from reembed.embedder.link import Link
 from reembed.embedder.messages import (
     Answer,

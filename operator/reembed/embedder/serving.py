@@ -14,10 +14,9 @@ from types import FrameType
 import uvicorn
 
 from reembed import cgroup
-from reembed.core.model import WeightType
+from reembed.core.model import Device, WeightType
 from reembed.embedder.app import Embedder
 from reembed.embedder.fetch import fetch
-from reembed.embedder.limits import Device
 from reembed.embedder.messages import Start
 from reembed.embedder.process import Engine
 from reembed.embedder.settings import Settings

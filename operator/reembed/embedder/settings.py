@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reembed.core import names
-from reembed.core.model import InputType, Model, Pooling, Truncate, WeightType
-from reembed.embedder.limits import Device
+from reembed.core.model import Device, InputType, Model, Pooling, Truncate, WeightType
 
 # Vectors of some 17,000 texts of 384 dimensions.
 _CACHE_BYTES = 32 << 20

@@ -28,11 +28,19 @@ POOLS = (
             "defaultInputType": "Query",
             "weightType": "AsFile",
             "textCache": "64Mi",
+            "scaling": {
+                "memoryTarget": "60%",
+                "latencyTarget": "250ms",
+                "queueTarget": 1000,
+                "scaleDownWindow": "10m",
+                "paused": True,
+            },
             "variants": [
                 {
                     "name": "small",
                     "device": "CPU",
                     "minReplicas": 3,
+                    "maxReplicas": 5,
                     "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "1.5Gi"}},
                     "nodeSelector": {"zone": "a"},
                     "tolerations": [
@@ -64,12 +72,20 @@ POOLS = (
             "defaultInputType": "Document",
             "weightType": "Auto",
             "textCache": "0",
+            "scaling": {
+                "memoryTarget": "80%",
+                "latencyTarget": "1s500ms",
+                "queueTarget": 2000,
+                "scaleDownWindow": "1h",
+                "paused": False,
+            },
             "variants": [
                 {
                     "name": "large",
-                    "device": "CPU",
+                    "device": "GPU",
                     "minReplicas": 2,
-                    "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}},
+                    "maxReplicas": 4,
+                    "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi", "nvidia.com/gpu": "1"}},
                     "nodeSelector": {"zone": "b"},
                     "tolerations": [
                         {

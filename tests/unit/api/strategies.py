@@ -13,6 +13,7 @@ from reembed.core.model import (
     CollectionPlan,
     CollectionReport,
     ConfigMapKey,
+    Device,
     EvaluationPlan,
     EvaluationReport,
     EvaluationSpec,
@@ -20,12 +21,15 @@ from reembed.core.model import (
     IndexStatus,
     MetricReport,
     PointerPlan,
+    PoolStatus,
     Problem,
+    Recommendation,
     Routing,
     SliceReport,
     StorePlan,
     StoreReport,
     TriggerState,
+    VariantStatus,
 )
 
 reals = st.floats(allow_nan=False, allow_infinity=False)
@@ -97,6 +101,17 @@ store_reports = st.builds(
     documents=maybe(counts),
     collections=several(st.builds(CollectionReport, documents_per_second=reals)),
     evaluation=maybe(evaluation_reports),
+)
+pool_statuses = st.builds(
+    PoolStatus,
+    variants=several(st.builds(VariantStatus, names, counts, counts, st.text(max_size=9))),
+    reason=names,
+    message=st.text(max_size=9),
+    at=maybe(times),
+    floor=counts,
+    recycling=maybe(names),
+    standing=several(st.builds(Recommendation, names, counts, times)),
+    images=st.dictionaries(st.sampled_from(Device), names),
 )
 gateway_reports = st.builds(GatewayReport, serving=maybe(arms), candidate=maybe(arms))
 migration_statuses = st.builds(

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from reembed.api import (
     parse_gateway_report,
     parse_index,
     parse_migration_status,
+    parse_pool_status,
     parse_store_report,
     render_gateway_report,
     render_index_status,
     render_migration_status,
+    render_pool_status,
     render_store_report,
 )
 from reembed.core.migration import Status
-from reembed.core.model import GatewayReport, IndexStatus, StoreReport
+from reembed.core.model import GatewayReport, IndexStatus, PoolStatus, StoreReport
 from tests.builders import migration
 from tests.unit.api.complete import INDEXES
-from tests.unit.api.strategies import gateway_reports, index_statuses, migration_statuses, store_reports
+from tests.unit.api.strategies import gateway_reports, index_statuses, migration_statuses, pool_statuses, store_reports
 
 
 def sent(value: Any) -> Any:
@@ -38,6 +41,21 @@ def test_an_index_status(status: IndexStatus) -> None:
 def test_a_migration_status(status: Status) -> None:
     written = render_migration_status(status, migration().spec)
     assert parse_migration_status({"status": sent(written)}) == status
+
+
+@given(pool_statuses)
+def test_a_pool_status(status: PoolStatus) -> None:
+    rendered = {name: value for name, value in render_pool_status(status).items() if value is not None}
+    assert parse_pool_status({"status": sent(rendered)}) == status
+
+
+@pytest.mark.parametrize(
+    "status",
+    [{"variants": "many"}, {"scaling": {"floor": "3"}}, {"scaling": {"at": "noon"}}, {"images": ["a"]}],
+    ids=["variants", "floor", "time", "images"],
+)
+def test_a_pool_status_that_somebody_spoilt_is_forgotten(status: dict[str, Any]) -> None:
+    assert parse_pool_status({"status": status}) == PoolStatus()
 
 
 @given(store_reports)

@@ -49,7 +49,6 @@ KINDS = [
         "embedderpools",
         *POOLS,
         parse_pool,
-        unread=frozenset({"spec.variants[].device"}),  # CPU is its only value
         passed_on="spec.variants[].tolerations",
     ),
     Kind("embeddingindexes", *INDEXES, parse_index),

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from reembed.api import render_index_status, render_migration_status
+from reembed.api import render_index_status, render_migration_status, render_pool_status
 from reembed.core.hooks import HookRun, RunState
 from reembed.core.migration import Backfill, Baseline, Status, Visit
 from reembed.core.model import (
@@ -17,6 +17,7 @@ from reembed.core.model import (
     ConfigMapKey,
     Consumed,
     Desired,
+    Device,
     Emergency,
     EvaluationPlan,
     EvaluationReport,
@@ -26,10 +27,13 @@ from reembed.core.model import (
     IndexStatus,
     MetricReport,
     PointerPlan,
+    PoolStatus,
+    Recommendation,
     Routing,
     SliceReport,
     StorePlan,
     TriggerState,
+    VariantStatus,
     Verb,
 )
 from reembed.core.transitions import State
@@ -82,6 +86,18 @@ MIGRATION = Status(
     observed_generation=4,
 )
 
+POOL = PoolStatus(
+    variants=(VariantStatus("gpu", 2, 1, "Unschedulable"), VariantStatus("cpu", 1, 1)),
+    reason="Latency",
+    message="p95 of live requests 812 ms for 500 ms, which needs 4 pods",
+    at=NOON,
+    floor=2,
+    recycling="cpu-1",
+    standing=(Recommendation("cpu", 3, NOON),),
+    images={Device.CPU: "engine:1", Device.GPU: "gpu:1"},
+)
+# Written with the rest of a pool's pass, from what its pods say.
+BY_THE_POOL = {"phase", "message", "readyReplicas", "desiredReplicas", "fingerprint", "inUseBy", "observedGeneration"}
 # Written by the index's own loop, which is not the migration's.
 BY_THE_INDEX = {"phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"}
 # A step's text is there only during a canary.
@@ -109,6 +125,16 @@ def test_every_field_of_an_index_s_status_has_one_writer() -> None:
 
 def test_every_field_of_a_migration_s_status_is_written() -> None:
     assert written(render_migration_status(MIGRATION, SPEC)) | {STEP_TEXT} == known("embeddingmigrations")
+
+
+def test_every_field_of_a_pool_s_status_has_one_writer() -> None:
+    assert written(render_pool_status(POOL)) | BY_THE_POOL == known("embedderpools")
+
+
+@pytest.mark.parametrize("status", [PoolStatus(), POOL], ids=["idle", "full"])
+def test_a_pool_s_status_is_what_its_schema_allows(status: PoolStatus) -> None:
+    rendered = {name: value for name, value in render_pool_status(status).items() if value is not None}
+    assert errors("embedderpools", rendered) == []
 
 
 @pytest.mark.parametrize("status", [IndexStatus(), INDEX], ids=["new", "full"])

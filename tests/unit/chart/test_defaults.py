@@ -42,8 +42,8 @@ DEFAULTS = {
         "reembed-worker",
         "reembed-workloads",
     ],
-    "ClusterRole": ["reembed-reembed-system"],
-    "ClusterRoleBinding": ["reembed-reembed-system"],
+    "ClusterRole": ["reembed-reembed-system", "reembed-reembed-system-nodes"],
+    "ClusterRoleBinding": ["reembed-reembed-system", "reembed-reembed-system-nodes"],
     "Deployment": ["reembed"],
     "PodDisruptionBudget": ["reembed"],
     "ValidatingAdmissionPolicy": POLICIES,
@@ -92,6 +92,11 @@ def test_an_image_may_be_pinned_by_its_digest(kube_binary: Path) -> None:
     settings = (f"images.embedder.digest={digest}", "images.embedder.tag=v7")
     changed = {"REEMBED_IMAGE_EMBEDDER": f"localhost/reembed-embedder@{digest}"}
     assert environment(kube_binary, *settings) == {**ENVIRONMENT, **changed}
+
+
+def test_an_image_for_gpus_is_told_where_there_is_one(kube_binary: Path) -> None:
+    settings = ("images.embedderGpu.repository=r/gpu", "images.embedderGpu.tag=v7")
+    assert environment(kube_binary, *settings) == {**ENVIRONMENT, "REEMBED_IMAGE_EMBEDDER_GPU": "r/gpu:v7"}
 
 
 @pytest.mark.parametrize(

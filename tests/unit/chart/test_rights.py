@@ -21,7 +21,7 @@ OPERATOR = {
     ("batch", "cronjobs"): frozenset({"get"}),
     ("policy", "poddisruptionbudgets"): MAKES,
     ("", "services"): MAKES,
-    ("", "pods"): READS,
+    ("", "pods"): READS | {"delete"},
     ("", "events"): frozenset({"create", "patch"}),
 }
 WORKLOADS = {("reembed.dev", kind): READS for kind in ("embedderpools", "embeddingindexes")}
@@ -75,10 +75,11 @@ def test_the_operator_may_keep_its_own_lease_and_gateways_may_read_it(kube_binar
     assert {(one["namespace"], one["name"]) for one in readers} == {("a", "reembed-gateway"), ("b", "reembed-gateway")}
 
 
-def test_in_the_whole_cluster_objects_of_our_own_kinds_may_be_read_and_released_and_nothing_else(
+def test_in_the_whole_cluster_own_kinds_may_be_read_and_released_nodes_listed_and_nothing_else(
     kube_binary: Path,
 ) -> None:
-    (role,) = of_kind(render(kube_binary, "watchNamespaces={a,b}"), "ClusterRole")
+    role, nodes = of_kind(render(kube_binary, "watchNamespaces={a,b}"), "ClusterRole")
+    assert rights(nodes) == {("", "nodes"): frozenset({"list"})}
     assert rights(role) == {
         **{("reembed.dev", kind): READS | {"patch"} for kind in OWN},
         ("", "namespaces"): frozenset({"get"}),
@@ -88,8 +89,11 @@ def test_in_the_whole_cluster_objects_of_our_own_kinds_may_be_read_and_released_
     assert [rule.get("resourceNames") for rule in role["rules"]] == [None, ["a", "b"], crds]
 
 
-def test_where_namespaces_are_not_let_go_nothing_is_allowed_in_the_whole_cluster(kube_binary: Path) -> None:
-    kinds = {one["kind"] for one in render(kube_binary, "namespaceDeletion.enabled=false")}
+def test_where_namespaces_are_not_let_go_nor_nodes_looked_at_nothing_is_allowed_in_the_whole_cluster(
+    kube_binary: Path,
+) -> None:
+    settings = ("namespaceDeletion.enabled=false", "nodeCapacity.enabled=false")
+    kinds = {one["kind"] for one in render(kube_binary, *settings)}
     assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
 
 

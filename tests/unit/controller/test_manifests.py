@@ -88,5 +88,12 @@ def test_a_jobs_parallelism_changes_in_place_and_its_template_never_does() -> No
     assert other["metadata"]["name"] != name
 
 
+def test_pods_of_a_variant_go_to_different_nodes_where_they_can() -> None:
+    template = made()["embedder"]["spec"]["template"]
+    (spread,) = template["spec"]["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    assert spread["labelSelector"]["matchLabels"] == template["metadata"]["labels"]
+
+
 def test_the_same_input_gives_the_same_manifest() -> None:
     assert made() == made()

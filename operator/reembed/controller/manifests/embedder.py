@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from reembed.controller.manifests import pod
 from reembed.controller.settings import Images
 from reembed.core import names
 from reembed.core.fingerprint import fingerprint
-from reembed.core.model import Meta, PoolSpec, Variant
+from reembed.core.model import Device, Meta, PoolSpec, Variant
 
 _CACHE = "/cache"
 _MODELS = "/models"
@@ -18,9 +19,9 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
     """Return the Deployment of one variant."""
     container = pod.Container(
         name="embedder",
-        image=images.embedder,
+        image=image(variant.device, images),
         pull_policy=images.pull_policy,
-        environment=_environment(spec),
+        environment=_environment(spec, variant.device),
         requests=variant.requests,
         limits=variant.limits,
         mounts=[{"name": "cache", "mountPath": _CACHE}, *_model_mounts(spec)],
@@ -33,14 +34,37 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
         "nodeSelector": dict(variant.node_selector),
         "tolerations": [dict(one) for one in variant.tolerations],
         "terminationGracePeriodSeconds": 60,
+        "topologySpreadConstraints": [_spread(labels(meta, variant))],
     }
     selector = labels(meta, variant)
     template = pod.template(container, selector, volumes=volumes, spec=placement)
-    # A pool that answers queries keeps its capacity while its pods are replaced.
-    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-    return pod.deployment(
-        names.embedder(meta.name, variant.name), meta.namespace, replicas, template, strategy=strategy
-    )
+    name = names.embedder(meta.name, variant.name)
+    made = pod.deployment(name, meta.namespace, replicas, template, strategy=_strategy(variant.device))
+    # The API server writes quantities in its own way, so that two templates cannot be compared by themselves.
+    made["metadata"]["annotations"] = {names.ANNOTATION_TEMPLATE: names.digest(template)}
+    return made
+
+
+def image(device: Device, images: Images) -> str:
+    """Return the image that computes on a device, empty if there is none."""
+    return images.embedder_gpu if device is Device.GPU else images.embedder
+
+
+def disruption_budget(meta: Meta) -> pod.Manifest:
+    """Return the budget of a pool: nodes are drained a pod at a time.
+
+    A pool of one pod can be drained as well, or one small pool would hold up every upgrade of a node. Pods that never
+    became ready hold up nothing.
+    """
+    with_labels = pool_labels(meta)
+    return {
+        "metadata": {"name": names.embedder_service(meta.name), "namespace": meta.namespace, "labels": with_labels},
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": with_labels},
+        },
+    }
 
 
 def service(meta: Meta) -> pod.Manifest:
@@ -56,7 +80,27 @@ def pool_labels(meta: Meta) -> dict[str, str]:
     return pod.labels("embedder", **{names.LABEL_POOL: meta.name})
 
 
-def _environment(spec: PoolSpec) -> dict[str, str]:
+def _strategy(device: Device) -> pod.Manifest:
+    """Return how pods are replaced: a pool that answers queries keeps its capacity meanwhile.
+
+    A GPU that is held by the old pod is not there for a new one, which would wait for it for ever.
+    """
+    surge, unavailable = (0, 1) if device is Device.GPU else (1, 0)
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
+
+
+def _spread(selector: Mapping[str, str]) -> pod.Manifest:
+    """Return that pods go to different nodes where they can: a node that goes takes few of them along."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": dict(selector)},
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+
+
+def _environment(spec: PoolSpec, device: Device) -> dict[str, str]:
     model = spec.model
     environment = {
         "REEMBED_MODEL_URI": model.uri,
@@ -72,6 +116,7 @@ def _environment(spec: PoolSpec) -> dict[str, str]:
         "REEMBED_PORT": str(names.PORT),
         "REEMBED_WEIGHTS": spec.weight_type.value,
         "REEMBED_TEXT_CACHE_BYTES": str(spec.text_cache),
+        "REEMBED_DEVICE": device.value,
     }
     if spec.default_input_type is not None:
         environment["REEMBED_DEFAULT_INPUT_TYPE"] = spec.default_input_type.value

@@ -18,6 +18,7 @@ from reembed.core.model.plans import (
     Routing,
     StorePlan,
 )
+from reembed.core.model.pools import PoolStatus, Recommendation, VariantStatus
 from reembed.core.model.records import (
     Command,
     Consumed,
@@ -44,6 +45,7 @@ from reembed.core.model.specs import (
     Approval,
     CanaryGate,
     ConfigMapKey,
+    Device,
     EvaluationSpec,
     GateKind,
     IndexSpec,
@@ -59,6 +61,7 @@ from reembed.core.model.specs import (
     Pooling,
     PoolSpec,
     PrometheusLimit,
+    Scaling,
     SecretKey,
     Step,
     Truncate,
@@ -77,6 +80,7 @@ __all__ = [
     "ConfigMapKey",
     "Consumed",
     "Desired",
+    "Device",
     "Emergency",
     "EvaluationPlan",
     "EvaluationReport",
@@ -103,10 +107,13 @@ __all__ = [
     "PointerPlan",
     "PoolReport",
     "PoolSpec",
+    "PoolStatus",
     "Pooling",
     "Problem",
     "PrometheusLimit",
+    "Recommendation",
     "Routing",
+    "Scaling",
     "SecretKey",
     "SliceReport",
     "Step",
@@ -115,6 +122,7 @@ __all__ = [
     "TriggerState",
     "Truncate",
     "Variant",
+    "VariantStatus",
     "Verb",
     "WeightType",
 ]

@@ -52,6 +52,13 @@ class WeightType(Enum):
     AS_FILE = "AsFile"
 
 
+class Device(Enum):
+    """What computes in a pod."""
+
+    CPU = "CPU"
+    GPU = "GPU"
+
+
 class Metric(Enum):
     """How two vectors are compared."""
 
@@ -101,6 +108,8 @@ class Variant:
 
     name: str
     min_replicas: int = 1
+    max_replicas: int = 1
+    device: Device = Device.CPU
     requests: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -108,8 +117,19 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaling:
+    """What a pod should carry, and how long fewer pods must be enough before any goes."""
+
+    memory_target: float = 0.7  # of the memory limit, less what is mapped
+    latency_target: timedelta = timedelta(milliseconds=500)  # p95 of live requests
+    queue_target: int = 16_384  # tokens that wait in a pod
+    scale_down_window: timedelta = timedelta(minutes=5)
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """An EmbedderPool as its user wrote it."""
+    """An EmbedderPool as its user wrote it; its variants are in order of preference."""
 
     model: Model
     variants: tuple[Variant, ...]
@@ -117,6 +137,7 @@ class PoolSpec:
     default_input_type: InputType | None = None
     weight_type: WeightType = WeightType.AUTO
     text_cache: int = 32 << 20  # bytes of each pod for vectors of live texts that repeat
+    scaling: Scaling = Scaling()
 
 
 @dataclass(frozen=True, slots=True)

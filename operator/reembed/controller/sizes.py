@@ -1,0 +1,192 @@
+"""Decides the size of a pool in one pass: what `core` makes of what the cache and the last looks know; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from reembed.api import parse_pool_status
+from reembed.cluster import kinds
+from reembed.controller import engine_images, pods
+from reembed.controller.cache import Cache, Object, labels_of
+from reembed.controller.crews import Crews, Means, crews, judged
+from reembed.controller.manifests import embedder
+from reembed.controller.nodes import Nodes
+from reembed.controller.pool_loads import PoolLoads
+from reembed.controller.settings import Settings
+from reembed.controller.typed import Typed
+from reembed.core import names, scaling
+from reembed.core.claims import replicas
+from reembed.core.covers import cover
+from reembed.core.floors import floor
+from reembed.core.leaks import Leak, worst
+from reembed.core.load import Load
+from reembed.core.model import Device, Meta, PoolReport, PoolSpec, PoolStatus, VariantStatus
+from reembed.core.notes import Note
+from reembed.core.pool_notes import notes, told
+from reembed.core.recycling import Recycle, recycle
+from reembed.core.scaling import Crew
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pool should have, what is said of it, and when to look again."""
+
+    replicas: Mapping[str, int]  # by variant; one that cannot be run is missing
+    status: PoolStatus
+    report: PoolReport
+    wanted: int  # pods that should run, without those that no node has room for
+    images: Mapping[Device, str]
+    kept: frozenset[str] = frozenset()  # the variants whose pods stay as they are, whatever their template should be
+    goes: str | None = None  # the pod that is to be deleted
+    notes: tuple[Note, ...] = ()
+    again: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A pool in use: its objects, what it remembers, what its pods carry, and who needs it."""
+
+    meta: Meta
+    spec: PoolSpec
+    before: PoolStatus
+    deployments: list[Object] = field(default_factory=list)
+    pods: list[Object] = field(default_factory=list)
+
+
+class Sizes:
+    """Decides sizes from the cache and the loads."""
+
+    def __init__(self, cache: Cache, typed: Typed, loads: PoolLoads, nodes: Nodes, settings: Settings) -> None:
+        self._cache = cache
+        self._typed = typed
+        self.loads = loads
+        self.nodes = nodes
+        self._settings = settings
+
+    def plan(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: Iterable[str], now: datetime) -> Plan:
+        users = tuple(used_by)
+        label = embedder.pool_labels(meta)
+        found = list(self._cache.all(kinds.POD, meta.namespace, label))
+        seen = _Seen(meta, spec, parse_pool_status(raw), self.deployments(meta), found)
+        return self._used(seen, users, now) if users else self._idle(seen)
+
+    def deployments(self, meta: Meta) -> list[Object]:
+        found = self._cache.all(kinds.DEPLOYMENT, meta.namespace, embedder.pool_labels(meta))
+        return [one for one in found if labels_of(one).get(names.LABEL_POOL) == names.fit(meta.name)]
+
+    def _idle(self, seen: _Seen) -> Plan:
+        images = engine_images.wanted(self._settings.images)
+        report = pods.pool_report(seen.spec, 0, seen.deployments, seen.pods, memory=None)
+        runnable = {one.name: 0 for one in seen.spec.variants if one.device in images}
+        return Plan(runnable, PoolStatus(), report, 0, images)
+
+    def _used(self, seen: _Seen, users: tuple[str, ...], now: datetime) -> Plan:
+        meta, spec, before = seen.meta, seen.spec, seen.before
+        running = before.images or _running(seen.deployments)
+        new = engine_images.wanted(self._settings.images)
+        images = engine_images.chosen(self._cache, meta, running, self._settings.images, users)
+        here = crews(meta, spec, seen.deployments, seen.pods, Means(images, self.nodes.known), now)
+        loads = self.loads.of(meta.namespace)
+        load = loads.get(meta.name, Load())
+        needed = floor(meta.name, self._typed.users(meta.name, meta.namespace)[1], loads, before.floor)
+        standing = _without_surge(meta, before.recycling, here.crews)
+        size = scaling.size(spec, standing, load, needed, before.standing, now)
+        leak = worst(load) if not spec.scaling.paused else None
+        least = scaling.least(spec, needed)
+        going = recycle(before.recycling, leak, here.variants, standing, least)
+        pinned = any(images.get(device) != image for device, image in new.items())
+        outdated = set() if pinned else self._outdated(seen, images)
+        covered = cover(spec.variants, here.crews, _surged(size.replicas, going), outdated)
+        wanted = self._kept(meta, covered.replicas, here.crews)
+        status = told(before, _status(before, size, needed, (wanted, here, going, images)), now)
+        report = self._judged(seen, here, least)
+        return Plan(
+            replicas={name: count for name, count in wanted.items() if here.crews[name].refused is None},
+            status=status,
+            report=report,
+            wanted=max(least, sum(count - min(here.crews[name].stuck, count) for name, count in wanted.items())),
+            images=images,
+            kept=frozenset(wanted) if pinned else covered.waits,
+            goes=going.pod if going is not None and going.goes else None,
+            notes=notes(before, status, dict(here.problems), _leak_told(leak, going)),
+            again=here.again,
+        )
+
+    def _outdated(self, seen: _Seen, images: Mapping[Device, str]) -> set[str]:
+        """Return the variants whose pods are of another template than they should be; only GPUs have to know."""
+        if all(one.device is Device.CPU for one in seen.spec.variants):
+            return set()
+        given = self._settings.images.with_engines(images)
+        running = {one["metadata"]["name"]: one["metadata"].get("annotations") or {} for one in seen.deployments}
+        found = set()
+        for variant in seen.spec.variants:
+            made = embedder.deployment(seen.meta, seen.spec, variant, 0, given)["metadata"]
+            digest = running.get(made["name"], {}).get(names.ANNOTATION_TEMPLATE)
+            if digest is not None and digest != made["annotations"][names.ANNOTATION_TEMPLATE]:
+                found.add(variant.name)
+        return found
+
+    def _kept(self, meta: Meta, wanted: Mapping[str, int], present: Mapping[str, Crew]) -> dict[str, int]:
+        """Return the pods that a variant is given; fewer than run are not made while queries move."""
+        users = self._typed.users(meta.name, meta.namespace)
+        return {name: replicas(meta.name, count, present[name].desired, *users) for name, count in wanted.items()}
+
+    @staticmethod
+    def _judged(seen: _Seen, here: Crews, least: int) -> PoolReport:
+        report = pods.pool_report(seen.spec, least, seen.deployments, seen.pods, memory=None)
+        return judged(report, here.problems.values())
+
+
+def _status(
+    before: PoolStatus,
+    size: scaling.Size,
+    needed: int,
+    decided: tuple[Mapping[str, int], Crews, Recycle | None, Mapping[Device, str]],
+) -> PoolStatus:
+    wanted, here, going, images = decided
+    used = {variant for variant in wanted if wanted[variant] or here.crews[variant].refused}
+    reasons = {name: here.problems[name].reason for name in used if name in here.problems}
+    return PoolStatus(
+        variants=tuple(
+            VariantStatus(name, count, here.crews[name].ready, reasons.get(name, "")) for name, count in wanted.items()
+        ),
+        reason=size.reason,
+        message=size.message,
+        at=before.at,
+        floor=needed,
+        recycling=going.pod if going is not None else None,
+        standing=size.standing,
+        images=images,
+    )
+
+
+def _surged(wanted: Mapping[str, int], going: Recycle | None) -> dict[str, int]:
+    return {name: count + (going is not None and going.variant == name) for name, count in wanted.items()}
+
+
+def _without_surge(meta: Meta, recycling: str | None, present: Mapping[str, Crew]) -> dict[str, Crew]:
+    """Return crews without the pod that was made to replace another, which may be gone by now."""
+    if recycling is None:
+        return dict(present)
+    own = [name for name in present if recycling.startswith(f"{names.embedder(meta.name, name)}-")]
+    surged = max(own, key=len, default="")
+    return {
+        name: replace(crew, desired=max(crew.desired - 1, 0)) if name == surged else crew
+        for name, crew in present.items()
+    }
+
+
+def _running(deployments: Iterable[Object]) -> dict[Device, str]:
+    """Return the image that pods run by their Deployment, where the status that said so was emptied."""
+    for one in deployments:
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        environment = {entry["name"]: entry.get("value") for entry in container.get("env") or ()}
+        if one["spec"].get("replicas", 0) and environment.get("REEMBED_DEVICE", Device.CPU.value) == Device.CPU.value:
+            return {Device.CPU: container["image"]}
+    return {}
+
+
+def _leak_told(leak: Leak | None, going: Recycle | None) -> str:
+    return leak.told() if leak is not None and going is not None and leak.pod == going.pod else ""

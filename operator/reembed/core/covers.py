@@ -1,0 +1,36 @@
+"""Which GPU variants may have their pods replaced now: one that is replaced does not answer, so another answers first.
+
+A GPU's pod is replaced without a surge, since the new one would wait for the GPU of the old one. So a pod of another
+variant is made before, where the pool has one with room; the window that keeps pods keeps it until all are replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reembed.core.model import Device, Variant
+from reembed.core.scaling import Crew
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Pods by variant with the one that answers meanwhile, and the variants whose pods stay as they are until then."""
+
+    replicas: Mapping[str, int]
+    waits: frozenset[str] = field(default_factory=frozenset)
+
+
+def cover(
+    variants: Sequence[Variant], crews: Mapping[str, Crew], wanted: Mapping[str, int], outdated: Collection[str]
+) -> Cover:
+    """Return what to have while the pods of the `outdated` variants are replaced."""
+    due = [one.name for one in variants if one.name in outdated and one.device is Device.GPU and crews[one.name].ready]
+    others = [one for one in variants if one.name not in due and crews[one.name].refused is None]
+    if not due or any(crews[one.name].ready for one in others):
+        return Cover(wanted)
+    able = [one for one in others if one.max_replicas and not crews[one.name].stuck]
+    if not able:
+        return Cover(wanted, frozenset(due[1:]))  # one after the other; of a single one it is a gap of seconds
+    name = able[-1].name
+    return Cover({**wanted, name: max(wanted[name], 1)}, frozenset(due))
