@@ -43,3 +43,8 @@ JOB = Kind("batch", "v1", "jobs", "Job")
 CRON_JOB = Kind("batch", "v1", "cronjobs", "CronJob")
 DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+
+
+def eviction(pod: str) -> Kind:
+    """Return the kind whose creation ends a pod as far as its disruption budget allows; its group is policy/v1."""
+    return Kind("", "v1", f"pods/{pod}/eviction", "Eviction")

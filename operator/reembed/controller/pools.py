@@ -112,7 +112,7 @@ class Pools:
         await self._writer.ensure(kinds.SERVICE, embedder.service(meta), _MANAGER)
         await self._writer.ensure(kinds.DISRUPTION_BUDGET, embedder.disruption_budget(meta), _MANAGER)
         if plan.goes is not None:
-            await self._writer.delete(kinds.POD, meta.namespace, plan.goes)
+            await self._writer.evict(meta.namespace, plan.goes, _MANAGER)
         if claimed and not self._enough(meta, spec, plan):
             return  # whatever serves goes on until the others can take its queries
         for name in self._left_over(meta, spec):

@@ -133,6 +133,23 @@ class Writer:
         await self._cluster.delete(kind, namespace, name, uid=known["metadata"]["uid"] if known is not None else None)
         self._applied.pop(Key(kind, namespace, name), None)
 
+    async def evict(self, namespace: str, pod: str, manager: str) -> None:
+        """Have a pod end as a drained node would; one that its disruption budget keeps for now is left alone."""
+        known = self._cache.get(kinds.POD, namespace, pod)
+        if known is None:
+            return
+        body = {
+            "apiVersion": "policy/v1",
+            "metadata": {"namespace": namespace, "name": pod},
+            "deleteOptions": {"preconditions": {"uid": known["metadata"]["uid"]}},
+        }
+        try:
+            await self._cluster.create(kinds.eviction(pod), namespace, body, manager=manager)
+        except ClusterError as error:
+            # 404 and 409: it is gone, or another one; 429: the budget.
+            if error.status not in {404, 409, 429}:
+                raise
+
     def forget(self, key: Key) -> None:
         """Drop what is remembered of an object that is gone."""
         self._applied.pop(key, None)

@@ -9,7 +9,9 @@ import pytest
 
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
+from reembed.controller.cache import Cache
 from reembed.controller.scrape import Sample
+from reembed.controller.writer import Writer
 from tests.integration.controller.running import filled, operator, until
 from tests.integration.controller.world import World, objects
 
@@ -63,3 +65,22 @@ def standing(pool: dict[str, Any]) -> list[tuple[str, int]]:
 
 async def events(cluster: Cluster, namespace: str, reason: str) -> list[str]:
     return [one["message"] for one in await cluster.list(kinds.EVENT, namespace) if one["reason"] == reason]
+
+
+async def test_a_pod_is_evicted_unless_it_is_another_one(cluster: Cluster, namespace: str, world: World) -> None:
+    cache = Cache()
+    writer = Writer(cluster, cache)
+    for name in ("goes", "stays"):
+        meta = {"namespace": namespace, "name": name}
+        made = await cluster.apply(
+            kinds.POD, {"metadata": meta, "spec": {"containers": [{"name": "a", "image": "b"}]}}, manager="user"
+        )
+        uid = made["metadata"]["uid"] if name == "goes" else "another"
+        cache.put(kinds.POD, {**made, "metadata": {**made["metadata"], "uid": uid}})
+        await writer.evict(namespace, name, "reembed-pools")
+    await writer.evict(namespace, "unknown", "reembed-pools")
+    found = {name: await cluster.get(kinds.POD, namespace, name) for name in ("goes", "stays")}
+    assert {name: pod is None or "deletionTimestamp" in pod["metadata"] for name, pod in found.items()} == {
+        "goes": True,
+        "stays": False,
+    }

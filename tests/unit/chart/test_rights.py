@@ -21,7 +21,8 @@ OPERATOR = {
     ("batch", "cronjobs"): frozenset({"get"}),
     ("policy", "poddisruptionbudgets"): MAKES,
     ("", "services"): MAKES,
-    ("", "pods"): READS | {"delete"},
+    ("", "pods"): READS,
+    ("", "pods/eviction"): frozenset({"create"}),
     ("", "events"): frozenset({"create", "patch"}),
 }
 WORKLOADS = {("reembed.dev", kind): READS for kind in ("embedderpools", "embeddingindexes")}

@@ -28,19 +28,19 @@ IMAGES = Images("engine:1", "gateway:1", "backfill:1", "IfNotPresent", embedder_
 
 
 class Server(FakeCluster):
-    """Also takes what is created and deleted."""
+    """Also takes what is created."""
 
     def __init__(self) -> None:
         super().__init__(generations=True)
         self.events: list[tuple[str, str]] = []
-        self.deleted: list[tuple[str, str]] = []
+        self.evicted: list[str] = []
 
     async def create(self, kind: Kind, namespace: str, obj: Object, *, manager: str) -> Object:
-        self.events.append((obj["reason"], obj["message"]))
+        if kind == kinds.eviction(obj["metadata"]["name"]):
+            self.evicted.append(obj["metadata"]["name"])
+        else:
+            self.events.append((obj["reason"], obj["message"]))
         return obj
-
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
-        self.deleted.append((kind.name, name))
 
 
 class World:

@@ -242,11 +242,11 @@ async def test_a_pod_that_leaks_is_replaced_before_it_is_full_and_after_another_
         await world.passes(seconds=60)
         if world.status()["scaling"].get("recycling"):
             break
-    surged = (world.status()["scaling"]["recycling"], world.sizes_now(), world.server.deleted)
+    surged = (world.status()["scaling"]["recycling"], world.sizes_now(), world.server.evicted)
     assert surged == (pod, {"cpu": 2}, [])
     world.up()
     await world.passes(seconds=5)
-    assert world.server.deleted == [("Pod", pod)]
+    assert world.server.evicted == [pod]
     world.gone(pod)
     await world.passes(seconds=5)
     assert (world.sizes_now(), world.status()["scaling"].get("recycling")) == ({"cpu": 1}, None)
