@@ -1,6 +1,8 @@
 """Callers of an OpenAI-compatible server: closed loops, and an open one at a given rate. One process, little CPU.
 
-The client is as thin as can be, since it runs on the server's cores: a kept connection each, one write, one read.
+The client is as thin as can be, since it runs on the server's cores: a kept connection each, one write, one read. What
+is counted began when all callers were already at work: neither the first answers nor the last ones, which are given
+with fewer callers, say how fast a server is.
 """
 
 from __future__ import annotations
@@ -9,48 +11,77 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import uvloop
 
+_HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+# Seconds beyond those that are measured, for a server that is slow to begin.
+_PATIENCE = 20.0
+
 
 @dataclass
 class Answers:
-    """What callers saw: seconds of each answer that was 200, the others by status, and for how long they asked."""
+    """What callers saw: seconds of each answer that was 200, the others by status, and for how long they asked.
+
+    `cpu` is what the callers themselves took of one core, in percent.
+    """
 
     seconds: list[float] = field(default_factory=list)
     refused: dict[int, int] = field(default_factory=dict)
     lasted: float = 0.0
+    cpu: float = 0.0
 
     @property
     def rate(self) -> float:
-        return len(self.seconds) / self.lasted
+        return len(self.seconds) / self.lasted if self.lasted else 0.0
 
     def percentile(self, q: float) -> float:
-        return float(np.percentile(self.seconds, q))
+        return float(np.percentile(self.seconds, q)) if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer: when it was asked for, when it was there, and its status."""
+
+    began: float
+    ended: float
+    status: int
+
+
+def counted(answered: Sequence[Answered], clients: int, seconds: float) -> Answers:
+    """Return what came in a span of `seconds` that begins when as many answers as there are callers were there."""
+    inside = sorted(answered, key=lambda one: one.ended)[clients:]
+    if not inside:
+        return Answers()
+    first = sorted(one.ended for one in answered)[clients - 1]
+    found = Answers(lasted=min(seconds, inside[-1].ended - first))
+    for one in inside:
+        if one.ended > first + seconds:
+            break
+        if one.status == 200:
+            found.seconds.append(one.ended - one.began)
+        else:
+            found.refused[one.status] = found.refused.get(one.status, 0) + 1
+    return found
 
 
 class _Caller:
-    def __init__(self, port: int, answers: Answers) -> None:
+    def __init__(self, port: int, answered: list[Answered]) -> None:
         self._port = port
-        self._answers = answers
+        self._answered = answered
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, text: str) -> None:
         body = json.dumps({"input": text, "encoding_format": "base64"}).encode()
-        head = (
-            b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        )
         began = time.perf_counter()
         status = None
         while status is None:
-            status = await self._once(head % len(body) + body)
-        if status == 200:
-            self._answers.seconds.append(time.perf_counter() - began)
-        else:
-            self._answers.refused[status] = self._answers.refused.get(status, 0) + 1
+            status = await self._once(_HEAD % len(body) + body)
+        self._answered.append(Answered(began, time.perf_counter(), status))
 
     async def _once(self, request: bytes) -> int | None:
         """Return the status; None if the server had closed the connection, as some do after so many requests."""
@@ -74,46 +105,60 @@ class _Caller:
             self._streams = None
 
 
-def closed(port: int, texts: Iterable[str], clients: int, seconds: float) -> Answers:
+def closed(port: int, texts: Sequence[str], clients: int, seconds: float) -> Answers:
     """Let so many callers ask, each as soon as it was answered."""
-    return uvloop.run(_closed(port, itertools.cycle(texts), clients, seconds))
+    return uvloop.run(_closed(port, texts, clients, seconds))
 
 
-async def _closed(port: int, texts: Iterator[str], clients: int, seconds: float) -> Answers:
-    answers = Answers()
-    began = time.perf_counter()
+async def _closed(port: int, texts: Sequence[str], clients: int, seconds: float) -> Answers:
+    answered: list[Answered] = []
+    endless = itertools.cycle(texts)
+    began, cpu = time.perf_counter(), time.process_time()
+
+    def enough() -> bool:
+        if time.perf_counter() > began + seconds + _PATIENCE:
+            return True
+        return len(answered) >= clients and answered[-1].ended > answered[clients - 1].ended + seconds
 
     async def call() -> None:
-        caller = _Caller(port, answers)
-        while time.perf_counter() - began < seconds:
-            await caller.ask(next(texts))
+        caller = _Caller(port, answered)
+        while not enough():
+            await caller.ask(next(endless))
         caller.close()
 
     await asyncio.gather(*(call() for _ in range(clients)))
-    answers.lasted = time.perf_counter() - began
-    return answers
+    found = counted(answered, clients, seconds)
+    found.cpu = 100 * (time.process_time() - cpu) / (time.perf_counter() - began)
+    return found
 
 
-def opened(port: int, text: str, rate: float, seconds: float) -> Answers:
-    """Ask one text at a steady rate, whether earlier ones were answered or not."""
-    return uvloop.run(_opened(port, text, rate, seconds))
+def opened(port: int, texts: Iterable[str], dues: Sequence[float]) -> Answers:
+    """Ask at given times, in seconds from now, whether earlier texts were answered or not.
+
+    A time counts from when its text was due, so that no answer hides how late the next one was asked for.
+    """
+    return uvloop.run(_opened(port, texts, dues))
 
 
-async def _opened(port: int, text: str, rate: float, seconds: float) -> Answers:
-    answers = Answers()
+async def _opened(port: int, texts: Iterable[str], dues: Sequence[float]) -> Answers:
+    answered: list[Answered] = []
     idle: list[_Caller] = []
     began = time.perf_counter()
 
-    async def call() -> None:
-        caller = idle.pop() if idle else _Caller(port, answers)
+    async def call(text: str) -> None:
+        caller = idle.pop() if idle else _Caller(port, answered)
         await caller.ask(text)
         idle.append(caller)
 
     async with asyncio.TaskGroup() as group:
-        for number in range(int(rate * seconds)):
-            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-            group.create_task(call())
-    answers.lasted = time.perf_counter() - began
+        for due, text in zip(dues, itertools.cycle(texts), strict=False):
+            await asyncio.sleep(max(0.0, began + due - time.perf_counter()))
+            group.create_task(call(text))
     for caller in idle:
         caller.close()
-    return answers
+    refused = [one.status for one in answered if one.status != 200]
+    return Answers(
+        [one.ended - one.began for one in answered if one.status == 200],
+        {status: refused.count(status) for status in set(refused)},
+        time.perf_counter() - began,
+    )
