@@ -119,7 +119,7 @@ bench-operator: prepare venv ## Measure the operator with 1,100 migrations; prin
 	@$(BIN)/python -m tests.bench.operator $(ARGS)
 
 .PHONY: bench-embedder
-bench-embedder: prepare venv ## Measure the embedder beside llama-server and a plain loop; prints one line of JSON
+bench-embedder: prepare venv ## Measure the embedder beside llama-server, onnxruntime and a plain loop; prints one line of JSON
 	@$(PYTHON) -m hack.llama_server >/dev/null
 	@$(BIN)/python -m tests.bench.embedder $(ARGS)
 

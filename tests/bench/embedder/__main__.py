@@ -39,7 +39,7 @@ from tests.bench.embedder import loading, report, steady
 from tests.bench.embedder.figures import Figure
 from tests.bench.embedder.results import OURS, Round, over_plan, results
 from tests.bench.embedder.rounds import Sides, one_round, running
-from tests.bench.embedder.servers import model, published
+from tests.bench.embedder.servers import Server, Worker, model, published
 from tests.bench.embedder.texts import texts
 from tests.reference_model import ReferenceModel
 
@@ -50,14 +50,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three short rounds, and no search for the best flags")
     parser.add_argument("--rounds", type=int, help="5, or 3 with --quick")
-    parser.add_argument("--seconds", type=float, help="of each measurement of a round: 4, or 1.5 with --quick")
+    parser.add_argument("--seconds", type=float, help="of each measurement of a round: 3, or 1 with --quick")
     parser.add_argument("--memory-minutes", type=float, default=0, help="watch memory under mixed load for so long")
     asked = parser.parse_args()
-    rounds, seconds = asked.rounds or (3 if asked.quick else 5), asked.seconds or (1.5 if asked.quick else 4.0)
+    rounds, seconds = asked.rounds or (3 if asked.quick else 5), asked.seconds or (1.0 if asked.quick else 3.0)
     reference, kinds = published(), _texts()
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        with running(place, kinds, reference, search=0 if asked.quick else seconds / 2) as sides:
+        with running(place, kinds, reference, search=0 if asked.quick else 2 * seconds / 3) as sides:
             taken = [_round(sides, seconds, number, rounds) for number in range(rounds)]
             found = {**results(taken), **_steady(sides, taken, reference, seconds)}
             if asked.memory_minutes:
@@ -82,7 +82,7 @@ def _steady(sides: Sides, taken: list[Round], reference: ReferenceModel, seconds
     ours = sides.servers[OURS]
     some = [text for kind in ("short", "medium", "long") for text in sides.texts[kind][:_CHECKED]]
     rest = [*set(sides.theirs.values()), *(one for name, one in sides.servers.items() if name != OURS)]
-    everybody = [*rest, *sides.workers.values()]
+    everybody: list[Server | Worker] = [*rest, *sides.workers.values()]
     return {
         **steady.variations(ours, sides.texts["equal"], seconds),
         **steady.cosines(ours, everybody, some, reference),

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -53,20 +54,19 @@ class Answered:
 
 
 def counted(answered: Sequence[Answered], clients: int, seconds: float) -> Answers:
-    """Return what came in a span of `seconds` that begins when as many answers as there are callers were there."""
-    inside = sorted(answered, key=lambda one: one.ended)[clients:]
-    if not inside:
+    """Return what came within `seconds` from when as many answers as there are callers were there.
+
+    The span ends with its last answer: many come at once where a server computes them together, and a span that ends
+    just before would count too few.
+    """
+    ordered = sorted(answered, key=lambda one: one.ended)
+    if len(ordered) <= clients:
         return Answers()
-    first = sorted(one.ended for one in answered)[clients - 1]
-    found = Answers(lasted=min(seconds, inside[-1].ended - first))
-    for one in inside:
-        if one.ended > first + seconds:
-            break
-        if one.status == 200:
-            found.seconds.append(one.ended - one.began)
-        else:
-            found.refused[one.status] = found.refused.get(one.status, 0) + 1
-    return found
+    first = ordered[clients - 1].ended
+    inside = [one for one in ordered[clients:] if one.ended <= first + seconds]
+    refused = Counter(one.status for one in inside if one.status != 200)
+    times = [one.ended - one.began for one in inside if one.status == 200]
+    return Answers(times, dict(refused), inside[-1].ended - first if inside else 0.0)
 
 
 class _Caller:
@@ -156,9 +156,9 @@ async def _opened(port: int, texts: Iterable[str], dues: Sequence[float]) -> Ans
             group.create_task(call(text))
     for caller in idle:
         caller.close()
-    refused = [one.status for one in answered if one.status != 200]
+    refused = Counter(one.status for one in answered if one.status != 200)
     return Answers(
         [one.ended - one.began for one in answered if one.status == 200],
-        {status: refused.count(status) for status in set(refused)},
+        dict(refused),
         time.perf_counter() - began,
     )

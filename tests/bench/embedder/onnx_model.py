@@ -7,6 +7,7 @@ it; writing them directly leaves nothing to luck. Weights are the published ones
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,5 +89,5 @@ class _Graph:
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def _fused(self, operator: str, given: list[str], results: list[str], **attributes: float) -> None:
+    def _fused(self, operator: str, given: list[str], results: list[str], **attributes: Any) -> None:
         self._nodes.append(helper.make_node(operator, given, results, domain=_FUSED, **attributes))

@@ -89,7 +89,7 @@ def medians(rounds: Sequence[Round], key: Key) -> Taken:
     taken = [one[key] for one in rounds]
 
     def middle(name: str) -> float:
-        return statistics.median(getattr(one, name) for one in taken)
+        return float(statistics.median(getattr(one, name) for one in taken))
 
     return Taken(
         middle("rate"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.embedder.figures import Figure, slope, variation
+from tests.bench.embedder.figures import Figure, figure, slope, variation
 from tests.bench.embedder.load import opened
 from tests.bench.embedder.machine import watched
 from tests.bench.embedder.servers import Server, Worker
@@ -21,6 +21,7 @@ from tests.reference_model import ReferenceModel
 
 _LOADED = 0.7
 _CALLERS = 16
+_REPEATS = 3
 # The first minutes fill buffers that stay.
 _SETTLED = 0.2
 _PLAN = "reembed_embedder_memory_plan_bytes "
@@ -29,17 +30,19 @@ _TIMEOUT = 120
 
 def variations(server: Server, texts: Sequence[str], seconds: float) -> dict[str, Figure | None]:
     """Return how latencies of equally long texts differ at 70 % of what 16 callers get of them."""
-    rate = _LOADED * server.ask(texts, _CALLERS, seconds).rate
-    count = int(rate * 4 * seconds)
-    even = [number / rate for number in range(count)]
-    rng = random.Random(3)
-    chance = list(itertools.accumulate(rng.expovariate(rate) for _ in range(count)))
-    found = [opened(server.port, texts, dues) for dues in (even, chance)]
+    found = [_variations(server, texts, seconds, number) for number in range(_REPEATS)]
     names = ("latency_variation_percent", "latency_variation_random_percent")
-    return {
-        name: _one(variation(answers.seconds)) if len(answers.seconds) > 1 else None
-        for name, answers in zip(names, found, strict=True)
-    }
+    return {name: figure(values) for name, values in zip(names, zip(*found, strict=True), strict=True)}
+
+
+def _variations(server: Server, texts: Sequence[str], seconds: float, number: int) -> tuple[float, float]:
+    rate = _LOADED * server.ask(texts, _CALLERS, 1.5 * seconds).rate
+    count = int(rate * 2 * seconds)
+    rng = random.Random(number)
+    even = [number / rate for number in range(count)]
+    chance = list(itertools.accumulate(rng.expovariate(rate) for _ in range(count)))
+    first, second = (variation(opened(server.port, texts, dues).seconds) for dues in (even, chance))
+    return first, second
 
 
 def cosines(ours: Server, others: Sequence[Server | Worker], texts: Sequence[str], reference: ReferenceModel) -> Any:

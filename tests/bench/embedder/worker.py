@@ -1,6 +1,6 @@
 """`python -m tests.bench.embedder.worker ENGINE SETTINGS TEXTS`: an engine in a process of its own, asked by lines.
 
-Each line of JSON is a task, `{"kind": "mixed", "seconds": 4}`; its answer is a line with the texts per second.
+Each line of JSON is a task, `{"kind": "mixed", "seconds": 3}`; its answer is a line with the texts per second.
 `{"vectors": [texts]}` is answered with their vectors. ENGINE is
 
 * `llama`: llama-cpp-python's `Llama(path, embedding=True, **settings).embed(text)`, one text at a time;
