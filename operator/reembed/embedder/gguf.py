@@ -1,14 +1,15 @@
 """Reads the header of a GGUF file: what model it holds, before a byte of its weights is needed.
 
 The format is llama.cpp's (docs/gguf.md there): magic, version, counts, key-value pairs, then the directory of tensors.
-Only scalar values and strings are kept; arrays, a vocabulary among them, are stepped over. The directory is read for
-one thing: how many bytes the file must have, which tells a file that was cut from one that is another.
+Only scalar values and strings are kept; arrays are stepped over, and of the vocabulary only its length is noted. The
+directory is read for how many bytes the file must have, which tells a file that was cut from one that is another.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -42,6 +43,7 @@ _ALIGNMENT = 32  # of the first tensor, unless general.alignment says otherwise
 # llama.cpp's pooling types. One that ranks pairs of texts has no vector of one text; a file may also say nothing.
 _POOLING = {1: Pooling.MEAN, 2: Pooling.CLS, 3: Pooling.LAST}
 _RANK = 4
+_VOCABULARY = "tokenizer.ggml.tokens"
 # Weights and bytes of a block, by the number of the type (ggml-common.h).
 _BLOCKS = {
     0: (1, 4),  # F32
@@ -75,7 +77,7 @@ class _Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an embedder must know before it loads a file."""
+    """What an embedder must know before it loads a file; what a file does not say of its shape is 0."""
 
     architecture: str
     dimensions: int
@@ -83,6 +85,12 @@ class Header:
     ranks: bool  # it compares texts instead of embedding them
     pooling: Pooling | None  # what the model was made for; None if the file does not say
     size: int  # bytes that the file has at least when it is whole
+    layers: int = 0
+    inner: int = 0  # width of the feed-forward layers
+    heads: int = 0
+    heads_kv: int = 0
+    head_size: int = 0
+    vocabulary: int = 0  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,7 @@ def read_header(file: BinaryIO) -> Header:
             ranks=pooling == _RANK,
             pooling=_POOLING.get(pooling) if isinstance(pooling, int) else None,
             size=_size(file, tensors, int(values.get("general.alignment", _ALIGNMENT))),
+            **_shape(values, architecture),
         )
     except KeyError as error:
         raise NotGGUF(f"the file's GGUF header has no {error.args[0]}; convert the model again") from error
@@ -175,15 +184,39 @@ def check_header(header: Header, model: Model) -> None:
         )
 
 
+def _shape(values: Mapping[str, Value], architecture: str) -> dict[str, int]:
+    """Return what decides how much memory a context needs."""
+
+    def number(key: str, default: int = 0) -> int:
+        found = values.get(f"{architecture}.{key}", default)
+        return int(found) if isinstance(found, int | float) and math.isfinite(found) else default
+
+    heads = number("attention.head_count")
+    even = number("embedding_length") // heads if heads > 0 else 0
+    return {
+        "layers": number("block_count"),
+        "inner": number("feed_forward_length"),
+        "heads": heads,
+        # Where each layer has another number it is an array; with all heads a plan is on the safe side.
+        "heads_kv": number("attention.head_count_kv", heads),
+        "head_size": number("attention.key_length", even),
+        "vocabulary": int(values.get(_VOCABULARY, 0)),
+    }
+
+
 def _pairs(file: BinaryIO, pairs: int) -> dict[str, Value]:
     if pairs > _MOST_PAIRS:
         raise _Damaged(f"it announces {pairs} key-value pairs, at most {_MOST_PAIRS} are plausible")
     values: dict[str, Value] = {}
     for _ in range(pairs):
         key = _string(file).decode()
-        value = _value(file, _unpack(file, "I")[0])
-        if value is not None:
-            values[key] = value
+        kind = _unpack(file, "I")[0]
+        if kind == _ARRAY:
+            length = _skip_array(file)
+            if key == _VOCABULARY:
+                values[key] = length
+        else:
+            values[key] = _value(file, kind)
     return values
 
 
@@ -208,19 +241,17 @@ def _tensor(file: BinaryIO) -> Tensor:
     return Tensor(name, shape, kind, kind_at, offset, math.prod(shape) // weights * length)
 
 
-def _value(file: BinaryIO, kind: int) -> Value | None:
+def _value(file: BinaryIO, kind: int) -> Value:
     if kind == _STRING:
         return _string(file).decode()
-    if kind == _ARRAY:
-        _skip_array(file)
-        return None
     if kind not in _SCALARS:
         raise _Damaged(f"it has a value of type {kind}, which the format does not know")
     value: Value = _unpack(file, _SCALARS[kind])[0]
     return value
 
 
-def _skip_array(file: BinaryIO) -> None:
+def _skip_array(file: BinaryIO) -> int:
+    """Step over an array; return how many values it has."""
     kind, length = _unpack(file, "IQ")
     if kind in _SCALARS:
         _exactly(file, length * struct.calcsize(_SCALARS[kind]))
@@ -229,6 +260,7 @@ def _skip_array(file: BinaryIO) -> None:
             _string(file)
     else:
         raise _Damaged(f"it has an array of type {kind}, which the format does not know")
+    return int(length)
 
 
 def _string(file: BinaryIO) -> bytes:

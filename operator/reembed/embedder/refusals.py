@@ -53,6 +53,24 @@ class ArchitectureUnsupported(PermanentRefusal):
     reason = "ModelArchitectureUnsupported"
 
 
+class MemoryInsufficient(PermanentRefusal):
+    """The container's limit is below what the model needs; a higher one makes other pods."""
+
+    reason = "MemoryInsufficient"
+
+
+class ValidationFailed(PermanentRefusal):
+    """The model's vectors are not what the pool's reference vectors say."""
+
+    reason = "ModelValidationFailed"
+
+
+class StorageFull(PassingRefusal):
+    """The cache has no room for the file; others may make some."""
+
+    reason = "ModelStorageFull"
+
+
 class Unavailable(PassingRefusal):
     reason = "ModelUnavailable"
 

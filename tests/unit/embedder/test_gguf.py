@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_what_the_official_writer_wrote_is_read(whole: bytes) -> None:
     assert read_header(BytesIO(whole)) == Header(
-        "bert", dimensions=8, context=64, ranks=False, pooling=Pooling.MEAN, size=len(whole)
+        "bert", dimensions=8, context=64, ranks=False, pooling=Pooling.MEAN, size=len(whole), vocabulary=2
     )
 
 
