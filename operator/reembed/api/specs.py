@@ -13,6 +13,7 @@ from reembed.core.model import (
     CanaryGate,
     ConfigMapKey,
     Device,
+    DownloadSpec,
     EvaluationSpec,
     GateKind,
     IndexSpec,
@@ -41,11 +42,16 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
     """
     spec = Fields(raw["spec"], "spec")
     model = spec.into("model")
+    download = spec.into("download")
     input_type = spec.maybe_text("defaultInputType")
     return parse_meta(raw), PoolSpec(
         model=_model(model),
         variants=tuple(_variant(one) for one in spec.each("variants")),
         claim_name=model.maybe_text("claimName"),
+        download=DownloadSpec(
+            download.maybe_text("secretName"), download.maybe_text("endpoint"), download.maybe_text("region")
+        ),
+        cache_claim=spec.into("cache").maybe_text("claimName"),
         default_input_type=spec.choice("defaultInputType", InputType) if input_type is not None else None,
         weight_type=spec.choice("weightType", WeightType, WeightType.AUTO),
         text_cache=spec.parsed("textCache", parse_quantity, 32 << 20),

@@ -29,6 +29,7 @@ from reembed.controller.handlers import concerned, under_way
 from reembed.controller.indexes import Indexes
 from reembed.controller.leading import Candidate, Fenced, Term
 from reembed.controller.listing import KINDS, Lists
+from reembed.controller.loading import Loadings
 from reembed.controller.looks import Looks
 from reembed.controller.loop import Ended, Loops
 from reembed.controller.migrations import Migrations
@@ -76,7 +77,7 @@ class Operator:
         observer = Observer(self.cache, typed, self._looks, self._schema, settings.images.backfill)
         effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
-        sizes = Sizes(self.cache, typed, PoolLoads(scrape), Nodes(cluster), settings)
+        sizes = Sizes(self.cache, typed, PoolLoads(scrape), Loadings(scrape), Nodes(cluster), settings)
         self._passes = {
             kinds.POOL: Pools(self.cache, typed, writer, sizes, settings, clock).reconcile,
             kinds.INDEX: Indexes(self.cache, observer, effects, vanished, settings, clock).reconcile,

@@ -36,6 +36,11 @@ def ready_addresses(pods: Iterable[Object]) -> dict[str, str]:
     return addresses(pod for pod in pods if _condition(pod, "Ready") == "True")
 
 
+def starting_addresses(pods: Iterable[Object]) -> dict[str, str]:
+    """Return name -> IP address of the pods that run and do not pass their readiness probe."""
+    return addresses(pod for pod in pods if _condition(pod, "Ready") != "True")
+
+
 def pool_report(
     spec: PoolSpec, desired: int, deployments: Iterable[Object], pods: Iterable[Object], memory: float | None
 ) -> PoolReport:

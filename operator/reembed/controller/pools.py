@@ -47,6 +47,7 @@ class Pools:
         self._clock = clock
         self._sizes = sizes
         self._loads = sizes.loads
+        self._loadings = sizes.loadings
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
         await self._look(key)
@@ -74,12 +75,14 @@ class Pools:
         raw, parsed = self._cache.get(kinds.POOL, key.namespace, key.name), self._typed.pool(key.namespace, key.name)
         if raw is None or parsed is None or not (raw.get("status") or {}).get("inUseBy"):
             self._loads.forget(key.namespace, key.name)
+            self._loadings.forget(key.namespace, key.name)
             return
         meta, spec = parsed
         now, often = self._clock(), self._often(meta, spec, raw)
         found = list(self._cache.all(kinds.POD, meta.namespace, embedder.pool_labels(meta)))
         if not self._loads.due(meta.namespace, meta.name, now, often=often):
             await self._loads.look(meta.namespace, meta.name, pods.ready_addresses(found), now)
+        await self._loadings.look(meta.namespace, meta.name, pods.starting_addresses(found), now)
         if any(pods.unplaced(pod) is not None for pod in found):
             await self._sizes.nodes.look(now)
 
@@ -96,7 +99,8 @@ class Pools:
     def _again(self, meta: Meta, spec: PoolSpec, plan: Plan) -> timedelta:
         raw = {"status": {"scaling": {"recycling": plan.status.recycling}}}
         due = self._loads.due(meta.namespace, meta.name, self._clock(), often=self._often(meta, spec, raw))
-        return min([due, RESYNC, *([plan.again] if plan.again is not None else [])])
+        others = (plan.again, self._loadings.due(meta.namespace, meta.name))
+        return min([due, RESYNC, *(one for one in others if one is not None)])
 
     def _claims(self, meta: Meta, before: Iterable[str]) -> tuple[str, ...]:
         indexes, migrations = self._typed.users(meta.name, meta.namespace)

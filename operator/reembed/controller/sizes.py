@@ -11,6 +11,7 @@ from reembed.cluster import kinds
 from reembed.controller import engine_images, pods
 from reembed.controller.cache import Cache, Object, labels_of
 from reembed.controller.crews import Crews, Means, crews, judged
+from reembed.controller.loading import Loadings
 from reembed.controller.manifests import embedder
 from reembed.controller.nodes import Nodes
 from reembed.controller.pool_loads import PoolLoads
@@ -58,10 +59,13 @@ class _Seen:
 class Sizes:
     """Decides sizes from the cache and the loads."""
 
-    def __init__(self, cache: Cache, typed: Typed, loads: PoolLoads, nodes: Nodes, settings: Settings) -> None:
+    def __init__(
+        self, cache: Cache, typed: Typed, loads: PoolLoads, loadings: Loadings, nodes: Nodes, settings: Settings
+    ) -> None:
         self._cache = cache
         self._typed = typed
         self.loads = loads
+        self.loadings = loadings
         self.nodes = nodes
         self._settings = settings
 
@@ -133,10 +137,13 @@ class Sizes:
         users = self._typed.users(meta.name, meta.namespace)
         return {name: replicas(meta.name, count, present[name].desired, *users) for name, count in wanted.items()}
 
-    @staticmethod
-    def _judged(seen: _Seen, here: Crews, least: int) -> PoolReport:
-        report = pods.pool_report(seen.spec, least, seen.deployments, seen.pods, memory=None)
-        return judged(report, here.problems.values())
+    def _judged(self, seen: _Seen, here: Crews, least: int) -> PoolReport:
+        report = judged(
+            pods.pool_report(seen.spec, least, seen.deployments, seen.pods, memory=None), here.problems.values()
+        )
+        if report.problem is None and report.ready_replicas < report.desired_replicas:
+            return replace(report, problem=self.loadings.of(seen.meta.namespace, seen.meta.name))
+        return report
 
 
 def _status(

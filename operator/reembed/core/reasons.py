@@ -12,6 +12,10 @@ PAUSED = "Paused"
 AWAITING_APPROVAL = "AwaitingApproval"
 EMERGENCY = "EmergencyProtection"
 
+# A pod has no model yet: nothing is wrong, or its source fails.
+MODEL_LOADING = "ModelLoading"
+MODEL_SOURCE_FAILING = "ModelSourceFailing"
+
 # The labelled queries do not decide; somebody's word can.
 UNDECIDED = frozenset({"RetrievalInconclusive", "RetrievalTooFewQueries"})
 

@@ -16,6 +16,7 @@ import uvloop
 from reembed.embedder.refusals import Refusal
 from reembed.embedder.serving import serve
 from reembed.embedder.settings import from_environment
+from reembed.embedder.sources import CREDENTIALS
 from reembed.logs import to_stdout
 
 _log = logging.getLogger("reembed.embedder")
@@ -29,6 +30,8 @@ def main() -> int:
     except ValueError as error:
         _log.error("%s: the operator sets it on the pool's Deployments", error)
         return 2
+    for name in CREDENTIALS:
+        os.environ.pop(name, None)  # the engine's process, which reads a file of somebody else's, gets none
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))

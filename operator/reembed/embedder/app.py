@@ -25,6 +25,7 @@ from starlette.routing import Route
 from reembed.core.emergency_limits import Limits
 from reembed.embedder import limits
 from reembed.embedder.answers import render
+from reembed.embedder.download import Progress
 from reembed.embedder.messages import Packs
 from reembed.embedder.metrics import CONTENT_TYPE, Metrics
 from reembed.embedder.process import Engine, EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
@@ -61,6 +62,7 @@ class Embedder:
         self.cache = TextCache(settings.fingerprint, settings.cache_bytes)
         self._metrics = Metrics(self)
         self._draining = False
+        self.progress = Progress()
         self.engine: Engine | None = None
         self.weights: Chosen | None = None
         self.mapped_bytes = 0
@@ -102,6 +104,7 @@ class Embedder:
             Route("/v1/embeddings", self._embeddings, methods=["POST"]),
             Route("/tokenize", self._tokenization, methods=["POST"]),
             Route("/v1/emergency", self._emergency, methods=["PUT"]),
+            Route("/v1/loading", self._loading),
             Route("/health", self._health),
             Route("/ready", self._ready),
             Route("/metrics", self._exposition),
@@ -122,6 +125,10 @@ class Embedder:
     async def _health(self, _: Request) -> Response:
         """Say that the process lives; a model that cannot be served ends it instead (see `embedder.serving`)."""
         return JSONResponse({"status": "ok"})
+
+    async def _loading(self, _: Request) -> Response:
+        """Say how far the model's file is; the operator puts it into the pool's status."""
+        return JSONResponse(self.progress.report())
 
     async def _ready(self, _: Request) -> Response:
         """Say whether texts are embedded: the engine is ready only after each context embedded a probe."""

@@ -58,12 +58,19 @@ class Retries:
 class Progress:
     """What is told of a download while it is under way."""
 
+    source: str = ""  # empty while nothing is fetched
     done: int = 0
     size: int = 0
+    error: str = ""  # why the last try ended, until another brings something
     failures: int = 0
     openings: int = 0
     breaker: State = State.CLOSED
     bytes_per_second: float | None = None  # what memory allows; None for no bound
+
+    def report(self) -> dict[str, str | int]:
+        """Return what the operator puts into the pool's status."""
+        told: dict[str, str | int] = {"source": self.source, "done": self.done, "size": self.size}
+        return told | {"breaker": self.breaker.value, "error": self.error}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,7 @@ class Download:
             Refusal: the file cannot be had.
 
         """
+        self._means.progress.source = self._shown
         await asyncio.to_thread(self._part.take_up)
         async with aiohttp.ClientSession(
             timeout=_TIMEOUT, requote_redirect_url=False, read_bufsize=BLOCK // 4
@@ -112,8 +120,9 @@ class Download:
             try:
                 await self._stream(session)
             except (aiohttp.ClientError, TimeoutError) as error:
-                self._means.progress.failures += 1
                 new = self._part.size > furthest
+                self._means.progress.failures += 1
+                self._means.progress.error = "" if new else _why(error)
                 self._set(self._breaker.succeeded() if new else self._breaker.failed(clock()))
                 _log.warning("reading %s stopped at %d bytes: %s", self._shown, self._part.size, _why(error))
                 if self._breaker.openings >= self._retries.openings:
@@ -216,6 +225,7 @@ class Download:
                 await self._keep_pace(len(block))
                 writing = asyncio.create_task(asyncio.to_thread(self._part.append, block))
                 self._means.progress.done += len(block)
+                self._means.progress.error = ""
         finally:
             # Also after a cut: the next try goes on behind what was written.
             if writing is not None:

@@ -47,9 +47,8 @@ async def fetch(
         if check is not None:
             check(header)
 
-    url = urlsplit(model.uri)
-    if url.scheme == "file":
-        path = Path(unquote(url.path))
+    if model.uri.startswith("file://"):
+        path = Path(unquote(urlsplit(model.uri).path))
         try:
             await asyncio.to_thread(_check_local, path, model, cache / f"{model.sha256}.file.json", check_all)
         except OSError as error:

@@ -6,6 +6,7 @@ alarm; the operator compares it with the limit less the mapped file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -15,6 +16,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from reembed import cgroup
+from reembed.embedder.breaker import State as Breaker
+from reembed.embedder.download import Progress
 from reembed.embedder.messages import Packs
 from reembed.embedder.protection import Protection
 from reembed.embedder.text_cache import TextCache
@@ -56,6 +59,9 @@ class State(Protocol):
 
     @property
     def protection(self) -> Protection: ...
+
+    @property
+    def progress(self) -> Progress: ...
 
 
 class Metrics:
@@ -124,8 +130,31 @@ class _Figures(Collector):
             ("reembed_memory_mapped_bytes", "Size of the mapped model file.", state.mapped_bytes),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+        yield from _of_download(state.progress)
         if state.weights is not None:
             yield from _of_weights(state.weights)
+
+
+def _of_download(progress: Progress) -> Iterator[Metric]:
+    for name, text, value in (
+        ("failures", "Times the model's source ended a try before the file was whole.", progress.failures),
+        ("breaker_openings", "Times the model's source was left alone for failing.", progress.openings),
+    ):
+        yield CounterMetricFamily(f"reembed_embedder_download_{name}", text, value=value)
+    gauges: tuple[tuple[str, str, float], ...] = (
+        ("bytes", "Bytes of the model's file that are here; 0 if it was not fetched.", progress.done),
+        ("size_bytes", "Bytes that the model's file has, as its source says.", progress.size),
+        # As Prometheus writes what has no bound.
+        ("bound_bytes_per_second", "How fast memory lets the file be written.", progress.bytes_per_second or math.inf),
+    )
+    for name, text, figure in gauges:
+        yield GaugeMetricFamily(f"reembed_embedder_download_{name}", text, value=figure)
+    breaker = GaugeMetricFamily(
+        "reembed_embedder_download_breaker", "1 for the state of the source's circuit breaker.", labels=["state"]
+    )
+    for one in Breaker:
+        breaker.add_metric([one.value], int(one is progress.breaker))
+    yield breaker
 
 
 def _of_weights(weights: Chosen) -> Iterator[Metric]:

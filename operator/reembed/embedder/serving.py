@@ -16,7 +16,7 @@ import uvicorn
 from reembed import cgroup
 from reembed.core.model import Device, WeightType
 from reembed.embedder.app import Embedder
-from reembed.embedder.fetch import fetch
+from reembed.embedder.fetch import Means, fetch
 from reembed.embedder.messages import Start
 from reembed.embedder.process import Engine
 from reembed.embedder.settings import Settings
@@ -84,7 +84,8 @@ async def serve(settings: Settings) -> None:
 
 async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
     """Fetch the model and keep an engine running until cancelled; raises the refusal if it can't be served."""
-    path = await fetch(settings.model, settings.cache)
+    means = Means(settings.access, progress=embedder.progress)
+    path = await fetch(settings.model, settings.cache, means=means)
     wanted = WeightType.AS_FILE if settings.device is Device.GPU else settings.weights
     weights = await choose(path, settings.model, settings.cache, wanted)
     start = Start(weights.path, settings.model, cpus, settings.device)

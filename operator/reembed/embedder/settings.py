@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reembed.core import names
 from reembed.core.model import Device, InputType, Model, Pooling, Truncate, WeightType
+from reembed.embedder.sources import Access, access_from
 
 # Vectors of some 17,000 texts of 384 dimensions.
 _CACHE_BYTES = 32 << 20
@@ -29,6 +30,7 @@ class Settings:
     device: Device = Device.CPU
     weights: WeightType = WeightType.AUTO
     cache_bytes: int = 0
+    access: Access = field(default_factory=Access)
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -49,6 +51,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             port=int(environment.get("REEMBED_PORT", names.PORT)),
             device=Device(environment.get("REEMBED_DEVICE", Device.CPU.value)),
             weights=WeightType(environment.get("REEMBED_WEIGHTS", WeightType.AUTO.value)),
+            access=access_from(environment),
             cache_bytes=int(environment.get("REEMBED_TEXT_CACHE_BYTES", _CACHE_BYTES)),
         )
     except KeyError as error:

@@ -9,11 +9,12 @@ request alone: never in a text that is shown, and never sent to another host tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -48,6 +49,9 @@ class Request:
     url: URL = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     redirects: bool = True
+
+
+CREDENTIALS = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def access_from(environment: Mapping[str, str]) -> Access:
@@ -88,8 +92,10 @@ def shown(uri: str) -> str:
     """Return a URI without user, password and query, where credentials may be; hf and s3 have none."""
     if not uri.startswith(("http://", "https://")):
         return uri
-    url = urlsplit(uri)
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+    # By hand, since what is no address must be shown as well.
+    scheme, _, rest = re.split("[?#]", uri, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _of_hub(rest: str, access: Access) -> Request:

@@ -12,15 +12,12 @@ type, and pods on other CPUs may use another.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -28,6 +25,7 @@ import numpy as np
 
 from reembed.core.model import Model, WeightType
 from reembed.embedder.gguf import Tensor, read_tensors
+from reembed.embedder.node_cache import held
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -130,7 +128,7 @@ async def _recorded_or_measured(path: Path, converted: Path, model: Model) -> Me
     if known is not None:
         return known
     try:
-        with await asyncio.to_thread(_lock, converted.with_suffix(".lock")):
+        async with held(converted.with_suffix(".lock")):
             return _recorded(record, converted) or await _measure(path, converted, record, model)
     except OSError as error:
         _log.warning("the weights are served as the file has them: no copy can be made (%s)", error.strerror)
@@ -185,14 +183,6 @@ def _recorded(record: Path, converted: Path) -> Measured | None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else -1
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold what one pod of a node holds at a time; it is free as soon as its holder is gone."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _may_multiply_bf16() -> bool:

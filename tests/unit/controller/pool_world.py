@@ -10,6 +10,7 @@ from reembed.api import render_index_status
 from reembed.cluster import kinds
 from reembed.cluster.kinds import Kind
 from reembed.controller.cache import Cache, Key
+from reembed.controller.loading import Loadings
 from reembed.controller.loop import Ended
 from reembed.controller.nodes import Nodes
 from reembed.controller.pool_loads import PoolLoads
@@ -52,12 +53,14 @@ class World:
         self.now = b.NOON
         self.asked = 0
         self.says: dict[str, list[Sample]] = {}  # by pod
+        self.loading: dict[str, Object] = {}  # by pod
         self.operate(images)
 
     def operate(self, images: Images) -> None:
         """Start another operator, which remembers nothing."""
         settings, typed = Settings(("rag",), images), Typed(self.cache)
-        self.sizes = Sizes(self.cache, typed, PoolLoads(self), Nodes(self.server), settings)  # type: ignore[arg-type]
+        loads, loadings = PoolLoads(self), Loadings(self)  # type: ignore[arg-type]
+        self.sizes = Sizes(self.cache, typed, loads, loadings, Nodes(self.server), settings)  # type: ignore[arg-type]
         writer = Writer(self.server, self.cache)
         self.pools = Pools(self.cache, typed, writer, self.sizes, settings, self._clock)
 
@@ -67,6 +70,9 @@ class World:
     async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
         self.asked += 1
         return {pod: self.says[pod] for pod in addresses if pod in self.says}
+
+    async def json(self, addresses: Mapping[str, str], _: str) -> dict[str, Any]:
+        return {pod: self.loading[pod] for pod in addresses if pod in self.loading}
 
     def put(self, kind: Kind, obj: Object) -> Object:
         written = self.server.write(kind, {"metadata": {"namespace": "rag", **obj.pop("metadata")}, **obj})

@@ -9,10 +9,14 @@ from reembed.controller.manifests import pod
 from reembed.controller.settings import Images
 from reembed.core import names
 from reembed.core.fingerprint import fingerprint
-from reembed.core.model import Device, Meta, PoolSpec, Variant
+from reembed.core.model import Device, Meta, PoolSpec, SecretKey, Variant
 
 _CACHE = "/cache"
 _MODELS = "/models"
+# The variable that names another place, by the URI's scheme, and the keys of a Secret that say who asks.
+_ENDPOINTS = {"hf": "HF_ENDPOINT", "s3": "AWS_ENDPOINT_URL"}
+_SESSION = "AWS_SESSION_TOKEN"
+_KEYS = {"hf": ("HF_TOKEN",), "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", _SESSION)}
 
 
 def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, images: Images) -> pod.Manifest:
@@ -21,12 +25,14 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
         name="embedder",
         image=image(variant.device, images),
         pull_policy=images.pull_policy,
-        environment=_environment(spec, variant.device),
+        environment={**_environment(spec, variant.device), **_download(spec)},
+        secrets=_credentials(spec),
+        optional_secrets=frozenset({_SESSION}),
         requests=variant.requests,
         limits=variant.limits,
         mounts=[{"name": "cache", "mountPath": _CACHE}, *_model_mounts(spec)],
     )
-    volumes: list[pod.Manifest] = [{"name": "cache", "emptyDir": {}}]
+    volumes: list[pod.Manifest] = [{"name": "cache", **_cache(spec)}]
     if spec.claim_name is not None:
         claim = {"claimName": spec.claim_name, "readOnly": True}
         volumes.append({"name": "models", "persistentVolumeClaim": claim})
@@ -125,3 +131,28 @@ def _environment(spec: PoolSpec, device: Device) -> dict[str, str]:
 
 def _model_mounts(spec: PoolSpec) -> list[pod.Manifest]:
     return [{"name": "models", "mountPath": _MODELS, "readOnly": True}] if spec.claim_name is not None else []
+
+
+def _cache(spec: PoolSpec) -> pod.Manifest:
+    if spec.cache_claim is None:
+        return {"emptyDir": {}}
+    return {"persistentVolumeClaim": {"claimName": spec.cache_claim}}
+
+
+def _download(spec: PoolSpec) -> dict[str, str]:
+    """Return where a file is asked for, in the variables that the hub's and S3's own tools read."""
+    download, endpoint = spec.download, _ENDPOINTS.get(_scheme(spec))
+    environment = {"AWS_REGION": download.region} if download.region is not None else {}
+    if endpoint is not None and download.endpoint is not None:
+        environment[endpoint] = download.endpoint
+    return environment
+
+
+def _credentials(spec: PoolSpec) -> dict[str, SecretKey]:
+    if spec.download.secret_name is None:
+        return {}
+    return {key: SecretKey(spec.download.secret_name, key) for key in _KEYS.get(_scheme(spec), ())}
+
+
+def _scheme(spec: PoolSpec) -> str:
+    return spec.model.uri.partition("://")[0]

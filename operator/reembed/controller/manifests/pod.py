@@ -28,6 +28,7 @@ class Container:
     pull_policy: str
     environment: Mapping[str, str]
     secrets: Mapping[str, SecretKey] = field(default_factory=dict)
+    optional_secrets: frozenset[str] = frozenset()  # names in `secrets` whose key may be missing
     arguments: Sequence[str] = ()
     requests: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
@@ -100,7 +101,7 @@ def service(name: str, namespace: str, selector: Mapping[str, str]) -> Manifest:
 
 def _container(of: Container) -> Manifest:
     secrets = [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
+        {"name": name, "valueFrom": {"secretKeyRef": _reference(key, optional=name in of.optional_secrets)}}
         for name, key in sorted(of.secrets.items())
     ]
     container: Manifest = {
@@ -129,6 +130,10 @@ def _container(of: Container) -> Manifest:
             "livenessProbe": _probe("/health", period=10, failures=6),
         }
     return container
+
+
+def _reference(key: SecretKey, *, optional: bool) -> Manifest:
+    return {"name": key.name, "key": key.key, **({"optional": True} if optional else {})}
 
 
 def _literal(value: str) -> str:

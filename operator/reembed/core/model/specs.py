@@ -128,12 +128,23 @@ class Scaling:
 
 
 @dataclass(frozen=True, slots=True)
+class DownloadSpec:
+    """How a file is asked for at hf:// and s3://."""
+
+    secret_name: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
     """An EmbedderPool as its user wrote it; its variants are in order of preference."""
 
     model: Model
     variants: tuple[Variant, ...]
     claim_name: str | None = None  # a PersistentVolumeClaim with the model file, for file:// URIs
+    download: DownloadSpec = DownloadSpec()
+    cache_claim: str | None = None  # a PersistentVolumeClaim in which pods share model files
     default_input_type: InputType | None = None
     weight_type: WeightType = WeightType.AUTO
     text_cache: int = 32 << 20  # bytes of each pod for vectors of live texts that repeat
