@@ -14,7 +14,7 @@ SHARE = "must be a share from 0% to 100%"
 DURATION = "must be a duration in descending units, such as 500ms, 90s, 5m, 1h30m or 7d"
 LATENCY = "must be a multiple of the serving model's p95 from 1x on"
 QUANTITY = "must be a quantity such as 500m, 2, 512Mi or 1.5Gi"
-URI = "must be http://HOST/PATH, https://HOST/PATH or file:///models/PATH"
+URI = "must be http://HOST/PATH, https://HOST/PATH, hf://OWNER/REPOSITORY/PATH[@REVISION], s3://BUCKET/KEY or"
 STEPS = "spec.canary.steps"
 TRIGGERS = "spec.rollback.triggers"
 RESOURCES = "spec.variants.0.resources"
@@ -33,8 +33,15 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("pool-new", "spec.model.sha256", "F" * 64, "must be 64 hexadecimal digits in lower case"),
     ("pool-new", "spec.model.sha256", ABSENT, "spec.model.sha256: Required value"),
     ("pool-new", "spec.model.pooling", "Max", 'supported values: "Mean", "Cls", "Last"'),
-    ("pool-new", "spec.model.uri", "s3://bucket/model.gguf", URI),
+    ("pool-new", "spec.model.uri", "ftp://host/model.gguf", URI),
     ("pool-new", "spec.model.uri", "http://models", URI),
+    ("pool-new", "spec.model.uri", "s3://bucket", URI),
+    ("pool-new", "spec.model.uri", "hf://owner/file.gguf", URI),
+    ("pool-new", "spec.model.uri", "hf://owner/repository/file.gguf@", URI),
+    ("pool-new", "spec.download", {"secretName": "hub"}, "download is for models at hf:// and s3://; leave it out"),
+    ("pool-new", "spec.download", {}, "set secretName, endpoint or region, or leave download out"),
+    ("pool-new", "spec.download", {"endpoint": "http://me:word@mirror"}, "must be http://HOST or https://HOST"),
+    ("pool-new", "spec.cache", {}, "spec.cache.claimName: Required value"),
     ("pool-new", "spec.model.uri", "https://me:word@models/m.gguf", "uri must not hold a user or password"),
     ("pool-new", "spec.model.uri", "file:///models/m.gguf", "a file:// model needs model.claimName"),
     ("pool-new", "spec.model.claimName", "models", "with claimName the uri is file:///models/PATH"),
@@ -172,6 +179,30 @@ def test_a_pool_may_take_its_model_from_a_claim(kubectl: Kubectl) -> None:
     pool["spec"]["model"]["claimName"] = "models"
     pool["metadata"]["name"] = "from-a-claim"
     kubectl.ok("create", "--dry-run=server", "-f", "-", stdin=pool)
+
+
+@pytest.mark.parametrize(
+    ("uri", "download"),
+    [
+        ("hf://nomic-ai/embed/q8/f.gguf@refs/pr/3", {"secretName": "hub", "endpoint": "http://mirror:8080/hub"}),
+        ("s3://models/mini/f.gguf", {"secretName": "bucket", "endpoint": "https://minio:9000", "region": "auto"}),
+    ],
+)
+def test_a_pool_may_take_its_model_from_the_hub_or_a_bucket(
+    kubectl: Kubectl, uri: str, download: dict[str, str]
+) -> None:
+    pool = changed("pool-new", "spec.model.uri", uri)
+    pool["spec"] |= {"download": download, "cache": {"claimName": "files"}}
+    pool["metadata"]["name"] = "from-elsewhere"
+    kubectl.ok("create", "--dry-run=server", "-f", "-", stdin=pool)
+
+
+def test_a_region_is_for_buckets_alone(kubectl: Kubectl) -> None:
+    pool = changed("pool-new", "spec.model.uri", "hf://owner/repository/f.gguf")
+    pool["spec"]["download"] = {"region": "eu-west-3"}
+    pool["metadata"]["name"] = "from-elsewhere"
+    refusal = kubectl.refused("create", "--dry-run=server", "-f", "-", stdin=pool)
+    assert "download.region is for models at s3://; leave it out" in refusal
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)

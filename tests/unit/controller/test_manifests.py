@@ -9,7 +9,7 @@ import pytest
 from reembed.controller.manifests import backfill, embedder, index, pod
 from reembed.controller.settings import Images
 from reembed.core.desired import BackfillJob
-from reembed.core.model import SecretKey
+from reembed.core.model import DownloadSpec, SecretKey
 from tests import builders as b
 
 IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
@@ -97,3 +97,36 @@ def test_pods_of_a_variant_go_to_different_nodes_where_they_can() -> None:
 
 def test_the_same_input_gives_the_same_manifest() -> None:
     assert made() == made()
+
+
+def _embedder(uri: str, **fields: object) -> pod.Manifest:
+    spec = replace(POOL.spec, model=replace(POOL.spec.model, uri=uri), **fields)  # type: ignore[arg-type]
+    made = embedder.deployment(POOL.meta, spec, spec.variants[0], 1, IMAGES)
+    found: pod.Manifest = made["spec"]["template"]["spec"]
+    return found
+
+
+DOWNLOAD = DownloadSpec("who", "http://mirror", "eu-west-3")
+HUB = {"HF_ENDPOINT": "http://mirror", "HF_TOKEN": {"name": "who", "key": "HF_TOKEN"}}
+BUCKET = {
+    "AWS_ENDPOINT_URL": "http://mirror",
+    "AWS_ACCESS_KEY_ID": {"name": "who", "key": "AWS_ACCESS_KEY_ID"},
+    "AWS_SECRET_ACCESS_KEY": {"name": "who", "key": "AWS_SECRET_ACCESS_KEY"},
+    "AWS_SESSION_TOKEN": {"name": "who", "key": "AWS_SESSION_TOKEN", "optional": True},
+}
+
+
+@pytest.mark.parametrize(("uri", "given"), [("hf://o/r/f", HUB), ("s3://b/k", BUCKET), ("http://h/f", {})])
+def test_a_pod_gets_the_credentials_of_its_source_alone(uri: str, given: dict[str, object]) -> None:
+    (container,) = _embedder(uri, download=DOWNLOAD)["containers"]
+    found = {
+        one["name"]: one["valueFrom"]["secretKeyRef"] if "valueFrom" in one else one["value"]
+        for one in container["env"]
+    }
+    assert {name: value for name, value in found.items() if name in {**HUB, **BUCKET}} == given
+
+
+def test_pods_may_share_a_claim_of_model_files() -> None:
+    shared = _embedder("http://h/f", cache_claim="files")
+    assert {"name": "cache", "persistentVolumeClaim": {"claimName": "files"}} in shared["volumes"]
+    assert {"name": "cache", "mountPath": "/cache"} in shared["containers"][0]["volumeMounts"]

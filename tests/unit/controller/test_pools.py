@@ -275,3 +275,46 @@ async def test_a_pool_that_nobody_uses_has_no_pods_and_remembers_nothing() -> No
     await world.passes()
     status = world.status()
     assert (world.sizes_now(), status["phase"], status["desiredReplicas"]) == ({"cpu": 0}, "Idle", 0)
+
+
+async def fetching(world: World, **said: object) -> dict[str, object]:
+    """Have a pool whose one pod runs and is not ready; return the pool's status after a pass."""
+    world.pool("old", [CPU])
+    world.index("old")
+    await world.passes()
+    (pod,) = world.up(ready=0)
+    meta = world.cache.get(kinds.POD, "rag", pod)["metadata"]  # type: ignore[index]
+    world.put(kinds.POD, {"metadata": meta, "status": {"phase": "Running", "podIP": pod}})
+    world.loading[pod] = {"source": "hf://o/r/f", "done": 40, "size": 100, "breaker": "closed", "error": "", **said}
+    await world.passes(seconds=5)
+    status: dict[str, object] = world.status()
+    return status
+
+
+def _conditions(status: dict[str, object]) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}  # type: ignore[attr-defined]
+
+
+async def test_a_pool_says_how_far_its_model_is() -> None:
+    world = World()
+    status = await fetching(world)
+    assert (status["phase"], status["message"]) == (
+        "Starting",
+        "pod reembed-embedder-old-cpu-0 fetches hf://o/r/f: 40 % of 100 bytes are here",
+    )
+    assert _conditions(status) == {
+        "Ready": ("False", "ModelLoading"),
+        "Progressing": ("True", "ModelLoading"),
+        "Degraded": ("False", "AsExpected"),
+    }
+    assert await world.passes(seconds=1) <= timedelta(seconds=5)
+
+
+async def test_a_model_whose_source_fails_degrades_its_pool() -> None:
+    status = await fetching(World(), breaker="open", error="status 503")
+    assert _conditions(status)["Degraded"] == ("True", "ModelSourceFailing")
+
+
+async def test_a_pod_that_answers_nonsense_is_starting() -> None:
+    status = await fetching(World(), done="much")
+    assert (status["phase"], status["message"]) == ("Starting", "")
