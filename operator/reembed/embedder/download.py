@@ -223,13 +223,20 @@ class Download:
                 if writing is not None:
                     await writing
                 await self._keep_pace(len(block))
-                writing = asyncio.create_task(asyncio.to_thread(self._part.append, block))
+                writing = asyncio.create_task(self._append(block))
                 self._means.progress.done += len(block)
                 self._means.progress.error = ""
         finally:
             # Also after a cut: the next try goes on behind what was written.
             if writing is not None:
                 await asyncio.shield(writing)
+
+    async def _append(self, block: bytearray) -> None:
+        done = asyncio.to_thread(self._part.write, block), asyncio.to_thread(self._part.add, block)
+        # Both end before either's error is told: what follows must not meet a thread that is still at work.
+        for error in await asyncio.gather(*done, return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def _keep_pace(self, size: int) -> None:
         clock, progress = asyncio.get_running_loop().time, self._means.progress

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -67,7 +68,8 @@ async def fetch(
                 name = model.sha256 if alone else f"{model.sha256}.{socket.gethostname()}"
                 part = Part(cache / f"{name}.part", check_all)
                 await _download(model, part, Download(model.uri, part, retries, means or Means()))
-                await asyncio.to_thread(_finish, part, target, model)
+                part.finish(target)
+                asyncio.get_running_loop().run_in_executor(None, _settle, target, model)
             return target
     except OSError as error:
         raise Unavailable(
@@ -87,8 +89,10 @@ async def _download(model: Model, part: Part, download: Download) -> None:
         raise
 
 
-def _finish(part: Part, target: Path, model: Model) -> None:
-    part.finish(target)
+def _settle(target: Path, model: Model) -> None:
+    """Bring a file to the disk, beside what goes on, and keep its sum only then: pages that a node lost are summed."""
+    with target.open("rb") as file:
+        os.fdatasync(file.fileno())
     remember(target, _record(target), model.sha256)
 
 

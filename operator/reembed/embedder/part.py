@@ -1,7 +1,8 @@
 """A model file on its way: what of it is on the disk, the sum of that, and its header as soon as it is there.
 
-Blocks are written and summed by one thread at a time, beside the event loop. What was written is brought to the disk
-every few blocks: pages that are not there yet count towards the container's memory and cannot be taken back.
+A block is written by one thread and summed by another, beside the event loop. Where memory is short, what was written
+is brought to the disk every few blocks: pages that are not there yet cannot be taken back. Elsewhere nobody waits for
+the disk.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Part:
         try:
             with self.path.open("rb") as file:
                 while block := file.read(BLOCK):
-                    self._seen(block)
+                    self.add(block)
         except PermanentRefusal as refusal:
             _log.warning("what was left of %s is thrown away: %s", self.path.name, refusal)
             self.begin_again()
@@ -78,26 +79,33 @@ class Part:
         if version:
             self._version.write_text(json.dumps({"version": version}))
 
-    def append(self, blocks: bytes | bytearray) -> None:
-        """Write and sum what follows.
+    def write(self, block: bytes | bytearray) -> None:
+        """Write what follows; `add` tells of it.
 
         Raises:
             OSError: it cannot be written.
-            PermanentRefusal: the header is there now and is not what the pool says.
 
         """
         with self.path.open("ab", buffering=0) as file:
-            view = memoryview(blocks)
+            view = memoryview(block)
             while view:
                 view = view[file.write(view) :]
-            self._seen(blocks)
-            if self.size - self._synced >= _SYNC_EVERY:
-                self._sync(file.fileno())
+            if not self.keep_pages:
+                self._sync(file.fileno(), file.tell())
+
+    def add(self, block: bytes | bytearray) -> None:
+        """Sum what follows.
+
+        Raises:
+            PermanentRefusal: the header is there now and is not what the pool says.
+
+        """
+        self.size += len(block)
+        self._digest.update(block)
+        self._header.add(block)
 
     def finish(self, target: Path) -> None:
-        """Give the file its final name, once it is on the disk for good."""
-        with self.path.open("ab") as file:
-            self._sync(file.fileno())
+        """Give the file its final name."""
         self.path.rename(target)
         self._version.unlink(missing_ok=True)
 
@@ -105,16 +113,12 @@ class Part:
         self.path.unlink(missing_ok=True)
         self._version.unlink(missing_ok=True)
 
-    def _sync(self, file: int) -> None:
+    def _sync(self, file: int, written: int) -> None:
+        if written - self._synced < _SYNC_EVERY:
+            return
         os.fdatasync(file)
-        if not self.keep_pages:
-            os.posix_fadvise(file, 0, self.size, os.POSIX_FADV_DONTNEED)
-        self._synced = self.size
-
-    def _seen(self, block: bytes | bytearray) -> None:
-        self.size += len(block)
-        self._digest.update(block)
-        self._header.add(block)
+        os.posix_fadvise(file, 0, written, os.POSIX_FADV_DONTNEED)
+        self._synced = written
 
     def _known_version(self) -> str:
         try:

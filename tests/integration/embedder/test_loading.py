@@ -7,6 +7,7 @@ import hashlib
 import resource
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -177,7 +178,11 @@ async def test_a_pod_that_dies_while_it_fetches_leaves_its_part_to_the_next(
 
 
 async def test_a_file_that_was_summed_is_found_without_reading_it(whole: Model, tmp_path: Path) -> None:
-    path = await fetch(whole, tmp_path, _FAST)
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor() as threads:  # ends when the file was brought to the disk, too
+        loop.set_default_executor(threads)
+        path = await fetch(whole, tmp_path, _FAST)
+    loop.set_default_executor(ThreadPoolExecutor())
     record = tmp_path / f"{whole.sha256}.gguf.json"
     assert record.exists()
     # The record decides: with a wrong one the file is fetched anew.
