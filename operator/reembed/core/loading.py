@@ -25,16 +25,16 @@ class Loading:
 
 def problem(said: Mapping[str, Loading]) -> Problem | None:
     """Return what holds a pool up, by what its pods said; a source that fails comes first."""
-    failing = {pod: one for pod, one in said.items() if one.error}
-    for pod, one in sorted(failing.items()):
-        text = (
-            f"pod {pod} gets nothing of {one.source} ({one.error}; circuit breaker {one.breaker.replace('_', ' ')}); "
-            f"{_share(one)}; it goes on by itself: look at the server, the address and the credentials"
-        )
-        return Problem(reasons.MODEL_SOURCE_FAILING, text)
-    for pod, one in sorted(said.items()):
+    if not said:
+        return None
+    pod, one = min(said.items(), key=lambda item: (not item[1].error, item[0]))
+    if not one.error:
         return Problem(reasons.MODEL_LOADING, f"pod {pod} fetches {one.source}: {_share(one)}")
-    return None
+    text = (
+        f"pod {pod} gets nothing of {one.source} ({one.error}; circuit breaker {one.breaker.replace('_', ' ')}); "
+        f"{_share(one)}; it goes on by itself: look at the server, the address and the credentials"
+    )
+    return Problem(reasons.MODEL_SOURCE_FAILING, text)
 
 
 def _share(one: Loading) -> str:

@@ -69,8 +69,13 @@ class Progress:
 
     def report(self) -> dict[str, str | int]:
         """Return what the operator puts into the pool's status."""
-        told: dict[str, str | int] = {"source": self.source, "done": self.done, "size": self.size}
-        return told | {"breaker": self.breaker.value, "error": self.error}
+        return {
+            "source": self.source,
+            "done": self.done,
+            "size": self.size,
+            "breaker": self.breaker.value,
+            "error": self.error,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ from reembed.embedder.refusals import Unavailable
 if TYPE_CHECKING:
     from obstore.store import S3Config
 
+# Variables that prove who asks.
+CREDENTIALS = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
 _HUB = "https://huggingface.co"
 _REVISION = "main"
 _REGION = "us-east-1"
@@ -49,9 +52,6 @@ class Request:
     url: URL = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     redirects: bool = True
-
-
-CREDENTIALS = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def access_from(environment: Mapping[str, str]) -> Access:

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from demo.models import sha256_of
 from hack.cache import ROOT
 from reembed.core.model import Model, Pooling
 from reembed.embedder.fetch import fetch
@@ -47,8 +48,7 @@ def _lengthened(file: ModelFile, target: Path) -> ModelFile:
     with target.open("ab") as longer:
         while (missing := _SIZE - longer.tell()) > 0:
             longer.write(os.urandom(min(missing, 16 * _BLOCK)))
-    with target.open("rb") as whole:
-        return ModelFile(target, hashlib.file_digest(whole, "sha256").hexdigest())
+    return ModelFile(target, sha256_of(target))
 
 
 def _measure(file: ModelFile, rounds: int) -> dict[str, Figure | None]:

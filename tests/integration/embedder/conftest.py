@@ -2,6 +2,6 @@
 
 from tests.fixtures.embedders import embedder, running
 from tests.fixtures.file_server import file_server
-from tests.fixtures.models import models, references
+from tests.fixtures.models import models, references, whole
 
-__all__ = ["embedder", "file_server", "models", "references", "running"]
+__all__ = ["embedder", "file_server", "models", "references", "running", "whole"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from demo.models import sha256_of
 from reembed.core.model import Model, Pooling
 from reembed.embedder.fetch import Retries, fetch
 from reembed.embedder.refusals import (
@@ -25,17 +25,6 @@ _FAST = Retries(fruitless=3, pause=0.001, open_seconds=0.001, openings=1)
 _HALF = 5_000_000
 
 
-@pytest.fixture
-def whole(models: dict[str, ModelFile], file_server: FileServer) -> Model:
-    """Serve the small model; return how a pool would describe it."""
-    file_server.data = models[SMALL].path.read_bytes()
-    return Model(file_server.url, models[SMALL].sha256, Pooling.MEAN, 384, 256)
-
-
-def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _names(directory: Path) -> list[str]:
     """Return what is in a cache beside its locks."""
     return [path.name for path in directory.iterdir() if path.suffix != ".lock"]
@@ -43,13 +32,13 @@ def _names(directory: Path) -> list[str]:
 
 async def test_a_file_is_fetched_once_and_then_found(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
     first = await fetch(whole, tmp_path, _FAST)
-    assert (_sum(first), await fetch(whole, tmp_path, _FAST), file_server.asked) == (whole.sha256, first, [""])
+    assert (sha256_of(first), await fetch(whole, tmp_path, _FAST), file_server.asked) == (whole.sha256, first, [""])
 
 
 async def test_a_cut_download_is_taken_up(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
     file_server.cuts, file_server.cut_after = 2, _HALF
     path = await fetch(whole, tmp_path, _FAST)
-    assert (_sum(path), file_server.asked) == (whole.sha256, ["", f"bytes={_HALF}-", f"bytes={2 * _HALF}-"])
+    assert (sha256_of(path), file_server.asked) == (whole.sha256, ["", f"bytes={_HALF}-", f"bytes={2 * _HALF}-"])
 
 
 async def test_another_start_takes_up_what_an_earlier_one_left(
@@ -57,7 +46,7 @@ async def test_another_start_takes_up_what_an_earlier_one_left(
 ) -> None:
     (tmp_path / f"{whole.sha256}.part").write_bytes(file_server.data[:_HALF])
     path = await fetch(whole, tmp_path, _FAST)
-    assert (_sum(path), file_server.asked) == (whole.sha256, [f"bytes={_HALF}-"])
+    assert (sha256_of(path), file_server.asked) == (whole.sha256, [f"bytes={_HALF}-"])
 
 
 async def test_what_was_left_of_another_file_is_thrown_away(
@@ -66,13 +55,13 @@ async def test_what_was_left_of_another_file_is_thrown_away(
     data = file_server.data
     (tmp_path / f"{whole.sha256}.part").write_bytes(data[: _HALF - 1] + bytes([data[_HALF - 1] ^ 1]))
     path = await fetch(whole, tmp_path, _FAST)
-    assert (_sum(path), file_server.asked) == (whole.sha256, [f"bytes={_HALF}-", ""])
+    assert (sha256_of(path), file_server.asked) == (whole.sha256, [f"bytes={_HALF}-", ""])
 
 
 async def test_what_was_left_of_no_model_is_thrown_away(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
     (tmp_path / f"{whole.sha256}.part").write_bytes(b"<html>")
     path = await fetch(whole, tmp_path, _FAST)
-    assert (_sum(path), file_server.asked) == (whole.sha256, [""])
+    assert (sha256_of(path), file_server.asked) == (whole.sha256, [""])
 
 
 async def test_a_file_replaced_while_it_is_read_is_fetched_in_one_piece(
@@ -82,17 +71,17 @@ async def test_a_file_replaced_while_it_is_read_is_fetched_in_one_piece(
     file_server.data, file_server.next_data = new[: _HALF - 1] + bytes([new[_HALF - 1] ^ 1]) + new[_HALF:], new
     file_server.cuts, file_server.cut_after = 1, _HALF
     path = await fetch(whole, tmp_path, _FAST)
-    assert (_sum(path), file_server.asked) == (whole.sha256, ["", f"bytes={_HALF}-", ""])
+    assert (sha256_of(path), file_server.asked) == (whole.sha256, ["", f"bytes={_HALF}-", ""])
 
 
 async def test_a_server_without_ranges_begins_again(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
     file_server.cuts, file_server.cut_after, file_server.ranges = 1, _HALF, False
-    assert _sum(await fetch(whole, tmp_path, _FAST)) == whole.sha256
+    assert sha256_of(await fetch(whole, tmp_path, _FAST)) == whole.sha256
 
 
 async def test_a_server_in_trouble_is_asked_again(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
     file_server.statuses = [503, 500]
-    assert _sum(await fetch(whole, tmp_path, _FAST)) == whole.sha256
+    assert sha256_of(await fetch(whole, tmp_path, _FAST)) == whole.sha256
 
 
 async def _refused(model: Model, cache: Path) -> tuple[type[Refusal], str]:
@@ -133,7 +122,7 @@ async def test_a_local_file_that_is_not_whole_is_truncated(
 async def test_a_whole_file_that_is_all_header_is_no_model(tmp_path: Path) -> None:
     made = tmp_path / "model.gguf"
     made.write_bytes(b"GGUF")
-    kind, message = await _refused(Model(made.as_uri(), _sum(made), Pooling.MEAN, 384, 256), tmp_path)
+    kind, message = await _refused(Model(made.as_uri(), sha256_of(made), Pooling.MEAN, 384, 256), tmp_path)
     assert (kind, message) == (NotGGUF, f"{made} ends within its GGUF header (4 bytes); convert the model again")
 
 

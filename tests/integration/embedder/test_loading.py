@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import resource
 import sys
 import threading
@@ -15,14 +14,14 @@ from random import Random
 
 import pytest
 
+from demo.models import sha256_of
 from reembed import cgroup
-from reembed.core.model import Model, Pooling
+from reembed.core.model import Model
 from reembed.embedder.breaker import State
 from reembed.embedder.download import Progress
 from reembed.embedder.fetch import Means, Retries, fetch
 from reembed.embedder.refusals import ChecksumMismatch, Refusal, StorageFull, Unavailable
 from tests.fixtures.file_server import FileServer
-from tests.fixtures.models import SMALL, ModelFile
 
 _FAST = Retries(fruitless=2, pause=0.001, open_seconds=0.001, openings=2)
 _FETCH = """
@@ -34,23 +33,12 @@ print(asyncio.run(fetch(Model(sys.argv[1], sys.argv[2], Pooling.MEAN, 384, 256),
 """
 
 
-@pytest.fixture
-def whole(models: dict[str, ModelFile], file_server: FileServer) -> Model:
-    """Serve the small model; return how a pool would describe it."""
-    file_server.data = models[SMALL].path.read_bytes()
-    return Model(file_server.url, models[SMALL].sha256, Pooling.MEAN, 384, 256)
-
-
-def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
 
 
-def _means(progress: Progress, used: int = 0) -> Means:
-    return Means(rng=Random(1), memory=lambda: cgroup.Memory(used, 1 << 30), progress=progress)
+def _means(progress: Progress) -> Means:
+    return Means(rng=Random(1), memory=lambda: cgroup.Memory(0, 1 << 30), progress=progress)
 
 
 async def test_a_download_cut_in_its_middle_brings_the_other_half(
@@ -59,7 +47,7 @@ async def test_a_download_cut_in_its_middle_brings_the_other_half(
     size = len(file_server.data)
     file_server.cuts, file_server.cut_after, file_server.tagged = 1, size // 2, True
     path = await fetch(whole, tmp_path, _FAST)
-    assert (_sum(path), file_server.asked) == (whole.sha256, ["", f"bytes={size // 2}-"])
+    assert (sha256_of(path), file_server.asked) == (whole.sha256, ["", f"bytes={size // 2}-"])
 
 
 async def test_a_file_replaced_behind_the_same_address_is_not_mixed_with_the_old_one(
@@ -69,7 +57,7 @@ async def test_a_file_replaced_behind_the_same_address_is_not_mixed_with_the_old
     file_server.data, file_server.next_data = bytes([*new[:-1], new[-1] ^ 1]), new
     file_server.cuts, file_server.cut_after, file_server.tagged = 1, len(new) // 2, True
     path = await fetch(whole, tmp_path, _FAST)
-    assert (_sum(path), file_server.asked) == (whole.sha256, ["", f"bytes={len(new) // 2}-"])
+    assert (sha256_of(path), file_server.asked) == (whole.sha256, ["", f"bytes={len(new) // 2}-"])
 
 
 async def test_one_wrong_byte_is_refused_and_thrown_away(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
@@ -103,7 +91,7 @@ async def test_a_source_that_comes_back_closes_the_breaker(
     file_server.statuses, progress = [503, 503], Progress()
     path = await fetch(whole, tmp_path, _FAST, _means(progress))
     size = len(file_server.data)
-    assert (_sum(path), progress) == (whole.sha256, Progress(whole.uri, size, size, failures=2, openings=1))
+    assert (sha256_of(path), progress) == (whole.sha256, Progress(whole.uri, size, size, failures=2, openings=1))
 
 
 async def test_no_room_for_the_file_is_told_before_anything_is_written(
@@ -143,7 +131,7 @@ async def test_nothing_is_written_while_memory_is_full(whole: Model, file_server
         return found
 
     path = await fetch(whole, tmp_path, _FAST, Means(memory=memory))
-    assert (_sum(path), written) == (whole.sha256, [0, 0, 0])
+    assert (sha256_of(path), written) == (whole.sha256, [0, 0, 0])
 
 
 async def test_pods_that_share_a_cache_fetch_a_file_once(whole: Model, file_server: FileServer, tmp_path: Path) -> None:
@@ -151,7 +139,7 @@ async def test_pods_that_share_a_cache_fetch_a_file_once(whole: Model, file_serv
     pods = [await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE) for _ in range(3)]
     told = {(await pod.communicate())[0].decode().strip() for pod in pods}
     target = tmp_path / f"{whole.sha256}.gguf"
-    assert (told, file_server.asked, _sum(target)) == ({str(target)}, [""], whole.sha256)
+    assert (told, file_server.asked, sha256_of(target)) == ({str(target)}, [""], whole.sha256)
 
 
 async def test_a_pod_that_dies_while_it_fetches_leaves_its_part_to_the_next(
@@ -174,7 +162,7 @@ async def test_a_pod_that_dies_while_it_fetches_leaves_its_part_to_the_next(
     await dying.wait()
     path = await fetch(whole, tmp_path, _FAST)
     go_on.set()
-    assert (_sum(path), file_server.asked) == (whole.sha256, ["", f"bytes={half}-", f"bytes={half}-"])
+    assert (sha256_of(path), file_server.asked) == (whole.sha256, ["", f"bytes={half}-", f"bytes={half}-"])
 
 
 async def test_a_file_that_was_summed_is_found_without_reading_it(whole: Model, tmp_path: Path) -> None:

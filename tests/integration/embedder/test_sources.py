@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
-from reembed.core.model import Model, Pooling
+from demo.models import sha256_of
+from reembed.core.model import Model
 from reembed.embedder.fetch import Means, Retries, fetch
 from reembed.embedder.refusals import Refusal, Unavailable
 from reembed.embedder.sources import Access
 from tests.fixtures.file_server import FileServer, serving
-from tests.fixtures.models import SMALL, ModelFile
 
 _FAST = Retries(fruitless=2, pause=0.001, open_seconds=0.001, openings=1)
 _HALF = 5_000_000
@@ -24,10 +24,9 @@ _KEY = "wJalrXUtnFEMI/K7MDENG"
 
 
 @pytest.fixture
-def whole(models: dict[str, ModelFile], file_server: FileServer) -> Model:
-    """Serve the small model; return a pool's description of it, as if it were in a bucket."""
-    file_server.data = models[SMALL].path.read_bytes()
-    return Model("s3://models/mini lm/f.gguf", models[SMALL].sha256, Pooling.MEAN, 384, 256)
+def whole(whole: Model) -> Model:
+    """Return a pool's description of the small model as if it were in a bucket."""
+    return replace(whole, uri="s3://models/mini lm/f.gguf")
 
 
 def _base(server: FileServer) -> str:
@@ -69,7 +68,7 @@ async def test_a_bucket_that_wants_a_signature_gets_the_right_one_also_after_a_c
 ) -> None:
     file_server.guard, file_server.cuts, file_server.cut_after = _only_signed, 1, _HALF
     path = await fetch(whole, tmp_path, _FAST, Means(_of_s3(file_server, region="eu-west-3")))
-    assert (hashlib.sha256(path.read_bytes()).hexdigest(), file_server.asked) == (
+    assert (sha256_of(path), file_server.asked) == (
         whole.sha256,
         ["", f"bytes={_HALF}-"],
     )

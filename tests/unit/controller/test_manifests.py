@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -99,8 +100,8 @@ def test_the_same_input_gives_the_same_manifest() -> None:
     assert made() == made()
 
 
-def _embedder(uri: str, **fields: object) -> pod.Manifest:
-    spec = replace(POOL.spec, model=replace(POOL.spec.model, uri=uri), **fields)  # type: ignore[arg-type]
+def _embedder(uri: str, **fields: Any) -> pod.Manifest:
+    spec = replace(POOL.spec, model=replace(POOL.spec.model, uri=uri), **fields)
     made = embedder.deployment(POOL.meta, spec, spec.variants[0], 1, IMAGES)
     found: pod.Manifest = made["spec"]["template"]["spec"]
     return found

@@ -11,6 +11,7 @@ from reembed.cluster.client import ClusterError
 from reembed.controller.cache import Key
 from reembed.core.transitions import State
 from tests import builders as b
+from tests.unit.controller.fakes import Object
 from tests.unit.controller.pool_world import CPU, IMAGES, World, carries
 
 GPU = {"name": "gpu", "device": "GPU", "minReplicas": 1, "maxReplicas": 2}
@@ -277,22 +278,21 @@ async def test_a_pool_that_nobody_uses_has_no_pods_and_remembers_nothing() -> No
     assert (world.sizes_now(), status["phase"], status["desiredReplicas"]) == ({"cpu": 0}, "Idle", 0)
 
 
-async def fetching(world: World, **said: object) -> dict[str, object]:
+async def fetching(world: World, **said: object) -> Object:
     """Have a pool whose one pod runs and is not ready; return the pool's status after a pass."""
     world.pool("old", [CPU])
     world.index("old")
     await world.passes()
     (pod,) = world.up(ready=0)
-    meta = world.cache.get(kinds.POD, "rag", pod)["metadata"]  # type: ignore[index]
+    meta = world.server.objects[Key(kinds.POD, "rag", pod)]["metadata"]
     world.put(kinds.POD, {"metadata": meta, "status": {"phase": "Running", "podIP": pod}})
     world.loading[pod] = {"source": "hf://o/r/f", "done": 40, "size": 100, "breaker": "closed", "error": "", **said}
     await world.passes(seconds=5)
-    status: dict[str, object] = world.status()
-    return status
+    return world.status()
 
 
-def _conditions(status: dict[str, object]) -> dict[str, tuple[str, str]]:
-    return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}  # type: ignore[attr-defined]
+def _conditions(status: Object) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
 
 
 async def test_a_pool_says_how_far_its_model_is() -> None:
