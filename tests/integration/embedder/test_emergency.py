@@ -6,14 +6,12 @@ import itertools
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import httpx
 import numpy as np
 
-from tests.fixtures.embedders import Embedder, Start, eventually
+from tests.fixtures.embedders import Embedder, Start, eventually, standing_still
 
 _DOCUMENT = "words of a document that is being embedded " * 4
 _CALLERS = 64
@@ -36,16 +34,6 @@ def _figure(server: Embedder, name: str) -> float:
 def _page(texts: int) -> list[str]:
     """Return so many documents, none like another in any page: equal ones would be computed once."""
     return [f"{next(_numbers)} {_DOCUMENT}" for _ in range(texts)]
-
-
-@contextmanager
-def _standing_still(engine: int) -> Iterator[None]:
-    """Let nothing be computed meanwhile, so that what was asked is under way however fast the machine is."""
-    os.kill(engine, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(engine, signal.SIGCONT)
 
 
 def _all_at_once(server: Embedder, texts: int, callers: int = _CALLERS) -> tuple[Counter[int], float]:
@@ -88,7 +76,7 @@ def test_half_as_many_tokens_wait(embedder: Start) -> None:
 def test_waiting_background_requests_are_turned_away_and_live_ones_finished(embedder: Start) -> None:
     server = embedder()
     with ThreadPoolExecutor(4) as pool:
-        with _standing_still(server.child()):
+        with standing_still(server.child()):
             background = [pool.submit(server.ask, _page(64), background=True) for _ in range(3)]
             live = pool.submit(server.ask, _page(32))
             eventually(lambda: _figure(server, "requests_under_way") == 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 from collections.abc import Callable
@@ -14,7 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.fixtures.embedders import FINGERPRINT, Embedder, Start, eventually
+from demo.models import sha256_of
+from tests.fixtures.embedders import FINGERPRINT, Embedder, Start, eventually, standing_still
 from tests.fixtures.file_server import FileServer
 from tests.fixtures.models import SMALL, ModelFile
 
@@ -67,7 +67,7 @@ def test_a_model_that_cannot_be_served_ends_the_process_with_its_reason(
 
 def test_a_file_that_llama_cpp_cannot_load_is_refused_for_good(embedder: Start, tmp_path: Path) -> None:
     uri = _of_no_tensors(tmp_path / "model.gguf")
-    sha256 = hashlib.sha256((tmp_path / "model.gguf").read_bytes()).hexdigest()
+    sha256 = sha256_of(tmp_path / "model.gguf")
     status, said = embedder(wait=False, MODEL_URI=uri, MODEL_SHA256=sha256).ended()
     assert (status, said["reason"]) == (2, "ModelArchitectureUnsupported")
     assert said["message"].startswith("llama.cpp can't load model.gguf")
@@ -133,7 +133,7 @@ def test_a_full_queue_sheds_background_first(embedder: Start) -> None:
 
 def test_a_caller_who_leaves_takes_its_texts_along(embedder: Start) -> None:
     server = embedder()
-    with pytest.raises(httpx.ReadTimeout):
+    with standing_still(server.child()), pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/v1/embeddings", json={"input": _PAGE}, timeout=0.5)
     eventually(lambda: server.metric("reembed_embedder_queue_tokens") == 0)
     assert server.ask("hello").elapsed.total_seconds() < 5
