@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import Random
@@ -39,6 +39,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Seconds between two looks at memory, and how long it may be too short to write anything.
 _LOOK_EVERY = 0.25
 _LONGEST_SHORTAGE = 120.0
+# Blocks that are read before they are written.
+_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ class Download:
             if response.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
                 raise Unavailable(f"{self._shown} answers {response.status} {response.reason}; {_advice(response)}")
             await asyncio.to_thread(self._begin, response)
-            await self._write(_blocks(response.content))
+            await self._write(response.content)
 
     async def _asked(self, session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
         asked = request(self._uri, self._means.access)
@@ -220,21 +222,20 @@ class Download:
                 "again: give the cache's volume or the node's disk more room"
             )
 
-    async def _write(self, blocks: AsyncIterator[bytearray]) -> None:
-        """Write one block while the next is read."""
-        writing: asyncio.Task[None] | None = None
+    async def _write(self, content: aiohttp.StreamReader) -> None:
+        """Write what comes; what came before a cut is written, too, and the next try goes on behind it."""
+        ahead: asyncio.Queue[bytearray | Exception | None] = asyncio.Queue(_AHEAD)
+        reading = asyncio.create_task(_read(content, ahead))
         try:
-            async for block in blocks:
-                if writing is not None:
-                    await writing
+            while (block := await ahead.get()) is not None:
+                if isinstance(block, Exception):
+                    raise block
                 await self._keep_pace(len(block))
-                writing = asyncio.create_task(self._append(block))
+                await self._append(block)
                 self._means.progress.done += len(block)
                 self._means.progress.error = ""
         finally:
-            # Also after a cut: the next try goes on behind what was written.
-            if writing is not None:
-                await asyncio.shield(writing)
+            reading.cancel()
 
     async def _append(self, block: bytearray) -> None:
         done = asyncio.to_thread(self._part.write, block), asyncio.to_thread(self._part.add, block)
@@ -268,21 +269,23 @@ class Download:
         )
 
 
-async def _blocks(content: aiohttp.StreamReader) -> AsyncIterator[bytearray]:
-    """Yield what comes in blocks that are worth a call of a thread."""
-    data = bytearray()
+async def _read(content: aiohttp.StreamReader, ahead: asyncio.Queue[bytearray | Exception | None]) -> None:
+    """Put what comes into `ahead`, in blocks that are worth a call of a thread, and why it ended, if not well."""
+    data, end = bytearray(), None
     try:
         async for piece in content.iter_any():
             data += piece
             if len(data) >= BLOCK:
-                yield data
+                await ahead.put(data)
                 data = bytearray()
-    except (aiohttp.ClientError, TimeoutError):
-        if data:
-            yield data
-        raise
+    except Exception as error:  # noqa: BLE001 - raised by whoever writes, behind what came before it
+        end = error
+        # After a cut aiohttp raises at once, whatever it still holds; that came before the cut and counts.
+        content.set_exception(None)  # type: ignore[arg-type]
+        data += content.read_nowait()
     if data:
-        yield data
+        await ahead.put(data)
+    await ahead.put(end)
 
 
 def _version(response: aiohttp.ClientResponse) -> str:
