@@ -173,10 +173,12 @@ class Download:
             return Unavailable(
                 f"{self._shown} can't be written to {directory} ({error.strerror}); look at the volume and its rights"
             )
-        left = self._means.progress.size - part.size
+        # A block is counted while it is written, also the one that found no room.
+        written = part.path.stat().st_size if part.path.exists() else 0
+        left = self._means.progress.size - written
         part.remove()  # a full disk is in the way of others, too
         return StorageFull(
-            f"{directory} was full after {part.size} bytes of {self._shown} ({error.strerror}), {left} more are "
+            f"{directory} was full after {written} bytes of {self._shown} ({error.strerror}), {left} more are "
             "needed; what was written is removed and the pod tries again: give the cache's volume more room"
         )
 

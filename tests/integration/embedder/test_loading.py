@@ -115,6 +115,7 @@ async def test_a_disk_that_fills_meanwhile_is_told_and_freed(
             await fetch(whole, tmp_path, _FAST)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"{tmp_path} was full after {len(file_server.data) // 2} bytes of {whole.uri}" in str(refusal.value)
     assert "more are needed; what was written is removed and the pod tries again" in str(refusal.value)
     assert _names(tmp_path) == [f"{whole.sha256}.lock"]
 
