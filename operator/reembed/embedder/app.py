@@ -28,6 +28,7 @@ from reembed.embedder.answers import render
 from reembed.embedder.download import Progress
 from reembed.embedder.messages import Packs
 from reembed.embedder.metrics import CONTENT_TYPE, Metrics
+from reembed.embedder.plan import Plan
 from reembed.embedder.process import Engine, EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
 from reembed.embedder.protection import Overloaded, Protection
 from reembed.embedder.requests import Malformed, decode, parse, parse_seconds, parse_texts
@@ -66,6 +67,7 @@ class Embedder:
         self.engine: Engine | None = None
         self.weights: Chosen | None = None
         self.mapped_bytes = 0
+        self.plan: Plan | None = None
 
     @property
     def queue_tokens(self) -> int:

@@ -19,7 +19,6 @@ from time import monotonic
 from reembed.core.model import Truncate
 from reembed.embedder.board import Board
 from reembed.embedder.jobs import Job, Text, grouped, job
-from reembed.embedder.limits import capacities
 from reembed.embedder.llama import Context, EngineError, ModelUnusable, Vectors, Weights, offloads
 from reembed.embedder.messages import (
     Answer,
@@ -52,7 +51,7 @@ def run(pipe: Connection, board: Board) -> None:
     start: Start = pipe.recv()
     try:
         weights = Weights(start.path, start.model, start.device)
-        contexts = [Context(weights, one) for one in capacities(start.model.max_tokens, start.cpus, start.device)]
+        contexts = [Context(weights, capacity, start.piece) for capacity in start.capacities]
         for context in contexts:
             _prove(weights, context)
     except EngineError as error:

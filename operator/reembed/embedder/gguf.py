@@ -32,6 +32,9 @@ ARCHITECTURES = frozenset(
     }
 )
 
+# Those that read from left to right, and have a memory of what they read.
+_DECODERS = frozenset({"llama", "qwen2", "qwen3"})
+
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 # A header that claims more than this is not one, and must not be believed when memory is taken for it.
@@ -91,6 +94,7 @@ class Header:
     heads_kv: int = 0
     head_size: int = 0
     vocabulary: int = 0  # tokens
+    causal: bool = False  # a decoder, each of whose tokens sees only those before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ def read_header(file: BinaryIO) -> Header:
             ranks=pooling == _RANK,
             pooling=_POOLING.get(pooling) if isinstance(pooling, int) else None,
             size=_size(file, tensors, int(values.get("general.alignment", _ALIGNMENT))),
+            causal=architecture in _DECODERS and values.get(f"{architecture}.attention.causal", True) is not False,
             **_shape(values, architecture),
         )
     except KeyError as error:

@@ -19,6 +19,12 @@ from reembed.embedder.board import Board
 from reembed.embedder.messages import FromEngine, ToEngine
 
 _LENGTH = struct.Struct("!i")
+_ENVIRONMENT = {
+    # A crash would otherwise call a debugger, if there is one, and print pages.
+    "GGML_NO_BACKTRACE": "1",
+    # Large buffers that llama.cpp replaces go back to the kernel; glibc would keep them from the second time on.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+}
 
 
 class Link(asyncio.Protocol):
@@ -44,8 +50,7 @@ class Link(asyncio.Protocol):
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "reembed.embedder.child", *map(str, descriptors)),
             pass_fds=descriptors,
-            # A crash would otherwise call a debugger, if there is one, and print pages.
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+            env={**os.environ, **_ENVIRONMENT},
         )
 
     def send(self, message: ToEngine) -> None:

@@ -3,12 +3,17 @@
 Only the engine process imports this module: a wrong call aborts the process, not the call. Contexts have one compute
 thread, because two of them spin on each other where the cores are shared; several contexts over one model do the same
 work side by side, since ctypes releases the interpreter's lock during a call.
+
+Memory is what `embedder.plan` says: a context takes all of it when it is made. llama.cpp keeps a float for each token
+of a call and word of the vocabulary, whether or not a model predicts words; an encoder's are given back to the kernel
+(60 MiB for a call of 512 tokens and 30,000 words). A decoder reads in pieces, since it fills them.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,8 @@ _POOLING = {
 }
 
 
+# Linux' number for "forget these pages"; what is read there next is zero.
+_MADV_DONTNEED = 4
 # More than any model has: all of them go to the GPU.
 _ALL_LAYERS = 10_000
 
@@ -72,6 +79,7 @@ class Weights:
             raise ModelUnusable(f"the loaded model has {found} dimensions, the pool says {model.dimensions}")
         self.model = model
         self._vocabulary = lib.llama_model_get_vocab(self.handle)
+        self.words = lib.llama_vocab_n_tokens(self._vocabulary)
         ends = (lib.llama_vocab_sep(self._vocabulary), lib.llama_vocab_eos(self._vocabulary))
         self._ends = frozenset(token for token in ends if token >= 0)
 
@@ -93,13 +101,19 @@ class Weights:
 
 
 class Context:
-    """One context of one thread. Not for two threads at a time."""
+    """One context of one thread. Not for two threads at a time.
 
-    def __init__(self, weights: Weights, capacity: int) -> None:
+    `capacity` is how many tokens a call of `embed` may have, `piece` how many of them llama.cpp gets at once; where it
+    is smaller, the model must read from left to right and its last token must be the text's vector.
+    """
+
+    def __init__(self, weights: Weights, capacity: int, piece: int | None = None) -> None:
         self.capacity = max(PACK_TOKENS, capacity)
+        self._piece = min(piece or self.capacity, self.capacity)
         self._dimensions = weights.model.dimensions
         parameters = lib.llama_context_default_params()
-        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = self.capacity
+        parameters.n_ctx = self.capacity
+        parameters.n_batch = parameters.n_ubatch = self._piece
         parameters.n_seq_max = PACK_TEXTS
         parameters.n_threads = parameters.n_threads_batch = 1
         parameters.pooling_type = _POOLING[weights.model.pooling]
@@ -115,7 +129,8 @@ class Context:
             )
         # Only decoders keep a memory of what they read.
         self._memory = lib.llama_get_memory(self._handle)
-        self._batch = _Batch(self.capacity)
+        self._batch = _Batch(self._piece)
+        self._take_memory(weights)
 
     def embed(self, texts: Sequence[Ids]) -> Vectors:
         """Return a vector of length one for each tokenized text (texts x dimensions); NaN where there is none.
@@ -128,29 +143,89 @@ class Context:
         if not 0 < total <= self.capacity or len(texts) > PACK_TEXTS or not all(len(text) for text in texts):
             # llama.cpp would abort the process.
             raise EngineError(f"{len(texts)} texts of {total} tokens do not fit a call of {self.capacity}")
-        self._batch.fill(texts)
         if self._memory:
             lib.llama_memory_clear(self._memory, True)
-            status = lib.llama_decode(self._handle, self._batch.handle)
-        else:
-            status = lib.llama_encode(self._handle, self._batch.handle)
-        if status != 0:
-            raise EngineError(f"llama.cpp ended a call of {total} tokens with status {status}")
-        return self._vectors(len(texts))
+        found = np.empty((len(texts), self._dimensions), np.float32)
+        for piece in pieces(texts, self._piece):
+            status = self._compute(piece)
+            if status != 0:
+                raise EngineError(f"llama.cpp ended a call of {total} tokens with status {status}")
+            for part in piece:
+                if part.last:
+                    found[part.number] = self._vector(part.number)
+        return _scaled(found)
 
-    def _vectors(self, count: int) -> Vectors:
-        """Return the vectors of the last call, scaled to length one: the only pass over them."""
-        found = np.empty((count, self._dimensions), np.float32)
-        for sequence in range(count):
-            pointer = lib.llama_get_embeddings_seq(self._handle, sequence)
-            if not pointer:
-                raise EngineError("llama.cpp gave no vector for a text; the pooling may not fit the model")
-            row = (ctypes.c_float * self._dimensions).from_address(ctypes.addressof(pointer.contents))
-            found[sequence] = np.ctypeslib.as_array(row)
-        norms = np.sqrt(np.einsum("ij,ij->i", found, found, dtype=np.float64))
-        norms[(norms == 0) | ~np.isfinite(norms)] = np.nan
-        found /= norms[:, None].astype(np.float32)
-        return found
+    def _compute(self, piece: Sequence[Part]) -> int:
+        """Return llama.cpp's status, 0 if the piece was computed."""
+        self._batch.fill(piece)
+        call = lib.llama_decode if self._memory else lib.llama_encode
+        return int(call(self._handle, self._batch.handle))
+
+    def _vector(self, number: int) -> Vectors:
+        pointer = lib.llama_get_embeddings_seq(self._handle, number)
+        if not pointer:
+            raise EngineError("llama.cpp gave no vector for a text; the pooling may not fit the model")
+        row = (ctypes.c_float * self._dimensions).from_address(ctypes.addressof(pointer.contents))
+        return np.ctypeslib.as_array(row)
+
+    def _take_memory(self, weights: Weights) -> None:
+        """Let llama.cpp make the buffers of the largest call, and return what an encoder never writes to.
+
+        The call is given up before it computes anything. Buffers only grow, so none is made later.
+        """
+        longest = min(weights.model.max_tokens, self._piece)
+        whole, rest = divmod(self._piece, longest)
+        texts = [np.zeros(length, np.int32) for length in (*[longest] * whole, rest)[:PACK_TEXTS] if length]
+        lib.llama_set_abort_callback(self._handle, _give_up, None)
+        for piece in pieces(texts, self._piece):
+            self._compute(piece)
+        lib.llama_set_abort_callback(self._handle, lib.ggml_abort_callback(), None)
+        if not self._memory and (logits := lib.llama_get_logits(self._handle)):
+            _forget(ctypes.addressof(logits.contents), 4 * weights.words * sum(map(len, texts)))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tokens of one text that go into one piece of a call; `begin` is the place of the first in its text."""
+
+    number: int  # of the text in its call
+    ids: Ids
+    begin: int
+    last: bool
+
+
+def pieces(texts: Sequence[Ids], most: int) -> Iterator[list[Part]]:
+    """Yield texts in pieces of up to `most` tokens; a text that does not fit goes on in the next one."""
+    piece: list[Part] = []
+    room = most
+    for number, text in enumerate(texts):
+        begin = 0
+        while begin < len(text):
+            ids = text[begin : begin + room]
+            piece.append(Part(number, ids, begin, begin + len(ids) == len(text)))
+            begin += len(ids)
+            room -= len(ids)
+            if room == 0:
+                yield piece
+                piece, room = [], most
+    if piece:
+        yield piece
+
+
+def _scaled(found: Vectors) -> Vectors:
+    """Return vectors at length one, in place: the only pass over them."""
+    norms = np.sqrt(np.einsum("ij,ij->i", found, found, dtype=np.float64))
+    norms[(norms == 0) | ~np.isfinite(norms)] = np.nan
+    found /= norms[:, None].astype(np.float32)
+    return found
+
+
+def _forget(address: int, length: int) -> None:
+    """Give the whole pages of memory that nobody reads back to the kernel; they cost nothing until written again."""
+    begin = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (address + length) // mmap.PAGESIZE * mmap.PAGESIZE
+    if begin < end:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_DONTNEED)
 
 
 class _Batch:
@@ -168,13 +243,13 @@ class _Batch:
         _view(self.handle.n_seq_id, capacity)[:] = 1
         _view(self.handle.logits, capacity)[:] = 1
 
-    def fill(self, texts: Sequence[Ids]) -> None:
+    def fill(self, parts: Sequence[Part]) -> None:
         place = 0
-        for number, text in enumerate(texts):
-            end = place + len(text)
-            self._token[place:end] = text
-            self._position[place:end] = np.arange(len(text))
-            self._sequence[place:end] = number
+        for part in parts:
+            end = place + len(part.ids)
+            self._token[place:end] = part.ids
+            self._position[place:end] = np.arange(part.begin, part.begin + len(part.ids))
+            self._sequence[place:end] = part.number
             place = end
         self.handle.n_tokens = place
 
@@ -192,6 +267,12 @@ def multiplies_bf16() -> bool:
 
 def _view(pointer: Any, length: int) -> Any:
     return np.ctypeslib.as_array(pointer, shape=(length,))
+
+
+@lib.ggml_abort_callback  # type: ignore[untyped-decorator]
+def _give_up(data: ctypes.c_void_p) -> bool:
+    """End a call before its first step."""
+    return True
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]

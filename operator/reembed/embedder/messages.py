@@ -13,11 +13,16 @@ from reembed.core.model import Device, Model
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message: what to load, and by what it is computed; `cpus` is how many calls there is time for."""
+    """The first message: what to load, and by what it is computed.
+
+    `capacities` and `piece` are the plan's (`embedder.plan`); `cpus` is how many calls there is time for.
+    """
 
     path: Path
     model: Model
     cpus: int
+    capacities: tuple[int, ...]
+    piece: int | None = None
     device: Device = Device.CPU
 
 

@@ -19,6 +19,7 @@ from reembed import cgroup
 from reembed.embedder.breaker import State as Breaker
 from reembed.embedder.download import Progress
 from reembed.embedder.messages import Packs
+from reembed.embedder.plan import Plan
 from reembed.embedder.protection import Protection
 from reembed.embedder.text_cache import TextCache
 from reembed.embedder.weights import Chosen
@@ -62,6 +63,9 @@ class State(Protocol):
 
     @property
     def progress(self) -> Progress: ...
+
+    @property
+    def plan(self) -> Plan | None: ...
 
 
 class Metrics:
@@ -130,6 +134,9 @@ class _Figures(Collector):
             ("reembed_memory_mapped_bytes", "Size of the mapped model file.", state.mapped_bytes),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+        if state.plan is not None:
+            text = "Memory that cannot be reclaimed and is needed at the most, from the model's header."
+            yield GaugeMetricFamily("reembed_embedder_memory_plan_bytes", text, value=state.plan.anonymous)
         yield from _of_download(state.progress)
         if state.weights is not None:
             yield from _of_weights(state.weights)

@@ -21,7 +21,6 @@ from time import monotonic
 from reembed.core.emergency_limits import Limits
 from reembed.core.model import Device
 from reembed.embedder.board import Board, Slot
-from reembed.embedder.limits import capacities
 from reembed.embedder.link import Link
 from reembed.embedder.messages import (
     Answer,
@@ -111,7 +110,7 @@ class Engine:
         self._limits = limits
         self._cache = cache
         self._suspects = Suspects()
-        self._board = Board.make(len(capacities(start.model.max_tokens, start.cpus, start.device)))
+        self._board = Board.make(len(start.capacities))
         self._ids = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
         self._link: Link | None = None

@@ -17,7 +17,9 @@ from reembed import cgroup
 from reembed.core.model import Device, WeightType
 from reembed.embedder.app import Embedder
 from reembed.embedder.fetch import Means, fetch
+from reembed.embedder.gguf import Header
 from reembed.embedder.messages import Start
+from reembed.embedder.plan import Plan, plan
 from reembed.embedder.process import Engine
 from reembed.embedder.settings import Settings
 from reembed.embedder.weights import choose
@@ -84,15 +86,26 @@ async def serve(settings: Settings) -> None:
 
 async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
     """Fetch the model and keep an engine running until cancelled; raises the refusal if it can't be served."""
+    plans: list[Plan] = []
+
+    def check(header: Header) -> None:
+        memory = cgroup.memory().limit
+        embedder.plan = plan(header, settings.model, cpus, settings.device, settings.cache_bytes, memory)
+        plans.append(embedder.plan)
+
     means = Means(settings.access, progress=embedder.progress)
-    path = await fetch(settings.model, settings.cache, means=means)
+    path = await fetch(settings.model, settings.cache, means=means, check=check)
     wanted = WeightType.AS_FILE if settings.device is Device.GPU else settings.weights
     weights = await choose(path, settings.model, settings.cache, wanted)
-    start = Start(weights.path, settings.model, cpus, settings.device)
+    planned = plans[-1]  # no file is whole without its header
+    start = Start(weights.path, settings.model, cpus, planned.capacities, planned.piece, settings.device)
     engine = Engine(start, embedder.protection.limits, embedder.cache)
     embedder.engine, embedder.weights, embedder.mapped_bytes = engine, weights, weights.path.stat().st_size
-    text = "the model of %s is here; the engine starts for %d CPUs with weights in %s"
-    _log.info(text, settings.fingerprint, cpus, weights.type)
+    text = "the model of %s is here; the engine starts for %d CPUs with weights in %s, %d contexts and %d MiB of memory"
+    count, memory = len(planned.capacities), planned.anonymous >> 20
+    _log.info(text, settings.fingerprint, cpus, weights.type, count, memory)
+    if count < (most := embedder.protection.limits.contexts):
+        _log.warning("the memory limit has room for %d contexts of %d: raise limits.memory for more speed", count, most)
     engine.start()
     try:
         raise await engine.failed

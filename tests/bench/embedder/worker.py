@@ -150,13 +150,14 @@ def _model(path: Path) -> Model:
 
 
 async def _started(path: Path) -> Any:
-    from reembed.embedder.limits import normal  # noqa: PLC0415
+    from reembed.embedder.limits import capacities, normal  # noqa: PLC0415
     from reembed.embedder.messages import Start  # noqa: PLC0415
     from reembed.embedder.process import Engine as Process  # noqa: PLC0415
     from reembed.embedder.text_cache import TextCache  # noqa: PLC0415
 
     model = _model(path)
-    engine = Process(Start(path, model, _CORES), normal(model, _CORES), TextCache("bench", 0))
+    start = Start(path, model, _CORES, capacities(model.max_tokens, _CORES))
+    engine = Process(start, normal(model, _CORES), TextCache("bench", 0))
     engine.start()
     while not engine.ready:  # noqa: ASYNC110 - the engine tells nobody when it is
         await asyncio.sleep(0.05)

@@ -32,7 +32,8 @@ async def test_a_hung_engine_is_ended_and_another_answers(tmp_path: Path) -> Non
     file = decoder(tmp_path / "model.gguf")
     model = Model(file.path.as_uri(), file.sha256, Pooling.LAST, DIMENSIONS, 16_384)
     patience = Patience(seconds=1.0, seconds_per_token=0.0001, look_every=0.1)
-    engine = Engine(Start(file.path, model, cpus=1), normal(model, 1), TextCache("fp", 0), patience)
+    start = Start(file.path, model, cpus=1, capacities=(256, 16_384))
+    engine = Engine(start, normal(model, 1), TextCache("fp", 0), patience)
     engine.start()
     try:
         await _until(engine)

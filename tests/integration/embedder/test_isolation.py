@@ -28,12 +28,14 @@ def server(tmp_path: Path) -> Iterator[Embedder]:
     started.process.wait()
 
 
-def _crash_while(server: Embedder, *texts: str) -> list[httpx.Response]:
-    """Ask for texts, end the engine as a failed assertion would while it computes them, and return the answers."""
+def _crash_while(server: Embedder, poison: str, *others: str) -> list[httpx.Response]:
+    """End the engine as a failed assertion would while it computes a text and others wait; return the answers."""
     restarts = server.metric("reembed_embedder_child_restarts_total")
-    with ThreadPoolExecutor(len(texts)) as pool:
-        asked = [pool.submit(server.ask, text) for text in texts]
+    with ThreadPoolExecutor(1 + len(others)) as pool:
+        asked = [pool.submit(server.ask, poison)]
+        # Only one context reads such long texts: whichever comes first is computed.
         eventually(lambda: server.metric("reembed_embedder_contexts_busy") > 0)
+        asked += [pool.submit(server.ask, text) for text in others]
         os.kill(server.child(), signal.SIGABRT)
         answers = [one.result() for one in asked]
     eventually(lambda: server.metric("reembed_embedder_child_restarts_total") > restarts)
