@@ -94,6 +94,10 @@ class Embedder:
         return self.engine is not None and self.engine.offloads
 
     @property
+    def cosine(self) -> float:
+        return self.engine.cosine if self.engine is not None else 0.0
+
+    @property
     def serves(self) -> bool:
         return self.engine is not None and self.engine.ready
 

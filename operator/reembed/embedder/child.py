@@ -36,8 +36,8 @@ from reembed.embedder.messages import (
     Unreadable,
 )
 from reembed.embedder.packing import PACK_TOKENS, SMALL_PACK_TOKENS, Item, Lanes
+from reembed.embedder.proof import prove
 
-_PROBE = "the quick brown fox jumps over the lazy dog"
 # How long a call of background texts should take at most: a query that comes meanwhile shares the CPU with it.
 _BACKGROUND_SECONDS = 0.1
 # With 16 callers of short texts it makes packs a third larger, and a tenth more of them; twice as long brings no more.
@@ -52,22 +52,15 @@ def run(pipe: Connection, board: Board) -> None:
     try:
         weights = Weights(start.path, start.model, start.device)
         contexts = [Context(weights, capacity, start.piece) for capacity in start.capacities]
-        for context in contexts:
-            _prove(weights, context)
+        cosine = min(prove(weights, context) for context in contexts)
     except EngineError as error:
         pipe.send(Failed(str(error), isinstance(error, ModelUnusable)))
         return
     work = Work(pipe, weights, board, [context.capacity for context in contexts], start.cpus)
     for number, context in enumerate(contexts):
         threading.Thread(target=work.compute, args=(context, number), daemon=True).start()
-    pipe.send(Ready(offloads()))
+    pipe.send(Ready(offloads(), cosine))
     work.read()
-
-
-def _prove(weights: Weights, context: Context) -> None:
-    """Embed a probe; a file may load without fault and still hold no usable model."""
-    if not _usable(context.embed([weights.tokenize(_PROBE).ids]), 0):
-        raise ModelUnusable("the model's vector of a short text is not finite, or zero: the file is damaged")
 
 
 def _usable(vectors: Vectors, row: int) -> bool:

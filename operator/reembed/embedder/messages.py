@@ -58,9 +58,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model is loaded and each context has embedded a probe; `offloads` if a GPU computes it."""
+    """The model is loaded and each context was shown to work (`embedder.proof`); `offloads` if a GPU computes it."""
 
     offloads: bool = False
+    cosine: float = 1.0  # the smallest of a probe's vectors alone and in company
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,9 @@ class State(Protocol):
     def offloads(self) -> bool: ...
 
     @property
+    def cosine(self) -> float: ...
+
+    @property
     def weights(self) -> Chosen | None: ...
 
     @property
@@ -129,6 +132,7 @@ class _Figures(Collector):
             ("reembed_embedder_contexts_busy", "Contexts that compute now.", state.contexts_busy),
             ("reembed_embedder_text_cache_bytes", "Memory of vectors that are kept of texts.", state.cache.size),
             ("reembed_embedder_offloads", "1 if a GPU computes.", int(state.offloads)),
+            ("reembed_embedder_proof_cosine", "Smallest cosine of a probe alone and beside others.", state.cosine),
             ("reembed_memory_used_bytes", "Memory that cannot be reclaimed.", memory.used),
             ("reembed_memory_limit_bytes", "Memory limit of the container.", memory.limit),
             ("reembed_memory_mapped_bytes", "Size of the mapped model file.", state.mapped_bytes),

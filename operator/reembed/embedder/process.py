@@ -120,6 +120,7 @@ class Engine:
         self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()  # why it can't even start
         self.ready = False
         self.offloads = False
+        self.cosine = 0.0  # of a probe alone and beside others; 0 as long as nothing was loaded
         self.restarts = 0
         self.packs = Packs()
         self._packs_before = Packs()  # of the processes that died
@@ -278,8 +279,8 @@ class Engine:
 
     def _take(self, message: FromEngine) -> None:
         match message:
-            case Ready(offloads):
-                self.ready, self.offloads = True, offloads
+            case Ready(offloads, cosine):
+                self.ready, self.offloads, self.cosine = True, offloads, cosine
                 if self._start.device is Device.GPU and not offloads:
                     text = "this build of llama.cpp uses no GPU, or finds none: everything is computed by the CPU"
                     _log.error("%s; set the chart's image for GPUs, and look at the node's driver", text)

@@ -18,16 +18,9 @@ import numpy as np
 from reembed.core.model import Model, Pooling
 from reembed.embedder.llama import Context, Ids, Vectors, Weights, multiplies_bf16
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
+from reembed.embedder.proof import PROBES
 from reembed.embedder.weights import Measured
 
-# Prose, code and figures: enough to see a type that does not fit a model.
-PROBES = (
-    "the quick brown fox jumps over the lazy dog",
-    "def area(radius: float) -> float:\n    return 3.14159 * radius ** 2",
-    "In 1969, 600 million people watched two men walk on the moon; the picture came from 384,400 km away.",
-    "a",
-    "How do I move a database to another server without losing writes?",
-)
 _ROUNDS = 7
 
 

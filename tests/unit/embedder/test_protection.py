@@ -32,7 +32,7 @@ _BACKGROUND = {"X-Reembed-Priority": "background"}
 class _Engine:
     """Answers when `goes_on` is set; knows the limits that it was given."""
 
-    ready, offloads, packs = True, False, Packs()
+    ready, offloads, cosine, packs = True, False, 1.0, Packs()
     restarts = tokens = contexts_peak = contexts_busy = 0
 
     def __init__(self) -> None:

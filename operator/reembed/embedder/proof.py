@@ -1,0 +1,56 @@
+"""Shows that a loaded model can be served: its vectors are finite, and a text's does not depend on its neighbours.
+
+A file may load without fault and hold damaged weights, or a model that reads across the texts of one call; its vectors
+would find less, and nobody would notice. What depends on the pool's other pods or on reference vectors is not shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from reembed.embedder.llama import Ids, ModelUnusable, Tokens, Vectors
+from reembed.embedder.packing import PACK_TOKENS
+from reembed.embedder.weights import MIN_COSINE
+
+# Prose, code and figures: enough to see weights that do not fit a model.
+PROBES = (
+    "the quick brown fox jumps over the lazy dog",
+    "def area(radius: float) -> float:\n    return 3.14159 * radius ** 2",
+    "In 1969, 600 million people watched two men walk on the moon; the picture came from 384,400 km away.",
+    "a",
+    "How do I move a database to another server without losing writes?",
+)
+# Of a probe, so that all of them fit one call whatever the vocabulary makes of them.
+_TOKENS = PACK_TOKENS // len(PROBES)
+
+
+class Reader(Protocol):
+    def tokenize(self, text: str) -> Tokens: ...
+
+
+class Computer(Protocol):
+    def embed(self, texts: Sequence[Ids]) -> Vectors: ...
+
+
+def prove(reader: Reader, computer: Computer) -> float:
+    """Return the smallest cosine of a probe's vector alone and beside the others, 1 for most models.
+
+    Raises:
+        ModelUnusable: it is below 0.999, or a vector is not finite or zero.
+
+    """
+    # A vocabulary of another writing may know nothing of a probe.
+    texts = [ids[:_TOKENS] for ids in (reader.tokenize(text).ids for text in PROBES) if len(ids)]
+    alone = np.concatenate([computer.embed([text]) for text in texts])
+    if not np.isfinite(alone).all():
+        raise ModelUnusable("the model's vector of a short text is not finite, or zero: the file is damaged")
+    cosine = float(np.sum(alone * computer.embed(texts), axis=1).min())
+    if not cosine >= MIN_COSINE:
+        raise ModelUnusable(
+            f"a text's vector depends on the texts that are computed beside it (cosine {cosine:.4f}, at least "
+            f"{MIN_COSINE} is needed): the file's attention or pooling is not what its header says; convert it again"
+        )
+    return cosine
