@@ -51,6 +51,7 @@ class ApiServer:
         self._applied: dict[tuple[str, str, str], Object] = {}
         self.version = 100
         self._uids = 0
+        self.evict: Callable[[str], None] = lambda pod: None
         self.listeners: list[Callable[[Change], None]] = []
         self._objects[kinds.NAMESPACE.plural] = {NAMESPACE: {"metadata": {"name": NAMESPACE}, "status": {}}}
 
@@ -80,10 +81,19 @@ class ApiServer:
         return self._store(kind, before, after, manager)
 
     def create(self, kind: Kind, body: Object, manager: str) -> Object:
+        if kind == kinds.eviction(body["metadata"]["name"]):
+            return self._evict(body)
         if self.get(kind, body["metadata"]["name"]) is not None:
             raise Conflict(409, f"{kind.plural} {body['metadata']['name']!r} already exists")
         before = self._new(kind, body["metadata"]["name"])
         return self._store(kind, before, _merged(before, _applied(body)), manager)
+
+    def _evict(self, body: Object) -> Object:
+        pod = self.get(kinds.POD, body["metadata"]["name"])
+        if pod is None or pod["metadata"]["uid"] != body["deleteOptions"]["preconditions"]["uid"]:
+            raise ClusterError(404, f"pod {body['metadata']['name']!r} not found")
+        self.evict(pod["metadata"]["name"])
+        return body
 
     def patch(self, kind: Kind, name: str, change: Mapping[str, Any], manager: str) -> Object:
         """Merge, where None removes; a deleted object that loses its last finalizer goes."""
@@ -101,18 +111,24 @@ class ApiServer:
         if not meta.get("finalizers"):
             self._remove(kind, before, by)
         elif "deletionTimestamp" not in meta:
-            stamp = self._clock().isoformat(timespec="seconds").replace("+00:00", "Z")
-            self._store(kind, before, _merged(before, {"metadata": {"deletionTimestamp": stamp}}), by)
+            self._store(kind, before, _merged(before, {"metadata": {"deletionTimestamp": self.stamp()}}), by)
 
     def put(self, kind: Kind, name: str, fields: Object, by: str) -> Object:
         """Merge fields into an object, new or not, for whoever the server trusts blindly."""
         before = self.get(kind, name) or self._new(kind, name)
         return self._store(kind, before, _merged(before, fields), by)
 
+    def stamp(self) -> str:
+        return self._clock().isoformat(timespec="seconds").replace("+00:00", "Z")
+
     def _new(self, kind: Kind, name: str) -> Object:
         self._uids += 1
-        created = self._clock().isoformat(timespec="seconds").replace("+00:00", "Z")
-        meta = {"name": name, "namespace": NAMESPACE, "uid": f"uid-{self._uids}-{name}", "creationTimestamp": created}
+        meta = {
+            "name": name,
+            "namespace": NAMESPACE,
+            "uid": f"uid-{self._uids}-{name}",
+            "creationTimestamp": self.stamp(),
+        }
         return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": meta}
 
     def _store(self, kind: Kind, before: Object, after: Object, by: str) -> Object:

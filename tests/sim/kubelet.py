@@ -26,6 +26,7 @@ class Pod:
     labels: dict[str, str]
     started_at: float
     ready: bool = False
+    placed: bool = True  # on a node
     leaving: bool = False
 
     @property
@@ -43,11 +44,14 @@ class Kubelet:
         self.pods: dict[str, Pod] = {}
         self.held: set[str] = set()  # Deployments whose pods do not become ready
         self.full: set[str] = set()  # Deployments for whose pods there is no node
+        self.crowded: set[str] = set()  # Deployments whose new pods wait for a node
         self.came: Callable[[Pod], None] = lambda pod: None
+        self.evicted: Callable[[Pod], None] = lambda pod: None
         self.went: Callable[[Pod], None] = lambda pod: None
         self.work: Callable[[Object], bool | None] = lambda job: True
         self._working: set[str] = set()
         server.listeners.append(self._changed)
+        server.evict = self.evict
 
     def of(self, component: str, label: str = "", value: str = "") -> list[Pod]:
         """Return the running pods of a component."""
@@ -70,6 +74,22 @@ class Kubelet:
         """Have a node for a Deployment's pods again."""
         self.full.discard(deployment)
         self._soon(self._deployment, deployment)
+
+    def evict(self, name: str) -> None:
+        """Have a pod end in order; its Deployment makes another where it lacks one then."""
+        pod = self.pods.get(name)
+        if pod is not None and not pod.leaving:
+            self._leave(pod)
+            self.evicted(pod)
+            self._soon(self._deployment, pod.deployment)
+
+    def place(self, deployment: str) -> None:
+        """Have a node for the pods of a Deployment that wait for one."""
+        self.crowded.discard(deployment)
+        for pod in [pod for pod in self.pods.values() if pod.deployment == deployment and not pod.placed]:
+            if not pod.leaving:
+                pod.placed = True
+                self._begin(pod)
 
     def restart(self, pod: Pod, out_of_memory: bool) -> None:
         """Have a pod's process die and come again."""
@@ -104,7 +124,14 @@ class Kubelet:
     def _start(self, deployment: str, labels: dict[str, str]) -> None:
         self._numbers += 1
         name = f"{deployment}-{self._numbers}"
-        self.pods[name] = pod = Pod(name, deployment, labels, self._now())
+        self.pods[name] = pod = Pod(name, deployment, labels, self._now(), placed=deployment not in self.crowded)
+        if pod.placed:
+            self._begin(pod)
+        else:
+            self._tell(pod, {"phase": "Pending", "conditions": [_unplaced(self._server.stamp())]})
+
+    def _begin(self, pod: Pod) -> None:
+        name = pod.name
         self._tell(pod, {"phase": "Running", "podIP": name, "conditions": [_condition("False")]})
         self.came(pod)
         self._later(self._chance(name).uniform(0.5, 3.0), self._up, name)
@@ -196,6 +223,11 @@ def _spec(obj: Object | None) -> Any:
 
 def _condition(status: str) -> Object:
     return {"type": "Ready", "status": status}
+
+
+def _unplaced(stamp: str) -> Object:
+    no_room = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": stamp}
+    return {**no_room, "message": "0/1 nodes are available: Insufficient memory"}
 
 
 def _terminated(out_of_memory: bool) -> Object:

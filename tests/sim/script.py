@@ -37,11 +37,15 @@ class Script:
     waits: str = ""  # the reason with which the migration may wait for ever
     within: float = 0.0  # seconds from the start in which it has to end, faults or not
     filled: bool = True  # whether pool `old` serves before
+    scales: Mapping[str, Any] = field(default_factory=dict)  # specs of pools that scale, and what drives them
+    starts: float = 1.0  # when the migration is applied; below 0 there is none
     operators: int = 1  # replicas; several stand for a Lease
 
     def __str__(self) -> str:
         head = [f"replicas {json.dumps(dict(self.replicas))}"] if self.replicas else []
         head += [f"spec {json.dumps(dict(self.spec))}"] if self.spec else []
+        head += [f"scales {json.dumps(dict(self.scales))}"] if self.scales else []
+        head += [f"starts {self.starts:g}"] if self.starts != 1 else []
         head += [] if self.filled else ["empty"]
         head += [f"operators {self.operators}"] if self.operators > 1 else []
         head += [f"within {self.within:g}"] if self.within else []
@@ -55,12 +59,12 @@ def parse(text: str) -> Script:
     lines = []
     for raw in filter(None, (line.strip() for line in text.splitlines())):
         word, _, rest = raw.partition(" ")
-        if word in {"replicas", "spec"}:
+        if word in {"replicas", "spec", "scales"}:
             found[word] = json.loads(rest)
         elif word == "operators":
             found["operators"] = int(rest)
-        elif word == "within":
-            found["within"] = float(rest)
+        elif word in {"within", "starts"}:
+            found[word] = float(rest)
         elif word == "waits":
             found["waits"] = rest
         elif raw == "empty":

@@ -7,8 +7,9 @@ may be written. What is wrong is told with the script that leads there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reembed.cluster import kinds
 from reembed.controller.web import Metrics
@@ -32,7 +33,6 @@ _STEADY = 70.0
 _TICK = 5.0
 # Whoever commands something may be answered in the next pass.
 _ANSWERED = 3.0
-_STARTS = 1.0
 
 
 class Broken(AssertionError):
@@ -62,6 +62,7 @@ class Simulation:
         self.operators = Operators(self.world, metrics, script.operators)
         self.history = History(self)
         self.manifests: Manifests = manifests(script.replicas, **script.spec)
+        self._scale(script.scales)
         self.wrong = ""
         self.happened: list[str] = []  # of the script
         self._waits = [line for line in script.lines if line.reached]
@@ -114,12 +115,22 @@ class Simulation:
         for line in due:
             self._later(line.at, line)
 
+    def _scale(self, scales: Mapping[str, Any]) -> None:
+        """Have pools scale, and pods that carry what callers ask."""
+        for pool, spec in scales.get("pools", {}).items():
+            self.manifests[kinds.POOL, pool]["spec"] |= spec
+        self.world.embedders.on = bool(scales)
+        self.world.embedders.driver = scales.get("driver", "queue")
+        self.world.embedders.load = scales.get("load", 1.0)
+
     def _prepare(self) -> None:
         for (kind, name), manifest in self.manifests.items():
             if kind != kinds.MIGRATION:
                 self.world.server.apply(kind, manifest, "user")
-            else:
-                self._loop.call_later(_STARTS, self.world.server.apply, kind, self.manifests[kind, name], "user")
+            elif self.script.starts >= 0:
+                self._loop.call_later(
+                    self.script.starts, self.world.server.apply, kind, self.manifests[kind, name], "user"
+                )
         if "hooks" in self.script.spec:
             self.world.server.put(kinds.CRON_JOB, CRON_JOB, cron_job(), "user")
         if self.script.filled:
@@ -173,7 +184,7 @@ class Simulation:
         """Wait for the end of every migration, in steps of a second."""
         while not self.wrong:
             await asyncio.sleep(1)
-            answered = self.world.now() - max(self._last, _STARTS) > _ANSWERED
+            answered = self.world.now() - max(self._last, self.script.starts) > _ANSWERED
             if answered and not self._undone and self._ended():
                 return
             if self.world.now() - (0 if self.script.within else self._last) > self._limit and not self._undone:

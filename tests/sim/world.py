@@ -18,6 +18,7 @@ from reembed.controller.scrape import Sample
 from tests.builders import NOON
 from tests.sim.api_server import ApiServer, Change, Object
 from tests.sim.chances import Chances
+from tests.sim.embedders import Embedders
 from tests.sim.gateways import Gateway, Gateways
 from tests.sim.hooks import CRON_JOB, Hooks, is_hook
 from tests.sim.kubelet import Kubelet, Pod
@@ -58,6 +59,7 @@ class World:
         self.worker = Worker(self.server, self.kubelet, self.chances)
         self.prometheus = Values()
         self.gateways = Gateways(self.server, self.kubelet, self.weather, self.chances)
+        self.embedders = Embedders(self.kubelet, self.routing, self.now)
         self.hooks = Hooks()
         self.watches = Watches(self.server, self.weather, self.chances)
         self.listeners: list[Callable[[Event], None]] = []
@@ -70,6 +72,8 @@ class World:
     def _join(self) -> None:
         self.kubelet.came, self.kubelet.went = self._came, self._went
         self.kubelet.work = self._work
+        self.kubelet.evicted = lambda pod: self.happen("evicted", pod.name)
+        self.embedders.filled = self._filled
         self.hooks.happened = lambda call: self.happen("hook is called", f"{call.key} by {call.job}")
         self.worker.happened = self.happen
         self.gateways.happened = lambda gateway: self.happen("gateway follows", gateway.pod.name)
@@ -103,6 +107,7 @@ class World:
         self.log.append(Event(self.now(), what, name))
 
     def happen(self, what: str, name: str = "", change: Change | None = None) -> None:
+        self.embedders.count()
         event = Event(self.now(), what, name, change)
         self.log.append(event)
         for listener in self.listeners:
@@ -141,7 +146,12 @@ class World:
         return {name: self.gateways.live[name].answer(now) for name in reached if name in self.gateways.live}
 
     async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
-        reached = await self._reached(addresses)
+        pods = self.kubelet.pods
+        reached = [
+            name
+            for name in await self._reached(addresses)
+            if name not in pods or not self.embedders.is_silent(pods[name])
+        ]
         self.gateways.count()
         return {name: self._samples(self.kubelet.pods[name]) for name in reached if name in self.kubelet.pods}
 
@@ -154,6 +164,8 @@ class World:
             return self.gateways.live[pod.name].samples()
         if pod.component != "embedder" or not pod.ready:
             return []
+        if self.embedders.on:
+            return self.embedders.samples(pod)
         memory = self.gateways.health(pod.labels["reembed.dev/pool"]).memory
         return [("reembed_memory_used_bytes", {}, memory * 400), ("reembed_memory_limit_bytes", {}, 400.0)]
 
@@ -176,8 +188,14 @@ class World:
         self.gateways.came(pod)
         self.happen("pod came", pod.name)
 
+    def _filled(self, pod: Pod) -> None:
+        """Have a pod whose memory is full be killed."""
+        self.happen("memory is full", pod.name)
+        self.kubelet.restart(pod, out_of_memory=True)
+
     def _went(self, pod: Pod) -> None:
         self.gateways.count()
+        self.embedders.went(pod)
         self.gateways.went(pod)
         self.happen("pod went", pod.name)
 
