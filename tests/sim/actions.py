@@ -462,14 +462,10 @@ def _paused(sim: Simulation, argument: str) -> Undo:
 
 
 def _load(sim: Simulation, argument: str) -> Undo:
-    """Callers ask as much as so many pods carry; afterwards as much as one."""
-
-    def ask(pods: float) -> None:
-        sim.world.embedders.count()
-        sim.world.embedders.load = pods
-
-    ask(float(argument))
-    return lambda: ask(1.0)
+    """Callers ask as much as so many pods carry; afterwards as much as they did at the start."""
+    embedders, before = sim.world.embedders, sim.script.scales.get("load", 0.9)
+    embedders.ask(float(argument))
+    return lambda: embedders.ask(before)
 
 
 def _unmeasured(sim: Simulation, argument: str) -> Undo:

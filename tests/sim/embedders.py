@@ -60,11 +60,17 @@ class Embedders:
         self._since = 0.0
         self._live: dict[str, Process] = {}
         self.on = False
-        self.load = 1.0
+        self.load = 0.9
+        self.changed_at = 0.0  # when callers last asked another time as much
         self.driver = "queue"
         self.silent: set[str] = set()  # pools or pods whose metrics nobody gets
         self.leaking: dict[str, Leaking] = {}
         self.filled: Callable[[Pod], None] = lambda pod: None
+
+    def ask(self, pods: float) -> None:
+        """Have callers ask as much as so many pods carry from now on."""
+        self.count()
+        self.load, self.changed_at = pods, self._now()
 
     def demand(self, pool: str) -> float:
         """Return the load of a pool."""

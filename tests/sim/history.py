@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reembed.cluster import kinds
 from tests.sim.api_server import Change, Object
 from tests.sim.evidence import Evidence, Stretch, queries, share
+from tests.sim.pool_evidence import evidence
 from tests.sim.world import Event
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class History:
         self._uids: dict[tuple[str, str], str] = {}
         self._used: set[str] = set()
         self.evidence = Evidence(sim.world)
+        self.pools = evidence(sim)  # that scale, by name
         self.shadowed_in_emergency = Stretch()
         self.shadowed_alone: dict[str, Stretch] = {}  # by who tells so, or obeys: shadow queries and no others
         self.routings: dict[int, Object] = {}  # of the index, by epoch
@@ -87,6 +89,8 @@ class History:
         clear = bool(judged) and self._clear(now) and self._can_go_back()
         self.evidence.take(now, change, holder, clear=clear)
         self._shadowed(now, holder)
+        for pool in self.pools.values():
+            pool.take(now)
 
     def since(self, name: str) -> float:
         """Return for how long a fact has not been true."""
@@ -97,6 +101,11 @@ class History:
         held = (self.world.index() or {}).get("status", {}).get("activeMigration")
         found = self.world.server.get(kinds.MIGRATION, held["name"]) if held is not None else None
         return found if found is not None and held is not None and found["metadata"]["uid"] == held["uid"] else None
+
+    def loaded(self, now: float) -> float:
+        """Return for how long callers asked as much as now, and everybody could know it."""
+        world = self.world
+        return now - max(world.embedders.changed_at, *(one.hindered_at for one in self.pools.values()))
 
     @property
     def patience(self) -> float:

@@ -121,7 +121,7 @@ class Simulation:
             self.manifests[kinds.POOL, pool]["spec"] |= spec
         self.world.embedders.on = bool(scales)
         self.world.embedders.driver = scales.get("driver", "queue")
-        self.world.embedders.load = scales.get("load", 1.0)
+        self.world.embedders.load = scales.get("load", 0.9)
 
     def _prepare(self) -> None:
         for (kind, name), manifest in self.manifests.items():

@@ -1,0 +1,135 @@
+"""What is true of pools that scale, and since when: their load, and whether anybody could know of it.
+
+It counts pods from the world's own load and knows nothing of targets, lines or windows: a load of 2.5 needs three pods,
+and that can be known once it lasted for as long as a pod's figures are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from reembed.cluster import kinds
+from reembed.core import names
+from tests.sim.api_server import Object
+from tests.sim.evidence import Stretch
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+    from tests.sim.world import Event, World
+
+# Figures are averages of half a minute, looked at every five seconds.
+KNOWN_AFTER = 45.0
+# So much more than a number of pods is needed before one more certainly is.
+_CERTAIN = 0.15
+_NEVER = -1e9
+# Until the last query moved, either side may have to answer all of them.
+_MOVING = frozenset({"Evaluating", "Canary", "Retaining", "Promoting"})
+
+
+class PoolEvidence:
+    """Of one pool."""
+
+    def __init__(self, sim: Simulation, pool: str) -> None:
+        self._sim = sim
+        self.pool = pool
+        self.spec: Object = sim.script.scales["pools"][pool]
+        self._demand = 0.0
+        self._above: dict[int, Stretch] = {}
+        self.needed_at: dict[int, float] = {}  # by number of pods: when more were last known to be needed
+        self.changed_at = 0.0  # when the load was last another one
+        self.hindered_at = 0.0  # when anything last kept the operator from knowing or acting
+        self.unmeasured = Stretch()  # while a ready pod does not answer
+        self.paused = Stretch()
+        self.short = Stretch()  # while more pods are needed, and could be had
+        self.idle = Stretch()  # while fewer pods would do
+        self.enough_at = 0.0  # when more pods than have to be were last ready
+        self.leaked_at = _NEVER  # when a pod of it last leaked
+        self.leaks: set[str] = set()  # every pod of it that ever leaked
+
+    def take(self, now: float) -> None:
+        world = self._sim.world
+        demand = world.embedders.demand(self.pool)
+        if demand != self._demand:
+            self._demand, self.changed_at = demand, now
+        silent = any(pod.ready and world.embedders.is_silent(pod) for pod in self._pods())
+        self.unmeasured.take(now, holds=silent)
+        self.paused.take(now, holds=self._paused())
+        clear = self._clear() and not silent
+        if not clear:
+            self.hindered_at = now
+        for count in range(self.most()):
+            above = self._above.setdefault(count, Stretch())
+            above.take(now, holds=clear and demand >= count + _CERTAIN)
+            if above.lasted(now) >= KNOWN_AFTER:
+                self.needed_at[count] = now
+        found = [pod.name for pod in self._pods() if pod.name in world.embedders.leaking]
+        self.leaks.update(found)
+        if found:
+            self.leaked_at = now
+        if self.ready() > self.least():
+            self.enough_at = now
+        free = clear and not self.paused.since and not self.moving()
+        self.short.take(now, holds=free and demand > self.desired() * 1.15 + 0.05 and self.desired() < self.most())
+        more = self.desired() > max(self.least(), demand * 1.07 + 1.1)
+        self.idle.take(now, holds=free and more and now - self.leaked_at > 60)
+
+    def desired(self) -> int:
+        return sum(self.replicas(one["name"]) for one in self.spec["variants"])
+
+    def replicas(self, variant: str) -> int:
+        found = self._sim.world.server.get(kinds.DEPLOYMENT, names.embedder(self.pool, variant))
+        return int(found["spec"]["replicas"]) if found is not None else 0
+
+    def ready(self) -> int:
+        return self._sim.world.kubelet.ready(self.pool)
+
+    def most(self) -> int:
+        return sum(int(one["maxReplicas"]) for one in self.spec["variants"])
+
+    def least(self) -> int:
+        """Return how many pods there must be: the minimum, and while queries move what the status says they need."""
+        minimum = sum(int(one["minReplicas"]) for one in self.spec["variants"])
+        status = (self._object().get("status") or {}).get("scaling") or {}
+        return min(max(minimum, status.get("floor", 0) if self.moving() else 0), self.most())
+
+    def window(self) -> float:
+        return 60 * float(self.spec["scaling"]["scaleDownWindow"].rstrip("m"))
+
+    def moving(self) -> bool:
+        """Return whether a migration of this pool may send queries either way."""
+        for one in self._sim.world.migrations():
+            status, serving = one.get("status") or {}, (one.get("status") or {}).get("serving") or {}
+            if self.pool in {one["spec"]["target"]["poolRef"]["name"], serving.get("pool")}:
+                if status.get("state") in _MOVING:
+                    return True
+        return False
+
+    def used(self) -> bool:
+        return bool((self._object().get("status") or {}).get("inUseBy"))
+
+    def recycling(self) -> str | None:
+        found: str | None = ((self._object().get("status") or {}).get("scaling") or {}).get("recycling")
+        return found
+
+    def _clear(self) -> bool:
+        """Return whether nothing keeps the operator from seeing and doing what is due."""
+        sim, world = self._sim, self._sim.world
+        calm = sim.operators.up and world.weather.calm and world.weather.lag < 1 and world.watches.whole
+        placed = not world.kubelet.crowded and not world.kubelet.full and not world.kubelet.held
+        return calm and placed and 0 < self.ready() and self.used()
+
+    def _pods(self) -> Iterator:  # type: ignore[type-arg]
+        return iter(self._sim.world.kubelet.of("embedder", names.LABEL_POOL, self.pool))
+
+    def _paused(self) -> bool:
+        return bool((self._object()["spec"].get("scaling") or {}).get("paused"))
+
+    def _object(self) -> Object:
+        found = self._sim.world.server.get(kinds.POOL, self.pool)
+        return found if found is not None else {"spec": {}}
+
+
+def evidence(sim: Simulation) -> dict[str, PoolEvidence]:
+    """Return what is to be known of each pool that scales."""
+    return {pool: PoolEvidence(sim, pool) for pool in sim.script.scales.get("pools", {})}
