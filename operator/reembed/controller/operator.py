@@ -36,6 +36,7 @@ from reembed.controller.migrations import Migrations
 from reembed.controller.nodes import Nodes
 from reembed.controller.observe import Observer
 from reembed.controller.pool_loads import PoolLoads
+from reembed.controller.pool_metrics import PoolMetrics
 from reembed.controller.pools import Pools
 from reembed.controller.prometheus import Prometheus
 from reembed.controller.protection import Protection
@@ -78,8 +79,9 @@ class Operator:
         effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
         sizes = Sizes(self.cache, typed, PoolLoads(scrape), Loadings(scrape), Nodes(cluster), settings)
+        self.pools = PoolMetrics(metrics.recycled)
         self._passes = {
-            kinds.POOL: Pools(self.cache, typed, writer, sizes, settings, clock).reconcile,
+            kinds.POOL: Pools(self.cache, typed, writer, sizes, self.pools, clock).reconcile,
             kinds.INDEX: Indexes(self.cache, observer, effects, vanished, settings, clock).reconcile,
             kinds.MIGRATION: Migrations(self.cache, observer, effects, clock).reconcile,
         }
@@ -152,7 +154,7 @@ class Replica:
     def _begin(self) -> None:
         self.term = Term()
         self.operator = self._make(self.term)
-        self._metrics.tell(self.operator.readiness, self.term.leads)
+        self._metrics.tell(self.operator.readiness, self.term.leads, self.operator.pools)
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         return self.operator.readiness.report(Standing(self.term.leads(), self.term.holder, self.term.problem))

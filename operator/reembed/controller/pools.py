@@ -17,7 +17,7 @@ from reembed.controller import engine_images, pods
 from reembed.controller.cache import Cache, Key, Object, labels_of
 from reembed.controller.loop import RESYNC, Ended
 from reembed.controller.manifests import embedder
-from reembed.controller.settings import Settings
+from reembed.controller.pool_metrics import PoolMetrics
 from reembed.controller.shell import Clock
 from reembed.controller.sizes import Plan, Sizes
 from reembed.controller.typed import Typed
@@ -38,14 +38,14 @@ class Pools:
     """Makes EmbedderPools true."""
 
     def __init__(
-        self, cache: Cache, typed: Typed, writer: Writer, sizes: Sizes, settings: Settings, clock: Clock
+        self, cache: Cache, typed: Typed, writer: Writer, sizes: Sizes, metrics: PoolMetrics, clock: Clock
     ) -> None:
         self._cache = cache
         self._typed = typed
         self._writer = writer
-        self._settings = settings
         self._clock = clock
         self._sizes = sizes
+        self._metrics = metrics
         self._loads = sizes.loads
         self._loadings = sizes.loadings
 
@@ -54,6 +54,7 @@ class Pools:
         # What was asked for took its time, and anything may have changed.
         raw, parsed = self._cache.get(kinds.POOL, key.namespace, key.name), self._typed.pool(key.namespace, key.name)
         if raw is None or parsed is None:
+            self._metrics.forget(key.namespace, key.name)
             return Ended.ENDED
         meta, spec = parsed
         if names.FINALIZER not in meta.finalizers:
@@ -64,10 +65,12 @@ class Pools:
         used_by = self._claims(meta, raw.get("status", {}).get("inUseBy") or ())
         if meta.deleting and not used_by:
             await self._remove(meta)
+            self._metrics.forget(key.namespace, key.name)
             return Ended.ENDED
         plan = self._sizes.plan(raw, meta, spec, used_by, self._clock())
         await self._run(meta, spec, plan, claimed=bool(used_by))
         await self._report(raw, meta, spec, used_by, plan)
+        self._metrics.take(key.namespace, key.name, plan.figures)
         return self._again(meta, spec, plan) if used_by else RESYNC
 
     async def _look(self, key: Key) -> None:
@@ -128,7 +131,7 @@ class Pools:
             there = self._cache.get(kinds.DEPLOYMENT, meta.namespace, names.embedder(meta.name, name))
             if there is not None:
                 return engine_images.kept(there, plan.replicas[name])
-        images = self._settings.images.with_engines(plan.images)
+        images = self._sizes.settings.images.with_engines(plan.images)
         return embedder.deployment(meta, spec, variant, plan.replicas[name], images)
 
     def _enough(self, meta: Meta, spec: PoolSpec, plan: Plan) -> bool:

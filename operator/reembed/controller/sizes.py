@@ -15,17 +15,18 @@ from reembed.controller.loading import Loadings
 from reembed.controller.manifests import embedder
 from reembed.controller.nodes import Nodes
 from reembed.controller.pool_loads import PoolLoads
+from reembed.controller.pool_metrics import Figures
 from reembed.controller.settings import Settings
 from reembed.controller.typed import Typed
 from reembed.core import names, scaling
 from reembed.core.claims import replicas
 from reembed.core.covers import cover
 from reembed.core.floors import floor
-from reembed.core.leaks import Leak, worst
+from reembed.core.leaks import Leak, growth, worst
 from reembed.core.load import Load
 from reembed.core.model import Device, Meta, PoolReport, PoolSpec, PoolStatus, VariantStatus
 from reembed.core.notes import Note
-from reembed.core.pool_notes import notes, told
+from reembed.core.pool_notes import is_recycled, notes, told
 from reembed.core.recycling import Recycle, recycle
 from reembed.core.scaling import Crew
 
@@ -43,6 +44,7 @@ class Plan:
     goes: str | None = None  # the pod that is to be deleted
     notes: tuple[Note, ...] = ()
     again: timedelta | None = None
+    figures: Figures | None = None  # of a pool in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Sizes:
         self.loads = loads
         self.loadings = loadings
         self.nodes = nodes
-        self._settings = settings
+        self.settings = settings
 
     def plan(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: Iterable[str], now: datetime) -> Plan:
         users = tuple(used_by)
@@ -81,7 +83,7 @@ class Sizes:
         return [one for one in found if labels_of(one).get(names.LABEL_POOL) == names.fit(meta.name)]
 
     def _idle(self, seen: _Seen) -> Plan:
-        images = engine_images.wanted(self._settings.images)
+        images = engine_images.wanted(self.settings.images)
         report = pods.pool_report(seen.spec, 0, seen.deployments, seen.pods, memory=None)
         runnable = {one.name: 0 for one in seen.spec.variants if one.device in images}
         return Plan(runnable, PoolStatus(), report, 0, images)
@@ -89,8 +91,8 @@ class Sizes:
     def _used(self, seen: _Seen, users: tuple[str, ...], now: datetime) -> Plan:
         meta, spec, before = seen.meta, seen.spec, seen.before
         running = before.images or _running(seen.deployments)
-        new = engine_images.wanted(self._settings.images)
-        images = engine_images.chosen(self._cache, meta, running, self._settings.images, users)
+        new = engine_images.wanted(self.settings.images)
+        images = engine_images.chosen(self._cache, meta, running, self.settings.images, users)
         here = crews(meta, spec, seen.deployments, seen.pods, Means(images, self.nodes.known), now)
         loads = self.loads.of(meta.namespace)
         load = loads.get(meta.name, Load())
@@ -116,13 +118,14 @@ class Sizes:
             goes=going.pod if going is not None and going.goes else None,
             notes=notes(before, status, dict(here.problems), _leak_told(leak, going)),
             again=here.again,
+            figures=Figures(status, size.wanted, growth(load), spec.scaling.paused, is_recycled(before, status)),
         )
 
     def _outdated(self, seen: _Seen, images: Mapping[Device, str]) -> set[str]:
         """Return the variants whose pods are of another template than they should be; only GPUs have to know."""
         if all(one.device is Device.CPU for one in seen.spec.variants):
             return set()
-        given = self._settings.images.with_engines(images)
+        given = self.settings.images.with_engines(images)
         running = {one["metadata"]["name"]: one["metadata"].get("annotations") or {} for one in seen.deployments}
         found = set()
         for variant in seen.spec.variants:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.process_collector import ProcessCollector
 
+from reembed.controller.pool_metrics import PoolCollector, PoolMetrics, recycled
 from reembed.controller.readiness import Readiness
 from reembed.core import names
 
@@ -38,10 +39,14 @@ class Metrics:
             ["namespace"],
             registry=self.registry,
         )
+        self.recycled = recycled(self.registry)
+        self._pools = PoolCollector()
+        self.registry.register(self._pools)
         self._leader = Gauge("reembed_operator_leader", "1 if this replica leads, else 0", registry=self.registry)
 
-    def tell(self, readiness: Readiness, leads: Callable[[], bool]) -> None:
-        """Have every scrape ask `readiness` and `leads`."""
+    def tell(self, readiness: Readiness, leads: Callable[[], bool], pools: PoolMetrics) -> None:
+        """Have every scrape ask `readiness`, `leads`, and what is known of `pools` while this replica leads."""
+        self._pools.known = lambda: pools.known if leads() else {}
         self._leader.set_function(leads)
         for namespace in readiness.namespaces:
             self._ready.labels(namespace).set_function(partial(readiness.ready, namespace))

@@ -3,14 +3,16 @@
 A pod's memory grows while it warms up, and up and down with its work; a leak is a slope that is there for certain, over
 many minutes, and still in the last third of them. Its line says when the limit is reached: a pod that has less than
 half an hour is replaced gracefully, one at a time (`controller.pools`), instead of being killed among its queries.
+How fast memory grows is told of every pool, whether that is a leak or not.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reembed.core.forecast import Points, line
+from reembed.core.forecast import Line, Points, line
 from reembed.core.load import Load, Track
 
 # A pod that starts fills its caches.
@@ -38,6 +40,30 @@ class Leak:
         return f"memory of pod {self.pod} is at {self.memory:.0%} and {grows}: full in {self.left / 60:.0f} min"
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How the memory of a pool's pods grows: of the fastest one, and when the first one is full if that goes on."""
+
+    per_hour: float  # bytes; 0 if it is certain of none
+    left: float  # seconds; infinite if none grows for certain
+
+
+def growth(load: Load) -> Growth | None:
+    """Return how memory grows, None as long as no pod was measured for long enough."""
+    found = [
+        (whole, room)
+        for track in load.tracks.values()
+        if (whole := _whole(track.memory)) is not None and (room := track.marks[-1][1].room) is not None
+    ]
+    if not found:
+        return None
+    grows = [(whole, room) for whole, room in found if whole.steady > 0]
+    return Growth(
+        per_hour=max((whole.slope * room * 3600 for whole, room in grows), default=0.0),
+        left=min((whole.until(_LIMIT) for whole, _ in grows), default=math.inf),
+    )
+
+
 def worst(load: Load) -> Leak | None:
     """Return the leaking pod that has the least time left, None if none leaks."""
     return min(_leaks(load.tracks), key=lambda one: (one.left, one.pod), default=None)
@@ -47,13 +73,22 @@ def _leaks(tracks: Mapping[str, Track]) -> list[Leak]:
     return [leak for pod, track in tracks.items() if (leak := _leak(pod, track.memory)) is not None]
 
 
+def _warm(memory: Points) -> Points:
+    return [one for one in memory if one[0] - memory[0][0] >= _WARM_UP]
+
+
+def _whole(memory: Points) -> Line | None:
+    """Return the line through a warm pod's memory, None if it was not measured for long enough."""
+    points = _warm(memory)
+    return line(points) if points and points[-1][0] - points[0][0] >= _SHORTEST else None
+
+
 def _leak(pod: str, memory: Points) -> Leak | None:
-    points = [one for one in memory if one[0] - memory[0][0] >= _WARM_UP]
-    if not points or points[-1][0] - points[0][0] < _SHORTEST or points[-1][1] < _CALM:
+    points, whole = _warm(memory), _whole(memory)
+    if whole is None or points[-1][1] < _CALM:
         return None
-    whole = line(points)
     late = line(points[-max(len(points) // 3, 8) :])
-    if whole is None or late is None or whole.steady <= 0 or late.slope < whole.slope / 2:
+    if late is None or whole.steady <= 0 or late.slope < whole.slope / 2:
         return None
     left = whole.until(_LIMIT)
     if left > _HORIZON:

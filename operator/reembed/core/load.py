@@ -49,7 +49,8 @@ Points = tuple[tuple[float, float], ...]
 class Sampled:
     """One scrape of one pod. Counts are since its process began."""
 
-    memory: float | None = None  # share of its limit that cannot be reclaimed
+    memory: float | None = None  # share of its room that cannot be reclaimed
+    room: float | None = None  # bytes: its limit, less what is mapped
     queue: float | None = None  # tokens
     seconds: Mapping[float, int] = field(default_factory=dict)  # of live requests, cumulative by upper bound
     live_texts: float = 0.0
@@ -183,6 +184,7 @@ def sampled(samples: Iterable[Scraped]) -> Sampled:
     used = plain.get("reembed_memory_used_bytes")
     return Sampled(
         memory=used / room if used is not None and room > 0 else None,
+        room=room if room > 0 else None,
         queue=plain.get(QUEUE_TOKENS),
         seconds=seconds,
         live_texts=live,

@@ -67,8 +67,13 @@ def _problems(before: PoolStatus, after: PoolStatus, problems: dict[str, Problem
             yield Note(one.reason, f"variant {one.name!r}: {problems[one.name].message}", warning=True)
 
 
+def is_recycled(before: PoolStatus, after: PoolStatus) -> bool:
+    """Return whether a pod that was being replaced is gone."""
+    return before.recycling is not None and after.recycling != before.recycling
+
+
 def _recycled(before: PoolStatus, after: PoolStatus, leak: str) -> Iterator[Note]:
     if after.recycling is not None and after.recycling != before.recycling:
         yield Note("Recycling", f"{leak}; another pod is made, and then it goes", warning=True)
-    if before.recycling is not None and after.recycling != before.recycling:
+    if is_recycled(before, after):
         yield Note("Recycled", f"pod {before.recycling} was replaced before its memory was full")

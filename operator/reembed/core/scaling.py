@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from reembed.core.forecast import line
@@ -64,6 +64,7 @@ class Size:
     reason: str
     message: str
     standing: tuple[Recommendation, ...] = ()
+    wanted: Mapping[str, int] = field(default_factory=dict)  # what the pods that there are carry needs, window or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def size(
         needed = _filled(spec.variants, crews, least(spec, floor))
         window = spec.scaling.scale_down_window
         stands = tuple(found for one in spec.variants for found in still(standing, one, now, window))
-        return _told(_at_least(present, needed, spec), wish, stands)
+        keeps = _at_least(present, needed, spec)
+        return Size(keeps, wish.reason, wish.message, stands, keeps)
     wanted = _filled(spec.variants, crews, wish.pods)
     window = spec.scaling.scale_down_window
     kept = [
@@ -124,11 +126,7 @@ def size(
     if sum(replicas.values()) > sum(wanted.values()):
         text = f"{wish.message}; {pods(wish.pods)} would do, and others go when that was so for the whole window"
         wish = _Wish(wish.pods, FEWER, text)
-    return _told(replicas, wish, stands)
-
-
-def _told(replicas: Mapping[str, int], wish: _Wish, standing: tuple[Recommendation, ...] = ()) -> Size:
-    return Size(replicas, wish.reason, wish.message, standing)
+    return Size(replicas, wish.reason, wish.message, stands, wanted)
 
 
 def _crew(crews: Mapping[str, Crew], variant: Variant) -> Crew:

@@ -14,11 +14,13 @@ from reembed.controller.loading import Loadings
 from reembed.controller.loop import Ended
 from reembed.controller.nodes import Nodes
 from reembed.controller.pool_loads import PoolLoads
+from reembed.controller.pool_metrics import PoolMetrics
 from reembed.controller.pools import Pools
 from reembed.controller.scrape import Sample
 from reembed.controller.settings import Images, Settings
 from reembed.controller.sizes import Sizes
 from reembed.controller.typed import Typed
+from reembed.controller.web import Metrics
 from reembed.controller.writer import Writer
 from reembed.core import names
 from reembed.core.model import Arm, IndexStatus, Routing
@@ -54,6 +56,7 @@ class World:
         self.asked = 0
         self.says: dict[str, list[Sample]] = {}  # by pod
         self.loading: dict[str, Object] = {}  # by pod
+        self.process = Metrics()
         self.operate(images)
 
     def operate(self, images: Images) -> None:
@@ -62,7 +65,8 @@ class World:
         loads, loadings = PoolLoads(self), Loadings(self)  # type: ignore[arg-type]
         self.sizes = Sizes(self.cache, typed, loads, loadings, Nodes(self.server), settings)  # type: ignore[arg-type]
         writer = Writer(self.server, self.cache)
-        self.pools = Pools(self.cache, typed, writer, self.sizes, settings, self._clock)
+        self.figures = PoolMetrics(self.process.recycled)
+        self.pools = Pools(self.cache, typed, writer, self.sizes, self.figures, self._clock)
 
     def _clock(self) -> datetime:
         return self.now
