@@ -53,7 +53,7 @@ def growth(load: Load) -> Growth | None:
     found = [
         (whole, room)
         for track in load.tracks.values()
-        if (whole := _whole(track.memory)) is not None and (room := track.marks[-1][1].room) is not None
+        if (whole := _whole(_warm(track.memory))) is not None and (room := track.marks[-1][1].room) is not None
     ]
     if not found:
         return None
@@ -74,18 +74,18 @@ def _leaks(tracks: Mapping[str, Track]) -> list[Leak]:
 
 
 def _warm(memory: Points) -> Points:
+    """Return a pod's memory from the time on when its caches are full."""
     return [one for one in memory if one[0] - memory[0][0] >= _WARM_UP]
 
 
-def _whole(memory: Points) -> Line | None:
+def _whole(points: Points) -> Line | None:
     """Return the line through a warm pod's memory, None if it was not measured for long enough."""
-    points = _warm(memory)
     return line(points) if points and points[-1][0] - points[0][0] >= _SHORTEST else None
 
 
 def _leak(pod: str, memory: Points) -> Leak | None:
-    points, whole = _warm(memory), _whole(memory)
-    if whole is None or points[-1][1] < _CALM:
+    points = _warm(memory)
+    if not points or points[-1][1] < _CALM or (whole := _whole(points)) is None:
         return None
     late = line(points[-max(len(points) // 3, 8) :])
     if late is None or whole.steady <= 0 or late.slope < whole.slope / 2:

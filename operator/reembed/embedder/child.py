@@ -52,7 +52,7 @@ def run(pipe: Connection, board: Board) -> None:
     try:
         weights = Weights(start.path, start.model, start.device)
         contexts = [Context(weights, capacity, start.piece) for capacity in start.capacities]
-        cosine = min(prove(weights, context) for context in contexts)
+        cosine = prove(weights, contexts)
     except EngineError as error:
         pipe.send(Failed(str(error), isinstance(error, ModelUnusable)))
         return

@@ -177,8 +177,7 @@ class Context:
         whole, rest = divmod(self._piece, longest)
         texts = [np.zeros(length, np.int32) for length in (*[longest] * whole, rest)[:PACK_TEXTS] if length]
         lib.llama_set_abort_callback(self._handle, _give_up, None)
-        for piece in pieces(texts, self._piece):
-            self._compute(piece)
+        self._compute(next(pieces(texts, self._piece)))
         lib.llama_set_abort_callback(self._handle, lib.ggml_abort_callback(), None)
         if not self._memory and (logits := lib.llama_get_logits(self._handle)):
             _forget(ctypes.addressof(logits.contents), 4 * weights.words * sum(map(len, texts)))

@@ -27,7 +27,7 @@ _PROCESSES = 80 * _MIB
 # Of each word of the vocabulary, with the pairs that it is made of.
 _WORD = 300
 _CONTEXT = 4 * _MIB
-# Floats of the attention's mask, once as they are and once as halves, for each token of a call and each one it sees.
+# Bytes of the attention's mask, as a float and as a half, for each token of a call and each one it sees.
 _MASK = 6
 # A kept text's vector has a key and an entry of its own.
 _CACHED = 1.25
@@ -71,7 +71,7 @@ def plan(header: Header, model: Model, cpus: int, device: Device, cache: int, li
     )
 
 
-def in_pieces(header: Header, model: Model) -> bool:
+def _in_pieces(header: Header, model: Model) -> bool:
     """Return whether a text may be read in pieces: no token sees a later one, the last is the vector."""
     return header.causal and model.pooling is Pooling.LAST
 
@@ -84,10 +84,10 @@ def _choices(max_tokens: int, cpus: int, device: Device) -> Iterator[tuple[int, 
 
 
 def _plan(header: Header, model: Model, sizes: tuple[int, ...], device: Device, cache: int) -> Plan:
-    piece = PACK_TOKENS if in_pieces(header, model) else None
+    piece = PACK_TOKENS if _in_pieces(header, model) else None
     steady = sum(_context(header, size, min(size, piece or size)) for size in sizes)
     # While contexts are made, the buffer that an encoder gives back is there for a moment, of one at a time.
-    passing = 0 if header.causal else _outputs(header, min(max(sizes), piece or max(sizes)))
+    passing = 0 if header.causal else _outputs(header, max(sizes))
     work = max(steady + int(cache * _CACHED), passing)
     # A GPU has weights of its own, and the file's pages may go.
     mapped = 0 if device is Device.GPU else header.size

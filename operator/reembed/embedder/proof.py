@@ -35,8 +35,10 @@ class Computer(Protocol):
     def embed(self, texts: Sequence[Ids]) -> Vectors: ...
 
 
-def prove(reader: Reader, computer: Computer) -> float:
+def prove(reader: Reader, computers: Sequence[Computer]) -> float:
     """Return the smallest cosine of a probe's vector alone and beside the others, 1 for most models.
+
+    Alone it is computed by the first of `computers`, which have the same model; beside the others by each of them.
 
     Raises:
         ModelUnusable: it is below 0.999, or a vector is not finite or zero.
@@ -44,10 +46,10 @@ def prove(reader: Reader, computer: Computer) -> float:
     """
     # A vocabulary of another writing may know nothing of a probe.
     texts = [ids[:_TOKENS] for ids in (reader.tokenize(text).ids for text in PROBES) if len(ids)]
-    alone = np.concatenate([computer.embed([text]) for text in texts])
+    alone = np.concatenate([computers[0].embed([text]) for text in texts])
     if not np.isfinite(alone).all():
         raise ModelUnusable("the model's vector of a short text is not finite, or zero: the file is damaged")
-    cosine = float(np.sum(alone * computer.embed(texts), axis=1).min())
+    cosine = float(np.min([np.sum(alone * computer.embed(texts), axis=1) for computer in computers]))
     if not cosine >= MIN_COSINE:
         raise ModelUnusable(
             f"a text's vector depends on the texts that are computed beside it (cosine {cosine:.4f}, at least "

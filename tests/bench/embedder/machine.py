@@ -22,7 +22,7 @@ _MIB = 1 << 20
 
 @dataclass
 class Memory:
-    """MiB of a process and its children: what is anonymous and what is resident at all; the most of both."""
+    """MiB of a process and its children: what is anonymous or shared, and what is resident; the most of both."""
 
     anonymous: float = 0.0
     resident: float = 0.0
@@ -46,7 +46,7 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pids: Sequence[int | str]) -> tuple[int, int]:
-    """Return the bytes that are anonymous, and those that are resident."""
+    """Return the bytes that are anonymous or shared, and those that are resident at all."""
     anonymous = resident = 0
     for pid in pids:
         try:
@@ -54,7 +54,7 @@ def memory(pids: Sequence[int | str]) -> tuple[int, int]:
         except OSError:
             continue
         table = dict(line.split(":", 1) for line in lines if ":" in line)
-        anonymous += 1024 * int(table.get("RssAnon", "0").split()[0])
+        anonymous += 1024 * sum(int(table.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem"))
         resident += 1024 * int(table.get("VmRSS", "0").split()[0])
     return anonymous, resident
 

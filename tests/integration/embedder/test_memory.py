@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from tests.bench.embedder.machine import memory
 from tests.fixtures.embedders import Embedder
 
 _GOAL = 300 << 20
 _PAGE = ["some words of a document that is being embedded " * 40] * 24
-
-
-def _anonymous(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
 
 
 def test_anonymous_memory_stays_below_the_goal_and_is_what_metrics_say(
@@ -20,7 +14,7 @@ def test_anonymous_memory_stays_below_the_goal_and_is_what_metrics_say(
 ) -> None:
     _, embedder = running
     assert embedder.ask(_PAGE).status_code == 200
-    used = _anonymous(embedder.process.pid) + _anonymous(embedder.child())
+    used = memory([embedder.process.pid, embedder.child()])[0]
     assert used < _GOAL
     assert embedder.metric("reembed_memory_used_bytes") >= used * 0.9
     assert embedder.metric("reembed_memory_mapped_bytes") > 30 << 20

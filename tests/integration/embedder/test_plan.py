@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from demo.models import sha256_of
+from tests.bench.embedder.machine import watched
 from tests.cluster import processes
 from tests.fixtures.embedders import Embedder, environment, eventually, start
 from tests.fixtures.models import ModelFile
@@ -22,6 +22,7 @@ _SHAPE = Shape(dimensions=256, inner=1024, vocabulary=30_000)
 _MAKERS = {"encoder": encoder, "decoder": decoder}
 _POOLING = {"encoder": "Mean", "decoder": "Last"}
 _MOST = 1024
+_OFTEN = 0.002  # seconds between two looks at memory
 _TEXTS = ["the path", "a b c", "then this that other", "long " * 140, "x", "word " * 600]
 # In a process of its own: llama.cpp aborts where it cannot go on.
 _QUANTIZE = """
@@ -46,11 +47,14 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return kind, _MAKERS[kind](tmp_path_factory.mktemp(kind) / "model.gguf", shape=_SHAPE)
 
 
+def _changes(kind: str) -> dict[str, str]:
+    return {"POOLING": _POOLING[kind], "DIMENSIONS": str(_SHAPE.dimensions), "MAX_TOKENS": str(_MOST)}
+
+
 @contextmanager
 def _serving(kind: str, file: ModelFile, directory: Path, *, wait: bool = True) -> Iterator[Embedder]:
     directory.mkdir()
-    changes = {"POOLING": _POOLING[kind], "DIMENSIONS": str(_SHAPE.dimensions), "MAX_TOKENS": str(_MOST)}
-    started = start(file, directory, wait=wait, **changes)
+    started = start(file, directory, wait=wait, **_changes(kind))
     try:
         yield started
     finally:
@@ -58,45 +62,19 @@ def _serving(kind: str, file: ModelFile, directory: Path, *, wait: bool = True) 
         started.process.wait()
 
 
-def _anonymous(top: int) -> int:
-    found = 0
-    for pid in (top, *map(int, Path(f"/proc/{top}/task/{top}/children").read_text().split())):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        found += sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
-    return found
-
-
-@contextmanager
-def _peak(pid: int) -> Iterator[Callable[[], int]]:
-    """Look at a process tree's memory all the time; yields a function that returns the most that was seen."""
-    most, done = [0], threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.002):
-            try:
-                most[0] = max(most[0], _anonymous(pid))
-            except OSError:  # one of them just ended
-                continue
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield lambda: most[0]
-    finally:
-        done.set()
-        thread.join()
-
-
 def test_memory_never_passes_the_plan_from_the_first_moment_on(whole: tuple[str, ModelFile], tmp_path: Path) -> None:
     kind, file = whole
-    with _serving(kind, file, tmp_path / "run", wait=False) as embedder, _peak(embedder.process.pid) as peak:
+    with (
+        _serving(kind, file, tmp_path / "run", wait=False) as embedder,
+        watched(embedder.process.pid, _OFTEN) as memory,
+    ):
         eventually(embedder.ready, embedder.log.read_text, embedder.process)
         for background in (True, False):
             for page in ([_TEXTS[-1]] * 24, _TEXTS * 20):
                 assert embedder.ask(page, background=background).status_code == 200
-        plan = embedder.metric("reembed_embedder_memory_plan_bytes")
-    assert peak() <= 1.05 * plan
-    assert plan < 1.6 * peak()
+        plan = embedder.metric("reembed_embedder_memory_plan_bytes") / (1 << 20)
+    assert memory.anonymous <= 1.05 * plan
+    assert plan < 1.6 * memory.anonymous
 
 
 @pytest.mark.parametrize("kind_of_weights", ["Q8_0", "Q6_K", "Q4_K_M"])
@@ -119,11 +97,10 @@ def test_quantized_files_give_nearly_the_vectors_of_the_whole_one(
 
 
 def _with_limit(mebibytes: int, file: ModelFile, directory: Path) -> subprocess.Popen[bytes]:
-    changes = {"POOLING": "Mean", "DIMENSIONS": str(_SHAPE.dimensions), "MAX_TOKENS": str(_MOST)}
     with (directory / "log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-c", _WITH_LIMIT, str(mebibytes)],
-            env=environment(file, directory, processes.free_port(), **changes),
+            env=environment(file, directory, processes.free_port(), **_changes("encoder")),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -132,9 +109,9 @@ def _with_limit(mebibytes: int, file: ModelFile, directory: Path) -> subprocess.
 def test_a_limit_below_the_plan_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     file = encoder(tmp_path / "model.gguf", shape=_SHAPE)
     process = _with_limit(100, file, tmp_path)
-    with _peak(process.pid) as peak:
+    with watched(process.pid, _OFTEN) as memory:
         assert process.wait(30) == 2
     words = (tmp_path / "termination-log").read_text()
     assert '"reason": "MemoryInsufficient"' in words
     assert "the container's limit is 100 MiB; nothing was loaded" in words
-    assert peak() < 100 << 20
+    assert memory.anonymous < 100

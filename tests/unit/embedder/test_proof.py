@@ -32,21 +32,29 @@ class _Letters:
 
 def test_a_model_that_reads_each_text_for_itself_is_served() -> None:
     model = _Letters()
-    assert prove(model, model) == pytest.approx(1.0)
+    assert prove(model, [model]) == pytest.approx(1.0)
 
 
 def test_a_vocabulary_that_knows_nothing_of_a_probe_is_no_fault() -> None:
     model = _Letters(known="km")
-    assert prove(model, model) == pytest.approx(1.0)
+    assert prove(model, [model]) == pytest.approx(1.0)
 
 
 def test_a_model_that_reads_across_texts_is_refused_with_the_cosine() -> None:
     model = _Letters(leaks=0.5)
     with pytest.raises(ModelUnusable, match=r"texts that are computed beside it \(cosine 0\.\d{4}, at least 0\.999"):
-        prove(model, model)
+        prove(model, [model])
+
+
+def test_each_context_is_compared_with_what_the_first_computed_alone() -> None:
+    model = _Letters()
+    with pytest.raises(ModelUnusable, match="cosine"):
+        prove(model, [model, _Letters(leaks=0.5)])
+    with pytest.raises(ModelUnusable, match="cosine nan"):
+        prove(model, [model, _Letters(damaged=True)])
 
 
 def test_a_model_without_finite_vectors_is_refused() -> None:
     model = _Letters(damaged=True)
     with pytest.raises(ModelUnusable, match="not finite, or zero: the file is damaged"):
-        prove(model, model)
+        prove(model, [model])
