@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from reembed.api.external import hosted_model, hosted_variant, parse_external
 from reembed.api.fields import Fields, Raw, parse_meta
 from reembed.api.hooks import parse_hook
 from reembed.api.limits import parse_limits
@@ -41,12 +42,13 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
 
     """
     spec = Fields(raw["spec"], "spec")
+    external = spec.maybe("external")
     model = spec.into("model")
     download = spec.into("download")
     input_type = spec.maybe_text("defaultInputType")
     return parse_meta(raw), PoolSpec(
-        model=_model(model),
-        variants=tuple(_variant(one) for one in spec.each("variants")),
+        model=_model(model) if external is None else hosted_model(external),
+        variants=tuple(map(_variant, spec.each("variants"))) if external is None else (hosted_variant(external),),
         claim_name=model.maybe_text("claimName"),
         download=DownloadSpec(
             download.maybe_text("secretName"), download.maybe_text("endpoint"), download.maybe_text("region")
@@ -56,6 +58,7 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
         weight_type=spec.choice("weightType", WeightType, WeightType.AUTO),
         text_cache=spec.parsed("textCache", parse_quantity, 32 << 20),
         scaling=_scaling(spec.into("scaling")),
+        external=parse_external(external) if external is not None else None,
     )
 
 

@@ -11,11 +11,13 @@ from reembed.cluster import kinds
 from reembed.controller import engine_images, pods
 from reembed.controller.cache import Cache, Object, labels_of
 from reembed.controller.crews import Crews, Means, crews, judged
+from reembed.controller.hosting import Hosting
 from reembed.controller.loading import Loadings
 from reembed.controller.manifests import embedder
 from reembed.controller.nodes import Nodes
 from reembed.controller.pool_loads import PoolLoads
 from reembed.controller.pool_metrics import Figures
+from reembed.controller.scrape import Pods
 from reembed.controller.settings import Settings
 from reembed.controller.typed import Typed
 from reembed.core import names, scaling
@@ -58,16 +60,28 @@ class _Seen:
     pods: list[Object] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolLooks:
+    """What pods are asked: what they carry, how far they are with a file, what a hosted model costs."""
+
+    loads: PoolLoads
+    loadings: Loadings
+    hosting: Hosting
+
+    @classmethod
+    def by(cls, scrape: Pods) -> PoolLooks:
+        return cls(PoolLoads(scrape), Loadings(scrape), Hosting(scrape))
+
+
 class Sizes:
     """Decides sizes from the cache and the loads."""
 
-    def __init__(
-        self, cache: Cache, typed: Typed, loads: PoolLoads, loadings: Loadings, nodes: Nodes, settings: Settings
-    ) -> None:
+    def __init__(self, cache: Cache, typed: Typed, looks: PoolLooks, nodes: Nodes, settings: Settings) -> None:
         self._cache = cache
         self._typed = typed
-        self.loads = loads
-        self.loadings = loadings
+        self.loads = looks.loads
+        self.loadings = looks.loadings
+        self.hosting = looks.hosting
         self.nodes = nodes
         self.settings = settings
 

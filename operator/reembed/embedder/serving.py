@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from reembed import cgroup
-from reembed.core.model import Device, WeightType
+from reembed.core.model import Device, Hosted, WeightType
 from reembed.embedder.app import Embedder
 from reembed.embedder.fetch import Means, fetch
 from reembed.embedder.gguf import Header
+from reembed.embedder.hosted.engine import HostedEngine, Terms
+from reembed.embedder.hosted.throttle import Throttle
+from reembed.embedder.hosted.upstream import Upstream
 from reembed.embedder.messages import Start
 from reembed.embedder.plan import Plan, plan
 from reembed.embedder.process import Engine
@@ -72,7 +77,7 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=_FINISH_SECONDS,
     )
     server = _Server(config, embedder)
-    model = asyncio.create_task(_run_model(settings, embedder, cpus))
+    model = asyncio.create_task(_work(settings, embedder, cpus))
     serving = asyncio.create_task(server.serve())
     await asyncio.wait({model, serving}, return_when=asyncio.FIRST_COMPLETED)
     server.stop()
@@ -82,6 +87,26 @@ async def serve(settings: Settings) -> None:
         await model
     except asyncio.CancelledError:
         _log.info("drained; the process ends")
+
+
+def _work(settings: Settings, embedder: Embedder, cpus: int) -> Coroutine[Any, Any, None]:
+    hosted = settings.model.hosted
+    return _run_model(settings, embedder, cpus) if hosted is None else _run_hosted(settings, embedder, hosted)
+
+
+async def _run_hosted(settings: Settings, embedder: Embedder, hosted: Hosted) -> None:
+    """Ask a hosted model's endpoint until cancelled; raises the refusal if it does not take the pool's requests."""
+    model, endpoint = settings.model, settings.endpoint
+    throttle = Throttle(endpoint.requests_per_minute / 60, endpoint.tokens_per_minute / 60)
+    upstream = Upstream(model, hosted, endpoint.key)
+    engine = HostedEngine(upstream, embedder.protection.limits, embedder.cache, Terms(throttle, endpoint.budgeted))
+    embedder.engine = engine
+    _log.info("the vectors of %s are asked of model %s at %s", settings.fingerprint, hosted.name, model.uri)
+    engine.start()
+    try:
+        raise await engine.failed
+    finally:
+        await engine.close()
 
 
 async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:

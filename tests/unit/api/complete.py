@@ -106,6 +106,54 @@ POOLS = (
     ),
 )
 
+
+EXTERNAL_POOLS = (
+    _named(
+        {
+            "external": {
+                "url": "https://api.one.example/v1",
+                "model": "text-embedding-3-small",
+                "dimensions": 512,
+                "sendDimensions": True,
+                "maxCharacters": 12000,
+                "truncate": "End",
+                "queryPrefix": "query: ",
+                "documentPrefix": "passage: ",
+                "generation": 2,
+                "secretRef": {"name": "one", "key": "token"},
+                "rateLimit": {"requestsPerMinute": 500, "tokensPerMinute": 1000000},
+                "budget": {"tokens": 5000000},
+                "replicas": 3,
+                "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "192Mi"}},
+            },
+            "defaultInputType": "Query",
+            "textCache": "64Mi",
+        }
+    ),
+    _named(
+        {
+            "external": {
+                "url": "http://ollama:11434/v1",
+                "model": "nomic-embed-text",
+                "dimensions": 768,
+                "sendDimensions": False,
+                "maxCharacters": 6000,
+                "truncate": "Refuse",
+                "queryPrefix": "q: ",
+                "documentPrefix": "p: ",
+                "generation": 3,
+                "secretRef": {"name": "other", "key": "key"},
+                "rateLimit": {"requestsPerMinute": 60, "tokensPerMinute": 5000},
+                "budget": {"tokens": 100},
+                "replicas": 1,
+                "resources": {"requests": {"cpu": "200m"}, "limits": {"memory": "256Mi"}},
+            },
+            "defaultInputType": "Document",
+            "textCache": "0",
+        }
+    ),
+)
+
 INDEXES = (
     _named(
         {
