@@ -1,7 +1,6 @@
 """API objects and reports <-> the core's types: the only place that reads raw dictionaries."""
 
 from reembed.api.fields import InvalidField
-from reembed.api.hosted import parse_hosted_status, parse_pod_said, render_hosted_status
 from reembed.api.pools import parse_pool_status, render_pool_status
 from reembed.api.reports import (
     parse_gateway_report,
@@ -28,18 +27,15 @@ __all__ = [
     "parse_duration",
     "parse_exact_quantity",
     "parse_gateway_report",
-    "parse_hosted_status",
     "parse_index",
     "parse_migration",
     "parse_migration_status",
-    "parse_pod_said",
     "parse_pool",
     "parse_pool_status",
     "parse_quantity",
     "parse_share",
     "parse_store_report",
     "render_gateway_report",
-    "render_hosted_status",
     "render_index_status",
     "render_migration_status",
     "render_pool_status",

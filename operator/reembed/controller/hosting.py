@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from reembed.api import InvalidField, parse_pod_said
+from reembed.api import InvalidField
+from reembed.api.hosted import parse_pod_said
 from reembed.controller.scrape import Pods
 from reembed.core import hosted
 from reembed.core.hosted import HostedStatus, PodSaid

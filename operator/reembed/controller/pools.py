@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from reembed.api import parse_hosted_status, render_hosted_status, render_pool_status
+from reembed.api import render_pool_status
+from reembed.api.hosted import parse_hosted_status, render_hosted_status
 from reembed.cluster import kinds
 from reembed.controller import engine_images, hosting, pods
 from reembed.controller.cache import Cache, Key, Object, labels_of

@@ -10,12 +10,11 @@ import jsonschema
 import pytest
 
 from reembed.api import (
-    parse_hosted_status,
-    render_hosted_status,
     render_index_status,
     render_migration_status,
     render_pool_status,
 )
+from reembed.api.hosted import parse_hosted_status, render_hosted_status
 from reembed.core.hooks import HookRun, RunState
 from reembed.core.hosted import HostedStatus, PodSaid
 from reembed.core.migration import Backfill, Baseline, Status, Visit
