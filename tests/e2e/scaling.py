@@ -112,14 +112,16 @@ async def gpus(kubectl: Kubectl) -> AsyncIterator[Callable[[int], Any]]:
         await offer(0)
 
 
-async def pool_is(kubectl: Kubectl, wanted: Callable[[dict[str, Any]], bool], seconds: int) -> dict[str, Any]:
+async def pool_is(
+    kubectl: Kubectl, wanted: Callable[[dict[str, Any]], bool], seconds: int, pool: str = OLD_POOL
+) -> dict[str, Any]:
     """Return the pool's status as soon as it is as wanted."""
     found: dict[str, Any] = {}
     try:
         async with asyncio.timeout(seconds):
             while True:
-                pool = await kubectl.get("epool", OLD_POOL)
-                found = (pool or {}).get("status") or {}
+                seen = await kubectl.get("epool", pool)
+                found = (seen or {}).get("status") or {}
                 if wanted(found):
                     return found
                 await asyncio.sleep(1.0)

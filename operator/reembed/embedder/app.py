@@ -44,6 +44,7 @@ _EMERGENCY_EXAMPLE = '{"seconds": 30}'
 _GRANT_EXAMPLE = '{"tokens": 100000, "changed": false}'
 # nginx's status for a caller who left; nobody receives it, but it is counted.
 _CALLER_LEFT = 499
+_NOT_HOSTED = ("not_hosted", "this pool's model is not hosted elsewhere")
 _STATUSES: Mapping[type[Exception], tuple[int, str]] = {
     Malformed: (422, "invalid_request"),
     TextRefused: (422, "invalid_text"),
@@ -102,6 +103,10 @@ class Embedder:
     @property
     def cosine(self) -> float:
         return self.engine.cosine if self.engine is not None else 0.0
+
+    @property
+    def hosted(self) -> HostedEngine | None:
+        return self.engine if isinstance(self.engine, HostedEngine) else None
 
     @property
     def serves(self) -> bool:
@@ -212,14 +217,14 @@ class Embedder:
 
     async def _hosted(self, _: Request) -> Response:
         """Say what a hosted model cost and how its probes look; the operator counts and compares."""
-        if not isinstance(self.engine, HostedEngine):
-            return _error(404, "not_hosted", "this pool's model is not hosted elsewhere")
-        return JSONResponse(self.engine.report())
+        engine = self.hosted
+        return JSONResponse(engine.report()) if engine is not None else _error(404, *_NOT_HOSTED)
 
     async def _grant(self, request: Request) -> Response:
         """Take how many tokens of background texts this process may have spent, and whether the model changed."""
-        if not isinstance(self.engine, HostedEngine):
-            return _error(404, "not_hosted", "this pool's model is not hosted elsewhere")
+        engine = self.hosted
+        if engine is None:
+            return _error(404, *_NOT_HOSTED)
         try:
             data = await _read(request, _SMALL_BYTES, f"send {_GRANT_EXAMPLE}")
             grant = parse_grant(decode(data, _GRANT_EXAMPLE))
@@ -227,7 +232,7 @@ class Embedder:
             return Response(status_code=_CALLER_LEFT)
         except Malformed as error:
             return _refused(error)
-        self.engine.grant(grant.tokens, changed=grant.changed)
+        engine.grant(grant.tokens, changed=grant.changed)
         return JSONResponse({"tokens": grant.tokens, "changed": grant.changed})
 
     def _limit(self, limits: Limits) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from reembed import cgroup
 from reembed.embedder.breaker import State as Breaker
 from reembed.embedder.download import Progress
+from reembed.embedder.hosted.engine import HostedEngine
 from reembed.embedder.messages import Packs
 from reembed.embedder.plan import Plan
 from reembed.embedder.protection import Protection
@@ -69,6 +70,9 @@ class State(Protocol):
 
     @property
     def plan(self) -> Plan | None: ...
+
+    @property
+    def hosted(self) -> HostedEngine | None: ...
 
 
 class Metrics:
@@ -144,6 +148,8 @@ class _Figures(Collector):
         yield from _of_download(state.progress)
         if state.weights is not None:
             yield from _of_weights(state.weights)
+        if state.hosted is not None:
+            yield from _of_endpoint(state.hosted)
 
 
 def _of_download(progress: Progress) -> Iterator[Metric]:
@@ -165,6 +171,28 @@ def _of_download(progress: Progress) -> Iterator[Metric]:
     )
     for one in Breaker:
         breaker.add_metric([one.value], int(one is progress.breaker))
+    yield breaker
+
+
+def _of_endpoint(engine: HostedEngine) -> Iterator[Metric]:
+    counters = (
+        ("refusals", "Requests that the endpoint refused with 429.", engine.throttle.refusals),
+        ("failures", "Requests that the endpoint failed.", engine.restarts),
+        ("background_tokens", "Tokens of background texts, as the endpoint counts them.", engine.spent),
+        ("checks", "Times the probes were embedded.", engine.checks),
+    )
+    for name, text, count in counters:
+        yield CounterMetricFamily(f"reembed_embedder_endpoint_{name}", text, value=count)
+    gauges: tuple[tuple[str, str, float], ...] = (
+        ("requests_per_second", "How many requests are sent to the endpoint at the most.", engine.throttle.rate),
+        ("probe_cosine", "Smallest cosine of the probes now and at the process's start, by sketches.", engine.cosine),
+    )
+    for name, text, figure in gauges:
+        yield GaugeMetricFamily(f"reembed_embedder_endpoint_{name}", text, value=figure)
+    text = "1 for the state of the endpoint's circuit breaker."
+    breaker = GaugeMetricFamily("reembed_embedder_endpoint_breaker", text, labels=["state"])
+    for one in Breaker:
+        breaker.add_metric([one.value], int(one is engine.breaker.state))
     yield breaker
 
 

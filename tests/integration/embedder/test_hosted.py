@@ -142,6 +142,19 @@ def test_an_endpoint_that_is_not_there_yet_is_waited_for(own: Embedder, embedder
     assert pool.process.poll() is None
 
 
+def test_what_an_endpoint_does_is_seen_in_the_metrics(proxy: FaultyProxy, key: Path, embedder: Start) -> None:
+    pool = embedder(**hosted(proxy.url, key))
+    proxy.faults.extend([saying(429, Retry_After="0"), saying(500)])
+    pool.ask(["a document"], background=True)
+    name = "reembed_embedder_endpoint"
+    found = {what: pool.metric(f"{name}_{what}_total") for what in ("refusals", "failures", "checks")}
+    assert found == {"refusals": 1.0, "failures": 1.0, "checks": 1.0}
+    assert pool.metric(f"{name}_background_tokens_total") > 2
+    assert pool.metric(f"{name}_requests_per_second") >= 1
+    assert pool.metric(f"{name}_probe_cosine") > 0.9999
+    assert pool.metric(f'{name}_breaker{{state="closed"}}') == 1
+
+
 def test_a_redirect_is_not_followed(own: Embedder, proxy: FaultyProxy, key: Path, embedder: Start) -> None:
     """It would carry texts and the key to where nobody sent them."""
     pool = embedder(**hosted(proxy.url, key))
