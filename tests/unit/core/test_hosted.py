@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reembed.core.hosted import HostedStatus, PodSaid, grants, problem, seen
-from reembed.core.sketch import cosine, sketch
+from reembed.core.sketch import cosine
+from reembed.embedder.hosted.sketch import sketch
 
 rng = np.random.default_rng(7)
 VECTORS = rng.standard_normal((5, 384)).astype(np.float32)

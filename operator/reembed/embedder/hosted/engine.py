@@ -19,9 +19,10 @@ import numpy as np
 from reembed.core.emergency_limits import Limits
 from reembed.core.hosted import LEAST_COSINE
 from reembed.core.model import Truncate
-from reembed.core.sketch import cosine, sketch
+from reembed.core.sketch import cosine
 from reembed.embedder.breaker import Breaker, State, pause
 from reembed.embedder.failures import EngineBusy, EngineUnavailable, TextRefused, TextTooLong
+from reembed.embedder.hosted.sketch import sketch
 from reembed.embedder.hosted.throttle import Throttle
 from reembed.embedder.hosted.turns import Turns
 from reembed.embedder.hosted.upstream import (
