@@ -33,9 +33,9 @@ def render_hosted_status(status: HostedStatus) -> dict[str, Any]:
     return {
         "spentTokens": status.spent,
         "probes": status.probes,
-        "cosine": f"{status.cosine:.5f}" if status.cosine is not None else None,
         "failedChecks": status.failed_checks,
         "pods": pods,
+        **({"cosine": f"{status.cosine:.5f}"} if status.cosine is not None else {}),
     }
 
 

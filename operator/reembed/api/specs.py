@@ -29,6 +29,7 @@ from reembed.core.model import (
     SecretKey,
     Step,
     Truncate,
+    Validation,
     Variant,
     WeightType,
 )
@@ -58,6 +59,7 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
         weight_type=spec.choice("weightType", WeightType, WeightType.AUTO),
         text_cache=spec.parsed("textCache", parse_quantity, 32 << 20),
         scaling=_scaling(spec.into("scaling")),
+        validation=_validation(spec.into("validation")) if spec.maybe("validation") is not None else None,
         external=parse_external(external) if external is not None else None,
     )
 
@@ -158,8 +160,13 @@ def render_evaluation_spec(spec: EvaluationSpec) -> dict[str, object]:
     }
 
 
-def _config_map_key(reference: Fields) -> ConfigMapKey:
-    return ConfigMapKey(reference.text("name"), reference.text("key", "labels"))
+def _config_map_key(reference: Fields, key: str = "labels") -> ConfigMapKey:
+    return ConfigMapKey(reference.text("name"), reference.text("key", key))
+
+
+def _validation(validation: Fields) -> Validation:
+    references = _config_map_key(validation.into("configMapRef"), "references.jsonl")
+    return Validation(references, validation.real("minCosine", 0.999))
 
 
 def _model(model: Fields) -> Model:

@@ -36,6 +36,7 @@ from reembed.embedder.protection import Overloaded, Protection
 from reembed.embedder.requests import Malformed, decode, parse, parse_grant, parse_seconds, parse_texts
 from reembed.embedder.settings import Settings
 from reembed.embedder.text_cache import TextCache
+from reembed.embedder.trial import Trial
 from reembed.embedder.weights import Chosen
 
 PRIORITY = "x-reembed-priority"
@@ -75,6 +76,7 @@ class Embedder:
         self.weights: Chosen | None = None
         self.mapped_bytes = 0
         self.plan: Plan | None = None
+        self.trial: Trial | None = None
 
     @property
     def queue_tokens(self) -> int:
@@ -110,7 +112,7 @@ class Embedder:
 
     @property
     def serves(self) -> bool:
-        return self.engine is not None and self.engine.ready
+        return self.engine is not None and self.engine.ready and self.trial is not None
 
     def drain(self) -> None:
         """Be ready no more, but go on answering."""
@@ -242,6 +244,8 @@ class Embedder:
     def _running(self) -> Engine | HostedEngine:
         if self.engine is None:
             raise EngineUnavailable("the model is being fetched; try again soon")
+        if self.trial is None:
+            raise EngineUnavailable("the model is being tried; try again soon")
         return self.engine
 
 

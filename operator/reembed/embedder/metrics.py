@@ -23,6 +23,7 @@ from reembed.embedder.messages import Packs
 from reembed.embedder.plan import Plan
 from reembed.embedder.protection import Protection
 from reembed.embedder.text_cache import TextCache
+from reembed.embedder.trial import Trial
 from reembed.embedder.weights import Chosen
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -70,6 +71,9 @@ class State(Protocol):
 
     @property
     def plan(self) -> Plan | None: ...
+
+    @property
+    def trial(self) -> Trial | None: ...
 
     @property
     def hosted(self) -> HostedEngine | None: ...
@@ -148,6 +152,8 @@ class _Figures(Collector):
         yield from _of_download(state.progress)
         if state.weights is not None:
             yield from _of_weights(state.weights)
+        if state.trial is not None:
+            yield from _of_trial(state.trial)
         if state.hosted is not None:
             yield from _of_endpoint(state.hosted)
 
@@ -172,6 +178,18 @@ def _of_download(progress: Progress) -> Iterator[Metric]:
     for one in Breaker:
         breaker.add_metric([one.value], int(one is progress.breaker))
     yield breaker
+
+
+def _of_trial(trial: Trial) -> Iterator[Metric]:
+    text = "Tokens a second that the probes were computed with at the start, one at a time."
+    yield GaugeMetricFamily("reembed_embedder_probe_tokens_per_second", text, value=trial.tokens_per_second)
+    if trial.validated is not None:
+        for name, text, value in (
+            ("cosine_min", "Smallest cosine of a text's vector and its reference.", trial.validated.cosine_min),
+            ("cosine_mean", "Mean cosine of the texts' vectors and their references.", trial.validated.cosine_mean),
+            ("accuracy", "Share of texts whose vector is nearest to its own reference.", trial.validated.accuracy),
+        ):
+            yield GaugeMetricFamily(f"reembed_embedder_validation_{name}", text, value=value)
 
 
 def _of_endpoint(engine: HostedEngine) -> Iterator[Metric]:

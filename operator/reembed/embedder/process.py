@@ -92,6 +92,7 @@ class Engine:
         self.tokens = 0  # that wait or are computed, estimated
         self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()  # why it can't even start
         self.ready = False
+        self.up = asyncio.Event()  # it was ready once
         self.offloads = False
         self.cosine = 0.0  # of a probe alone and beside others; 0 as long as nothing was loaded
         self.restarts = 0
@@ -239,6 +240,7 @@ class Engine:
         match message:
             case Ready(offloads, cosine):
                 self.ready, self.offloads, self.cosine = True, offloads, cosine
+                self.up.set()
                 if self._start.device is Device.GPU and not offloads:
                     text = "this build of llama.cpp uses no GPU, or finds none: everything is computed by the CPU"
                     _log.error("%s; set the chart's image for GPUs, and look at the node's driver", text)

@@ -43,6 +43,8 @@ class Settings:
     cache_bytes: int = 0
     access: Access = field(default_factory=Access)
     endpoint: Endpoint = Endpoint()
+    references: Path | None = None  # texts with the vectors that they must have
+    min_cosine: float = 0.999
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -65,6 +67,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             weights=WeightType(environment.get("REEMBED_WEIGHTS", WeightType.AUTO.value)),
             access=access_from(environment),
             endpoint=_endpoint(environment),
+            references=Path(environment["REEMBED_REFERENCES"]) if environment.get("REEMBED_REFERENCES") else None,
+            min_cosine=float(environment.get("REEMBED_MIN_COSINE", 0.999)),
             cache_bytes=int(environment.get("REEMBED_TEXT_CACHE_BYTES", _CACHE_BYTES)),
         )
     except KeyError as error:

@@ -30,6 +30,7 @@ POOLS = (
             "defaultInputType": "Query",
             "weightType": "AsFile",
             "textCache": "64Mi",
+            "validation": {"configMapRef": {"name": "trusted", "key": "a.jsonl"}, "minCosine": 0.99},
             "scaling": {
                 "memoryTarget": "60%",
                 "latencyTarget": "250ms",
@@ -76,6 +77,7 @@ POOLS = (
             "defaultInputType": "Document",
             "weightType": "Auto",
             "textCache": "0",
+            "validation": {"configMapRef": {"name": "others", "key": "b.jsonl"}, "minCosine": 0.95},
             "scaling": {
                 "memoryTarget": "80%",
                 "latencyTarget": "1s500ms",
@@ -128,6 +130,7 @@ EXTERNAL_POOLS = (
             },
             "defaultInputType": "Query",
             "textCache": "64Mi",
+            "validation": {"configMapRef": {"name": "trusted", "key": "a.jsonl"}, "minCosine": 0.99},
         }
     ),
     _named(
@@ -150,6 +153,7 @@ EXTERNAL_POOLS = (
             },
             "defaultInputType": "Document",
             "textCache": "0",
+            "validation": {"configMapRef": {"name": "others", "key": "b.jsonl"}, "minCosine": 0.95},
         }
     ),
 )

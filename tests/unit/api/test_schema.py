@@ -58,7 +58,7 @@ class Kind:
         return {name for name in before if before[name] != after[name]}
 
 
-_OWN = frozenset({"defaultInputType", "textCache"})
+_OWN = frozenset({"defaultInputType", "textCache", "validation"})
 
 KINDS = [
     Kind(

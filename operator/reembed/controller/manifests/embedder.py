@@ -9,11 +9,12 @@ from reembed.controller.manifests import pod
 from reembed.controller.settings import Images
 from reembed.core import names
 from reembed.core.fingerprint import fingerprint
-from reembed.core.model import Device, Meta, PoolSpec, SecretKey, Variant
+from reembed.core.model import Device, Meta, PoolSpec, SecretKey, Validation, Variant
 
 _CACHE = "/cache"
 _MODELS = "/models"
 _KEY = "/key"
+_REFERENCES = "/references"
 # The variable that names another place, by the URI's scheme, and the keys of a Secret that say who asks.
 _ENDPOINTS = {"hf": "HF_ENDPOINT", "s3": "AWS_ENDPOINT_URL"}
 _SESSION = "AWS_SESSION_TOKEN"
@@ -31,7 +32,7 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
         optional_secrets=frozenset({_SESSION}),
         requests=variant.requests,
         limits=variant.limits,
-        mounts=[{"name": "cache", "mountPath": _CACHE}, *_model_mounts(spec), *_key_mounts(spec)],
+        mounts=_mounts(spec),
     )
     volumes: list[pod.Manifest] = [{"name": "cache", **_cache(spec)}]
     if spec.claim_name is not None:
@@ -45,6 +46,8 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
     }
     if (key := _key(spec)) is not None:
         volumes.append({"name": "key", "secret": {"secretName": key.name, "items": [{"key": key.key, "path": "key"}]}})
+    if spec.validation is not None:
+        volumes.append({"name": "references", "configMap": _references(spec.validation)})
     selector = labels(meta, variant)
     template = pod.template(container, selector, volumes=volumes, spec=placement)
     name = names.embedder(meta.name, variant.name)
@@ -127,13 +130,32 @@ def _environment(spec: PoolSpec, device: Device) -> dict[str, str]:
         "REEMBED_TEXT_CACHE_BYTES": str(spec.text_cache),
         "REEMBED_DEVICE": device.value,
     }
+    if spec.validation is not None:
+        environment["REEMBED_REFERENCES"] = f"{_REFERENCES}/references"
+        environment["REEMBED_MIN_COSINE"] = f"{spec.validation.min_cosine:g}"
     if spec.default_input_type is not None:
         environment["REEMBED_DEFAULT_INPUT_TYPE"] = spec.default_input_type.value
     return environment
 
 
+def _mounts(spec: PoolSpec) -> list[pod.Manifest]:
+    cache = {"name": "cache", "mountPath": _CACHE}
+    return [cache, *_model_mounts(spec), *_key_mounts(spec), *_reference_mounts(spec)]
+
+
 def _model_mounts(spec: PoolSpec) -> list[pod.Manifest]:
     return [{"name": "models", "mountPath": _MODELS, "readOnly": True}] if spec.claim_name is not None else []
+
+
+def _references(validation: Validation) -> pod.Manifest:
+    """Return the ConfigMap's volume; without it the pod starts and says what is missing, which a mount cannot."""
+    items = [{"key": validation.config_map.key, "path": "references"}]
+    return {"name": validation.config_map.name, "items": items, "optional": True}
+
+
+def _reference_mounts(spec: PoolSpec) -> list[pod.Manifest]:
+    mount = {"name": "references", "mountPath": _REFERENCES, "readOnly": True}
+    return [mount] if spec.validation is not None else []
 
 
 def _key(spec: PoolSpec) -> SecretKey | None:

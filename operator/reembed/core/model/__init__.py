@@ -68,6 +68,7 @@ from reembed.core.model.specs import (
     SecretKey,
     Step,
     Truncate,
+    Validation,
     Variant,
     WeightType,
 )
@@ -127,6 +128,7 @@ __all__ = [
     "StoreReport",
     "TriggerState",
     "Truncate",
+    "Validation",
     "Variant",
     "VariantStatus",
     "Verb",

@@ -159,6 +159,22 @@ class SecretKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigMapKey:
+    """A reference to one key of a ConfigMap."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Texts with the vectors that a pool's pods must give them, in a ConfigMap, and how near is near enough."""
+
+    config_map: ConfigMapKey
+    min_cosine: float = 0.999
+
+
+@dataclass(frozen=True, slots=True)
 class External:
     """How much may be asked of a hosted model, and by whom. None is no bound but what the endpoint itself says."""
 
@@ -181,6 +197,7 @@ class PoolSpec:
     weight_type: WeightType = WeightType.AUTO
     text_cache: int = 32 << 20  # bytes of each pod for vectors of live texts that repeat
     scaling: Scaling = Scaling()
+    validation: Validation | None = None
     external: External | None = None  # of a hosted model, whose only variant asks for its vectors
 
 
@@ -251,14 +268,6 @@ class Limits:
     consensus: Limit | None = None
     follower_lag: Limit | None = None
     prometheus: tuple[PrometheusLimit, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigMapKey:
-    """A reference to one key of a ConfigMap."""
-
-    name: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)

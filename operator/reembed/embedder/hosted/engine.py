@@ -118,6 +118,7 @@ class HostedEngine:
         self.breaker = _BREAKER
         self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()
         self.ready = False
+        self.up = asyncio.Event()  # it was ready once
         self.restarts = 0  # tries that failed
         self.tokens = 0  # that wait or are under way, estimated
         self.packs = Packs()
@@ -343,6 +344,7 @@ class HostedEngine:
             self.checks += 1
             self.cosine = cosine(first, self.probes) or 0.0
             self.ready = True
+            self.up.set()
             often = self._patience.check_every if self.cosine >= LEAST_COSINE else self._patience.check_again
             await asyncio.sleep(often * self._rng.uniform(0.9, 1.1))
 
