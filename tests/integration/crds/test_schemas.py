@@ -17,6 +17,7 @@ QUANTITY = "must be a quantity such as 500m, 2, 512Mi or 1.5Gi"
 URI = "must be http://HOST/PATH, https://HOST/PATH, hf://OWNER/REPOSITORY/PATH[@REVISION], s3://BUCKET/KEY or"
 ENDPOINT = "must be http://HOST/PATH or https://HOST/PATH without credentials"
 HOSTED = {"url": "https://api.example/v1", "model": "small", "dimensions": 384}
+REFERENCES = {"configMapRef": {"name": "trusted"}}
 STEPS = "spec.canary.steps"
 TRIGGERS = "spec.rollback.triggers"
 RESOURCES = "spec.variants.0.resources"
@@ -44,6 +45,10 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("pool-new", "spec.download", {}, "set secretName, endpoint or region, or leave download out"),
     ("pool-new", "spec.download", {"endpoint": "http://me:word@mirror"}, "must be http://HOST or https://HOST"),
     ("pool-new", "spec.cache", {}, "spec.cache.claimName: Required value"),
+    ("pool-new", "spec.validation", {}, "spec.validation.configMapRef: Required value"),
+    ("pool-new", "spec.validation", {"configMapRef": {}}, "spec.validation.configMapRef.name: Required value"),
+    ("pool-new", "spec.validation", {**REFERENCES, "minCosine": 1.1}, "should be less than or equal to 1"),
+    ("pool-new", "spec.validation", {**REFERENCES, "minCosine": 0.4}, "should be greater than or equal to 0.5"),
     ("pool-new", "spec.model", ABSENT, "set model and variants for a model that Reembed runs, or external"),
     ("pool-new", "spec.variants", ABSENT, "variants are the pods of spec.model; set both"),
     ("pool-new", "spec.external", HOSTED, "set model and variants for a model that Reembed runs, or external"),

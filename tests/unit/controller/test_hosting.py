@@ -148,6 +148,20 @@ def test_pods_get_the_endpoint_its_limits_and_the_key_as_a_file_alone() -> None:
     assert {"name": "key", "secret": {"secretName": "openai", "items": items}} in made["volumes"]
 
 
+def test_references_are_mounted_where_a_pod_can_say_that_they_are_missing() -> None:
+    raw = {"configMapRef": {"name": "trusted"}, "minCosine": 0.99}
+    hosted = {"url": "https://api.example/v1", "model": "small", "dimensions": 384}
+    meta = {"namespace": "rag", "name": "new", "uid": "u"}
+    found, spec = parse_pool({"metadata": meta, "spec": {"external": hosted, "validation": raw}})
+    made = embedder.deployment(found, spec, spec.variants[0], 1, IMAGES)["spec"]["template"]["spec"]
+    (container,) = made["containers"]
+    told = {one["name"]: one.get("value") for one in container["env"]}
+    assert (told["REEMBED_REFERENCES"], told["REEMBED_MIN_COSINE"]) == ("/references/references", "0.99")
+    assert {"name": "references", "mountPath": "/references", "readOnly": True} in container["volumeMounts"]
+    items = [{"key": "references.jsonl", "path": "references"}]
+    assert {"name": "references", "configMap": {"name": "trusted", "items": items, "optional": True}} in made["volumes"]
+
+
 _OF_FILES = {"REEMBED_MODEL_SHA256", "REEMBED_POOLING", "REEMBED_WEIGHTS"}
 
 
