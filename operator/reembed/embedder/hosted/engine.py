@@ -50,6 +50,8 @@ _CHARACTERS_PER_TOKEN = 3
 _BREAKER = Breaker(threshold=5, seconds=1.0)
 _TRIES = 4
 _FIRST_PAUSE = 0.25
+# Seconds in which the operator looks, and grants anew.
+_NEXT_GRANT = 10
 
 
 class Throttled(EngineBusy):
@@ -213,7 +215,7 @@ class HostedEngine:
         if tokens > left:
             self._short = min(self._short or tokens, tokens)
             text = f"BudgetSpent: about {tokens} tokens are asked for, this pod may spend {left} more for now"
-            raise BudgetSpent(text, 30 if not self._reserved else 1)
+            raise BudgetSpent(text, _NEXT_GRANT if not self._reserved else 1)
         self._short = 0
         return tokens
 
