@@ -29,7 +29,8 @@ async def test_an_index_moves_to_a_hosted_model_and_waits_when_its_budget_is_spe
 
     await patch(kubectl, {"budget": {"tokens": 10**9}})
     await migration_is(kubectl, lambda status: status.get("state") == "Retaining", seconds=300)
-    assert (await story.routing())["serving"]["pool"] == HOSTED_POOL
+    routing = await story.routing()
+    assert (routing["candidate"]["pool"], routing["weight"]) == (HOSTED_POOL, 100)
     pool = await pool_is(kubectl, lambda status: degraded(status) == "AsExpected", seconds=30, pool=HOSTED_POOL)
     assert pool["external"]["failedChecks"] == 0
     then_every_query_was_answered(await story.world.stop_load())
