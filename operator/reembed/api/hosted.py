@@ -51,9 +51,11 @@ def parse_pod_said(raw: Any) -> PodSaid:
         spent=max(said.number("spentTokens"), 0),
         check=max(said.number("check"), 0),
         probes=said.text("probes", "")[:_LONGEST_SKETCH],
+        error=said.text("error", "")[:_LONGEST_ERROR],
         short=max(said.number("shortTokens", 0), 0),
     )
 
 
 # As the CRD takes it: five probes have 856.
 _LONGEST_SKETCH = 8192
+_LONGEST_ERROR = 1024

@@ -30,6 +30,7 @@ class PodSaid:
     spent: int
     check: int  # its number, from 1; 0 before the first
     probes: str = ""  # a sketch of the probes' vectors at that check
+    error: str = ""  # why the endpoint has given nothing for a while
     short: int = 0  # tokens of the smallest request that it turned away lately for want of budget
 
 
@@ -55,7 +56,7 @@ def seen(before: HostedStatus, said: Mapping[str, PodSaid], alive: frozenset[str
         after = _checked(after, before.pods.get(name), said[name])
     spent = sum(_newly_spent(before.pods.get(name), one) for name, one in said.items())
     kept = {name: one for name, one in before.pods.items() if name in alive}
-    told = {name: replace(one, probes="", short=0) for name, one in said.items()}
+    told = {name: replace(one, probes="", error="", short=0) for name, one in said.items()}
     return replace(after, spent=before.spent + spent, pods=kept | told)
 
 
@@ -81,6 +82,9 @@ def problem(status: HostedStatus, budget: int | None, said: Mapping[str, PodSaid
             f"{status.cosine or 0:.4f}); documents are not embedded with it, and answers to queries may be worse: ask "
             "its host, or migrate to a pool with the next external.generation",
         )
+    if said and all(one.error for one in said.values()):
+        name, one = min(said.items())
+        return Problem(reasons.ENDPOINT_FAILING, f"no pod gets an answer; pod {name}: {one.error}; it is tried again")
     if budget is None:
         return None
     needs = min((one.short for one in said.values() if one.short), default=0)

@@ -181,8 +181,9 @@ def _of_download(progress: Progress) -> Iterator[Metric]:
 
 
 def _of_trial(trial: Trial) -> Iterator[Metric]:
-    text = "Tokens a second that the probes were computed with at the start, one at a time."
-    yield GaugeMetricFamily("reembed_embedder_probe_tokens_per_second", text, value=trial.tokens_per_second)
+    if trial.tokens_per_second is not None:
+        text = "Tokens a second that the probes were computed with at the start, one at a time."
+        yield GaugeMetricFamily("reembed_embedder_probe_tokens_per_second", text, value=trial.tokens_per_second)
     if trial.validated is not None:
         for name, text, value in (
             ("cosine_min", "Smallest cosine of a text's vector and its reference.", trial.validated.cosine_min),

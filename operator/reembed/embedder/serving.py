@@ -123,7 +123,8 @@ async def _run(engine: Engine | HostedEngine, settings: Settings, embedder: Embe
 
 
 def _told(trial: Trial) -> None:
-    _log.info("the engine is ready: %.0f tokens/s of the probes", trial.tokens_per_second)
+    if trial.tokens_per_second is not None:
+        _log.info("the engine is ready: %.0f tokens/s of the probes", trial.tokens_per_second)
     if (found := trial.validated) is not None:
         text = "the pool's references are met: cosine %.5f at the least, %.5f on average, %.1f%% nearest to their own"
         _log.info(text, found.cosine_min, found.cosine_mean, 100 * found.accuracy)

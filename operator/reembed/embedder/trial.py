@@ -29,9 +29,9 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was found; `validated` is None for a pool without references."""
+    """What was found; the speed is None for a hosted model, `validated` without references."""
 
-    tokens_per_second: float
+    tokens_per_second: float | None = None
     validated: Validated | None = None
 
 
@@ -53,7 +53,8 @@ async def tried(engine: Computes, model: Model, path: Path | None, least: float)
     """
     expected = references.read(path, model.dimensions) if path is not None else None
     await engine.up.wait()
-    speed = await _speed(engine)
+    # A hosted model's speed is its host's, and each request may cost.
+    speed = await _speed(engine) if model.hosted is None else None
     return Trial(speed, await _validated(engine, model, expected, least) if expected is not None else None)
 
 

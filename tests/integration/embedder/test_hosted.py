@@ -183,7 +183,7 @@ def test_a_model_that_changed_is_seen_in_the_probes_and_embeds_no_documents(
     proxy.always = turned
     pool = embedder(**hosted(proxy.url, key))
     other = pool.get("/v1/hosted").json()
-    assert first == again == {"spentTokens": 0, "check": 1, "probes": first["probes"], "shortTokens": 0}
+    assert first == again == {"spentTokens": 0, "check": 1, "probes": first["probes"], "shortTokens": 0, "error": ""}
     assert other["probes"] != first["probes"]
     grant(pool, tokens=None, changed=True)
     assert (pool.ask(["a"]).status_code, pool.ask(["a"], background=True).status_code) == (200, 503)

@@ -102,6 +102,17 @@ def test_a_budget_is_spent_when_nothing_that_is_asked_for_fits(spent: int, short
     assert (found.reason if found else None) == reason
 
 
+def test_an_endpoint_that_answers_no_pod_is_told_and_one_that_answers_some_is_not() -> None:
+    failing = PodSaid(0, 0, error="429: insufficient_quota")
+    found = problem(HostedStatus(), None, {"b": failing, "a": failing})
+    assert found is not None
+    assert (found.reason, found.message) == (
+        "EndpointFailing",
+        "no pod gets an answer; pod a: 429: insufficient_quota; it is tried again",
+    )
+    assert problem(HostedStatus(), None, {"b": failing, "a": PodSaid(0, 0)}) is None
+
+
 def test_without_a_budget_nothing_is_ever_spent_up() -> None:
     said = {"a": PodSaid(10**9, 0, short=1)}
     assert problem(looks(said), None, said) is None

@@ -22,6 +22,7 @@ from reembed.core.model import Truncate
 from reembed.core.sketch import cosine
 from reembed.embedder.breaker import Breaker, State, pause
 from reembed.embedder.failures import EngineBusy, EngineUnavailable, TextRefused, TextTooLong
+from reembed.embedder.hosted.batches import Batch, batches, shared, tokens_of
 from reembed.embedder.hosted.sketch import sketch
 from reembed.embedder.hosted.throttle import Throttle
 from reembed.embedder.hosted.turns import Turns
@@ -43,13 +44,11 @@ from reembed.embedder.text_cache import TextCache
 
 _log = logging.getLogger("reembed.embedder")
 
-# text-embeddings-inference takes so many texts by default, the others more.
-_BATCH_TEXTS = 32
-_BATCH_TOKENS = 16_384
-_CHARACTERS_PER_TOKEN = 3
 _BREAKER = Breaker(threshold=5, seconds=1.0)
 _TRIES = 4
 _FIRST_PAUSE = 0.25
+# A moment of an endpoint is not worth anybody's sleep.
+_FAILS_SECONDS = 30
 # Seconds in which the operator looks, and grants anew.
 _NEXT_GRANT = 10
 
@@ -116,6 +115,8 @@ class HostedEngine:
         self._changed = False
         self._reserved = 0  # background tokens under way, estimated
         self._short = 0
+        self._error = ""
+        self._fails_since = 0.0  # of the first failure that no answer followed
         self._background: set[asyncio.Task[Done]] = set()
         self.breaker = _BREAKER
         self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()
@@ -162,7 +163,13 @@ class HostedEngine:
 
     def report(self) -> dict[str, object]:
         """Return what the operator asks for."""
-        return {"spentTokens": self.spent, "check": self.checks, "probes": self.probes, "shortTokens": self._short}
+        return {
+            "spentTokens": self.spent,
+            "check": self.checks,
+            "probes": self.probes,
+            "shortTokens": self._short,
+            "error": self._error if self._fails_since + _FAILS_SECONDS <= self._clock() else "",
+        }
 
     async def embed(self, texts: Sequence[str], *, background: bool) -> Done:
         """Return vectors for texts that carry their prefix already; live ones perhaps from memory.
@@ -208,7 +215,7 @@ class HostedEngine:
         if self._changed:
             text = f"ModelChanged: {self._model.uri} has another model under the same name; nothing is stored from it"
             raise EndpointFailed(text, 60)
-        tokens = sum(_tokens(text[: self._hosted.max_characters]) for text in texts)
+        tokens = sum(tokens_of(text[: self._hosted.max_characters]) for text in texts)
         if self._granted is None:
             return tokens
         left = max(self._granted - self.spent - self._reserved, 0)
@@ -225,11 +232,11 @@ class HostedEngine:
         tokens = self._admit(sent, background=background)
         self.tokens += tokens
         try:
-            done = [await self._batch(one, background=background) for one in _batches(sent)]
+            done = [await self._batch(one, background=background) for one in batches(sent)]
         finally:
             self.tokens -= tokens
         vectors = b"".join(one.values.astype("<f4").tobytes() for one, _ in done)
-        counts = [count for one, texts_tokens in done for count in _shared(one.tokens, texts_tokens)]
+        counts = [count for one, texts_tokens in done for count in shared(one.tokens, texts_tokens)]
         return Done(-1, vectors, tuple(counts), cut, computed=self._clock() - began)
 
     def _cut(self, texts: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
@@ -241,7 +248,7 @@ class HostedEngine:
         return [text[:most] for text in texts], long
 
     def _admit(self, texts: Sequence[str], *, background: bool) -> int:
-        tokens = sum(map(_tokens, texts))
+        tokens = sum(map(tokens_of, texts))
         limit = self._limits.background_tokens if background else self._limits.queue_tokens
         if (waiting := self.tokens) and waiting + tokens > limit:
             raise EngineBusy(f"about {waiting} tokens wait, {tokens} more pass the limit of {limit}; try again later")
@@ -249,7 +256,7 @@ class HostedEngine:
             raise EngineBusy(f"the request has about {tokens} tokens, {most} are taken now; send fewer texts at a time")
         return tokens
 
-    async def _batch(self, batch: _Batch, *, background: bool) -> tuple[Vectors, tuple[int, ...]]:
+    async def _batch(self, batch: Batch, *, background: bool) -> tuple[Vectors, tuple[int, ...]]:
         """Return the vectors of a batch; half by half where the endpoint rejects it, to find the text at fault."""
         try:
             return await self._tried(batch.texts, background=background), batch.tokens
@@ -258,7 +265,7 @@ class HostedEngine:
                 raise await self._blamed(batch.first, error, background=background) from error
         halves = [await self._batch(half, background=background) for half in batch.halves()]
         values = np.concatenate([vectors.values for vectors, _ in halves])
-        counts = tuple(count for vectors, tokens in halves for count in _shared(vectors.tokens, tokens))
+        counts = tuple(count for vectors, tokens in halves for count in shared(vectors.tokens, tokens))
         return Vectors(values, sum(counts)), counts
 
     async def _blamed(self, index: int, error: Rejected, *, background: bool) -> TextRefused | EndpointFailed:
@@ -272,7 +279,7 @@ class HostedEngine:
 
     async def _tried(self, texts: Sequence[str], *, background: bool) -> Vectors:
         """Ask until there is an answer, as long as patience lasts."""
-        tokens, began, failures = sum(map(_tokens, texts)), self._clock(), 0
+        tokens, began, failures = sum(map(tokens_of, texts)), self._clock(), 0
         patience = self._patience.background if background else self._patience.live
         while True:
             left = began + patience - self._clock()
@@ -280,6 +287,7 @@ class HostedEngine:
             try:
                 return await self._once(texts, background=background)
             except Limited as error:
+                self._note(error)
                 self._turns.refused(error.wished)
                 if (wait := self._turns.wait) > left:
                     raise Throttled(str(error), wait) from error
@@ -315,9 +323,9 @@ class HostedEngine:
             raise
         finally:
             self._turns.leave()
-        self.breaker = self.breaker.succeeded()
+        self.breaker, self._error = self.breaker.succeeded(), ""
         self._turns.succeeded()
-        tokens = vectors.tokens if vectors.tokens is not None else sum(map(_tokens, texts))
+        tokens = vectors.tokens if vectors.tokens is not None else sum(map(tokens_of, texts))
         self.packs = self.packs.plus(Packs(1, len(texts), tokens, 0, self._clock() - began))
         if background:
             self.spent += tokens
@@ -326,7 +334,13 @@ class HostedEngine:
     def _failed(self, error: UpstreamError) -> None:
         self.breaker = self.breaker.failed(self._clock())
         self.restarts += 1
+        self._note(error)
         _log.warning("%s: %s", type(error).__name__, error)
+
+    def _note(self, error: UpstreamError) -> None:
+        if not self._error:
+            self._fails_since = self._clock()
+        self._error = str(error)
 
     async def _check_for_ever(self) -> None:
         first, failures = "", 0
@@ -363,46 +377,3 @@ def _refusal(error: Exception) -> Refusal | None:
         case Unusable() as cause:
             return EndpointRefused(str(cause))
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Texts of one request to the endpoint; `first` is the place of the first among those that were asked for."""
-
-    first: int
-    texts: tuple[str, ...]
-
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        return tuple(map(_tokens, self.texts))
-
-    def halves(self) -> tuple[_Batch, _Batch]:
-        middle = len(self.texts) // 2
-        return _Batch(self.first, self.texts[:middle]), _Batch(self.first + middle, self.texts[middle:])
-
-
-def _batches(texts: Sequence[str]) -> list[_Batch]:
-    made, first, tokens = [], 0, 0
-    for index, text in enumerate(texts):
-        more = _tokens(text)
-        if index > first and (index - first == _BATCH_TEXTS or tokens + more > _BATCH_TOKENS):
-            made.append(_Batch(first, tuple(texts[first:index])))
-            first, tokens = index, 0
-        tokens += more
-    return [*made, _Batch(first, tuple(texts[first:]))]
-
-
-def _tokens(text: str) -> int:
-    """Return about how many tokens a text has, rather too many than too few."""
-    return len(text.encode()) // _CHARACTERS_PER_TOKEN + 2
-
-
-def _shared(total: int | None, estimates: Sequence[int]) -> list[int]:
-    """Divide what the endpoint counted among a batch's texts, by their estimates; the sum is what it counted."""
-    if total is None:
-        return list(estimates)
-    whole, ends, done = sum(estimates), [], 0
-    for estimate in estimates:
-        done += estimate
-        ends.append(total * done // whole)
-    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]

@@ -189,6 +189,21 @@ async def test_five_failures_in_a_row_leave_the_endpoint_alone_until_one_try_suc
         assert engine.breaker.state.value == "closed"
 
 
+async def test_what_fails_for_half_a_minute_is_told_until_there_is_an_answer() -> None:
+    async with asking() as (engine, endpoint):
+        told = []
+        endpoint.fault = lambda texts: Limited("insufficient_quota", 5)
+        for _ in range(5):
+            with pytest.raises(EngineBusy):
+                await engine.embed(["a"], background=False)
+            told.append(engine.report()["error"])
+            await asyncio.sleep(9)
+        endpoint.fault = lambda texts: None
+        await asyncio.sleep(10)
+        await engine.embed(["a"], background=False)
+        assert (told[0], told[-1], engine.report()["error"]) == ("", "insufficient_quota", "")
+
+
 async def test_background_texts_wait_for_the_operator_s_grant_and_live_ones_do_not() -> None:
     async with asking(Terms(budgeted=True)) as (engine, _endpoint):
         await engine.embed(["live"], background=False)
