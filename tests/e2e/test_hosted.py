@@ -1,13 +1,11 @@
 """An index moves to a model that somebody else hosts: within a budget, at the endpoint's pace, and nobody notices."""
 
-import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 from demo.kubectl import Kubectl
 from demo.world import HOSTED_EXAMPLE, HOSTED_POOL, MIGRATION, OLD_POOL
-from tests.e2e.scaling import pool_is
+from tests.e2e.scaling import patch_pool, pool_is, status_is
 from tests.e2e.story import Story, example, then_every_query_was_answered
 
 # Far less than the documents have.
@@ -21,14 +19,16 @@ async def test_an_index_moves_to_a_hosted_model_and_waits_when_its_budget_is_spe
     await given_a_hosted_pool(kubectl, endpoint=OLD_POOL, budget=_BUDGET)
 
     await migrate(kubectl)
-    waiting = await migration_is(kubectl, lambda status: status.get("reason") == "BudgetSpent", seconds=180)
+    waiting = await status_is(
+        kubectl, "emig", MIGRATION, lambda status: status.get("reason") == "BudgetSpent", seconds=180
+    )
     pool = await pool_is(kubectl, lambda status: "external" in status, seconds=10, pool=HOSTED_POOL)
     assert (waiting["state"], pool["phase"]) == ("Backfilling", "Ready")
     assert _BUDGET * 0.5 < pool["external"]["spentTokens"] <= _BUDGET
     assert degraded(pool) == "BudgetSpent"
 
-    await patch(kubectl, {"budget": {"tokens": 10**9}})
-    await migration_is(kubectl, lambda status: status.get("state") == "Retaining", seconds=300)
+    await patch_pool(kubectl, HOSTED_POOL, external={"budget": {"tokens": 10**9}})
+    await status_is(kubectl, "emig", MIGRATION, lambda status: status.get("state") == "Retaining", seconds=300)
     routing = await story.routing()
     assert (routing["candidate"]["pool"], routing["weight"]) == (HOSTED_POOL, 100)
     pool = await pool_is(kubectl, lambda status: degraded(status) == "AsExpected", seconds=30, pool=HOSTED_POOL)
@@ -40,7 +40,8 @@ async def test_an_index_moves_to_a_hosted_model_and_waits_when_its_budget_is_spe
 
 async def given_a_hosted_pool(kubectl: Kubectl, endpoint: str, budget: int) -> None:
     """Have the example's pool, whose endpoint is another pool's Service: embedders speak the same API."""
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openai"}, "stringData": {"token": _KEY}}
+    meta = {"name": "openai", "labels": {"app.kubernetes.io/part-of": "reembed-demo"}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"token": _KEY}}
     await kubectl.apply(json.dumps(secret))
     pool = example(HOSTED_EXAMPLE)
     url = f"http://reembed-embedder-{endpoint}:8080/v1"
@@ -53,25 +54,6 @@ async def migrate(kubectl: Kubectl) -> None:
     migration = example("migration.yaml")
     migration["spec"] |= {"target": {"poolRef": {"name": HOSTED_POOL}}, "retention": {"window": "10m"}}
     await kubectl.apply(json.dumps(migration))
-
-
-async def patch(kubectl: Kubectl, external: dict[str, Any]) -> None:
-    change = json.dumps({"spec": {"external": external}})
-    await kubectl.run("patch", "epool", HOSTED_POOL, "--type=merge", f"--patch={change}")
-
-
-async def migration_is(kubectl: Kubectl, wanted: Callable[[dict[str, Any]], bool], seconds: int) -> dict[str, Any]:
-    """Return the migration's status as soon as it is as wanted."""
-    found: dict[str, Any] = {}
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                found = ((await kubectl.get("emig", MIGRATION)) or {}).get("status") or {}
-                if wanted(found):
-                    return found
-                await asyncio.sleep(1.0)
-    except TimeoutError:
-        raise AssertionError(f"the migration's status stayed at {found}") from None
 
 
 def degraded(status: dict[str, Any]) -> str:
