@@ -1,10 +1,12 @@
-"""Who may ask the endpoint next: live before background, at the throttle's rate, so many at a time."""
+"""Who may ask the endpoint next: live before background, at the throttle's rate, so many at a time.
+
+Background texts starve for at most five seconds: then one request of theirs goes first, as in an engine of our own.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
+from collections import deque
 from collections.abc import Callable
 
 from reembed.embedder.hosted.throttle import Throttle
@@ -13,8 +15,10 @@ from reembed.embedder.hosted.throttle import Throttle
 _MOST = 16
 # Kept for live texts.
 _LIVE_ONLY = 4
+_LONGEST_STARVING = 5.0
 
-_Waiter = tuple[bool, int, int, asyncio.Future[None]]
+# Tokens of a request, and who waits to send it.
+_Waiter = tuple[int, asyncio.Future[None]]
 
 
 class Turns:
@@ -23,8 +27,9 @@ class Turns:
     def __init__(self, throttle: Throttle, clock: Callable[[], float]) -> None:
         self.throttle = throttle
         self._clock = clock
-        self._order = itertools.count()
-        self._waiters: list[_Waiter] = []
+        self._live: deque[_Waiter] = deque()
+        self._background: deque[_Waiter] = deque()
+        self._fed = clock()  # when background texts last had a turn, or nobody waited
         self._timer: asyncio.TimerHandle | None = None
         self.busy = 0
 
@@ -36,7 +41,9 @@ class Turns:
     async def take(self, tokens: int, *, background: bool) -> None:
         """Wait for a turn; whoever got one gives it back with `leave`."""
         waiter = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiters, (background, next(self._order), tokens, waiter))
+        if background and not self._background:
+            self._fed = self._clock()
+        (self._background if background else self._live).append((tokens, waiter))
         self._next()
         try:
             await waiter
@@ -60,17 +67,24 @@ class Turns:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiters:
-            background, _, tokens, waiter = self._waiters[0]
-            if waiter.done():
-                heapq.heappop(self._waiters)
-                continue
-            if self.busy >= (_MOST - _LIVE_ONLY if background else _MOST):
-                return
+        while (line := self._line()) is not None:
             if (wait := self.wait) > 0:
                 self._timer = asyncio.get_running_loop().call_later(wait, self._next)
                 return
-            heapq.heappop(self._waiters)
+            tokens, waiter = line.popleft()
+            if line is self._background:
+                self._fed = self._clock()
             self.busy += 1
             self.throttle = self.throttle.sent(self._clock(), tokens)
             waiter.set_result(None)
+
+    def _line(self) -> deque[_Waiter] | None:
+        """Return the line whose first one is next, None if nobody may have a turn."""
+        for line in (self._live, self._background):
+            while line and line[0][1].done():  # it left
+                line.popleft()
+        fits = bool(self._background) and self.busy < _MOST - _LIVE_ONLY
+        starving = self._clock() - self._fed >= _LONGEST_STARVING
+        if fits and (starving or not self._live):
+            return self._background
+        return self._live if self._live and self.busy < _MOST else None

@@ -163,6 +163,20 @@ async def test_live_texts_go_before_background_texts_that_wait_longer() -> None:
     assert endpoint.asked.index(["query"]) <= 4
 
 
+async def test_background_texts_starve_for_five_seconds_at_the_most() -> None:
+    async with asking(Terms(Throttle(most_requests=1.0), patience=Patience(live=60, background=60))) as (
+        engine,
+        endpoint,
+    ):
+        await asyncio.sleep(5)
+        queries = [asyncio.create_task(engine.embed([f"query {n}"], background=False)) for n in range(20)]
+        await asyncio.sleep(0)
+        await engine.embed(["doc"], background=True)
+        before = len(endpoint.asked)
+        await asyncio.gather(*queries)
+    assert 5 <= before <= 8
+
+
 async def test_background_texts_leave_room_for_live_ones() -> None:
     async with asking() as (engine, endpoint):
         waiting = [asyncio.create_task(engine.embed([f"doc {n}"], background=True)) for n in range(40)]
