@@ -93,7 +93,7 @@ MIGRATION = Status(
 )
 
 POOL = PoolStatus(
-    variants=(VariantStatus("gpu", 2, 1, "Unschedulable"), VariantStatus("cpu", 1, 1)),
+    variants=(VariantStatus("gpu", 2, 1, "Unschedulable"), VariantStatus("cpu", 1, 1, "", ("BF16", "F16"))),
     reason="Latency",
     message="p95 of live requests 812 ms for 500 ms, which needs 4 pods",
     at=NOON,
