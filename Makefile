@@ -118,6 +118,10 @@ test: prepare test-unit test-sim test-integration ## Run all tests that this mac
 bench-operator: prepare venv ## Measure the operator with 1,100 migrations; prints one line of JSON
 	@$(BIN)/python -m tests.bench.operator $(ARGS)
 
+.PHONY: llama-server
+llama-server: ## Build llama-server (a quarter of an hour, once), which tests of external pools use where it is there
+	$(PYTHON) -m hack.llama_server
+
 .PHONY: bench-embedder
 bench-embedder: prepare venv ## Measure the embedder beside llama-server, onnxruntime and a plain loop; prints one line of JSON
 	@$(PYTHON) -m hack.llama_server >/dev/null

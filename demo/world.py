@@ -26,6 +26,8 @@ FIRST_EXAMPLES = ("pool-old.yaml", "pool-new.yaml", "index.yaml", "first-fill.ya
 LAST_EXAMPLE = "migration.yaml"
 # Applied by the stories of pools: what the demo's machine has no GPU for.
 GPU_EXAMPLE = "pool-gpu-first.yaml"
+HOSTED_EXAMPLE = "pool-external.yaml"
+HOSTED_POOL = "openai-small"
 _OURS = "app.kubernetes.io/part-of=reembed-demo"
 _ROOT = Path(__file__).resolve().parent.parent
 _MANIFESTS = _ROOT / "demo" / "manifests"

@@ -40,6 +40,12 @@ def digest_files(base: Path, paths: Iterable[Path]) -> str:
     return digest(parts)
 
 
+def found(kind: str, key: str) -> Path | None:
+    """Return the directory of an entry if there is one."""
+    place = CACHE / kind / key
+    return place if place.is_dir() else None
+
+
 def entry(kind: str, key: str, make: Callable[[Path], object]) -> Path:
     """Return the directory of an entry; `make` fills an empty directory if there is none yet."""
     place = CACHE / kind / key

@@ -35,9 +35,19 @@ _TOOLS = {"g++": "g++", "cmake": "cmake", "ninja": "ninja-build"}
 
 def program() -> Path:
     """Return the program for this machine and its processor."""
-    version = wheels.pinned((ROOT / "pyproject.toml").read_text())
-    key = wheels.key(version, " ".join(_FLAGS), native=True)
+    version, key = _wanted()
     return cache.entry(PROGRAM, key, lambda place: _build(place, version)) / PROGRAM
+
+
+def built() -> bool:
+    """Return whether `program` has nothing to build."""
+    return cache.found(PROGRAM, _wanted()[1]) is not None
+
+
+def _wanted() -> tuple[str, str]:
+    """Return llama-cpp-python's version and the cache's key."""
+    version = wheels.pinned((ROOT / "pyproject.toml").read_text())
+    return version, wheels.key(version, " ".join(_FLAGS), native=True)
 
 
 def _build(place: Path, version: str) -> None:

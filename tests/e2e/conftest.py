@@ -27,6 +27,7 @@ NAMESPACES = (
     "reembed-e2e-deletion",
     "reembed-e2e-teardown",
     "reembed-e2e-scaling",
+    "reembed-e2e-hosted",
 )
 _DOCUMENTS = 600
 # Where something has to happen during a backfill, it must last long enough on a fast machine, too.

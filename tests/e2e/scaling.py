@@ -92,8 +92,8 @@ async def given_a_pool_on_gpus(world: World, gpu: Mapping[str, Any], cpu: Mappin
     await world.kubectl.rolled_out(f"deployment/reembed-gateway-{INDEX}")
 
 
-async def patch_pool(kubectl: Kubectl, **spec: Any) -> None:
-    await kubectl.run("patch", "epool", OLD_POOL, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+async def patch_pool(kubectl: Kubectl, pool: str, **spec: Any) -> None:
+    await kubectl.run("patch", "epool", pool, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
 
 
 @asynccontextmanager
@@ -112,19 +112,27 @@ async def gpus(kubectl: Kubectl) -> AsyncIterator[Callable[[int], Any]]:
         await offer(0)
 
 
-async def pool_is(kubectl: Kubectl, wanted: Callable[[dict[str, Any]], bool], seconds: int) -> dict[str, Any]:
-    """Return the pool's status as soon as it is as wanted."""
+async def pool_is(
+    kubectl: Kubectl, wanted: Callable[[dict[str, Any]], bool], seconds: int, pool: str = OLD_POOL
+) -> dict[str, Any]:
+    """Return a pool's status as soon as it is as wanted."""
+    return await status_is(kubectl, "epool", pool, wanted, seconds)
+
+
+async def status_is(
+    kubectl: Kubectl, kind: str, name: str, wanted: Callable[[dict[str, Any]], bool], seconds: int
+) -> dict[str, Any]:
+    """Return an object's status as soon as it is as wanted."""
     found: dict[str, Any] = {}
     try:
         async with asyncio.timeout(seconds):
             while True:
-                pool = await kubectl.get("epool", OLD_POOL)
-                found = (pool or {}).get("status") or {}
+                found = ((await kubectl.get(kind, name)) or {}).get("status") or {}
                 if wanted(found):
                     return found
                 await asyncio.sleep(1.0)
     except TimeoutError:
-        raise AssertionError(f"the pool's status stayed at {found}") from None
+        raise AssertionError(f"the status of {kind} {name} stayed at {found}") from None
 
 
 def sizes(status: Mapping[str, Any]) -> dict[str, tuple[int, int, str]]:

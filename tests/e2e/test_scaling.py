@@ -1,6 +1,8 @@
 """A pool has the pods that its callers need, on the devices that there are, and nobody notices how they come and go."""
 
-from demo.world import OLD_POOL
+import json
+
+from demo.world import LAST_EXAMPLE, MIGRATION, NEW_POOL, OLD_POOL
 from tests.e2e import scaling
 from tests.e2e.scaling import sizes
 from tests.e2e.story import Story, then_every_query_was_answered
@@ -15,7 +17,7 @@ async def test_pods_come_when_answers_are_slow_and_go_when_they_are_quick_again(
     kubectl = story.world.kubectl
     scaled = {"latencyTarget": "100ms", "scaleDownWindow": "20s"}
     variant = {"name": "cpu", "device": "CPU", "minReplicas": 1, "maxReplicas": 3, "resources": _RESOURCES}
-    await scaling.patch_pool(kubectl, scaling=scaled, variants=[variant])
+    await scaling.patch_pool(kubectl, OLD_POOL, scaling=scaled, variants=[variant])
 
     async with scaling.callers(kubectl, OLD_POOL, _CALLERS) as told:
         grown = await scaling.pool_is(kubectl, lambda status: status.get("readyReplicas", 0) >= 2, seconds=180)
@@ -52,3 +54,23 @@ async def test_what_finds_no_gpu_runs_on_cpus_until_it_finds_one(story: Story) -
         assert set(told) == {"Unschedulable", "Overflow", "ScaledDown"}
         then_every_query_was_answered(await story.world.stop_load())
         await story.world.clear()
+
+
+async def test_a_pool_that_can_never_run_is_refused_with_numbers_and_nobody_is_killed(story: Story) -> None:
+    await story.given_an_index_under_steady_queries()
+    kubectl = story.world.kubectl
+    too_little = {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "128Mi"}}
+    for resources, reason, said in (
+        (too_little, "MemoryInsufficient", "the container's limit is 128 MiB; nothing was loaded"),
+        ({"requests": {"cpu": "500"}}, "NeverFits", "500"),
+    ):
+        await scaling.patch_pool(kubectl, NEW_POOL, variants=[{"name": "cpu", "resources": resources}])
+        await story.world.apply_example(LAST_EXAMPLE)
+        status = await scaling.status_is(
+            kubectl, "emig", MIGRATION, lambda found, wanted=reason: found.get("reason") == wanted, seconds=120
+        )
+        assert said in status["message"]
+        pods = json.loads(await kubectl.run("get", "pods", f"--selector=reembed.dev/pool={NEW_POOL}", "--output=json"))
+        assert "OOMKilled" not in json.dumps(pods)
+        await story.when_the_migration_is_deleted()
+    then_every_query_was_answered(await story.world.stop_load())

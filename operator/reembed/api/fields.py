@@ -60,6 +60,9 @@ class Fields:
     def maybe_text(self, name: str) -> str | None:
         return self.text(name) if self._raw.get(name) is not None else None
 
+    def maybe_number(self, name: str) -> int | None:
+        return self.number(name) if self._raw.get(name) is not None else None
+
     def maybe_real(self, name: str) -> float | None:
         return self.real(name) if self._raw.get(name) is not None else None
 

@@ -57,7 +57,11 @@ def _image(status: Fields, name: str) -> str | None:
 
 def _variant(one: Fields) -> VariantStatus:
     return VariantStatus(
-        one.text("name"), one.number("desiredReplicas"), one.number("readyReplicas"), one.text("reason", "")
+        name=one.text("name"),
+        desired=one.number("desiredReplicas"),
+        ready=one.number("readyReplicas"),
+        reason=one.text("reason", ""),
+        weight_types=tuple(found.split(", ")) if (found := one.text("weightType", "")) else (),
     )
 
 
@@ -67,6 +71,7 @@ def _render_variant(one: VariantStatus) -> dict[str, Any]:
         "desiredReplicas": one.desired,
         "readyReplicas": one.ready,
         "reason": one.reason,
+        **({"weightType": ", ".join(one.weight_types)} if one.weight_types else {}),
     }
 
 

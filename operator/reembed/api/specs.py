@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from reembed.api.external import hosted_model, hosted_variant, parse_external
 from reembed.api.fields import Fields, Raw, parse_meta
 from reembed.api.hooks import parse_hook
 from reembed.api.limits import parse_limits
@@ -28,6 +29,7 @@ from reembed.core.model import (
     SecretKey,
     Step,
     Truncate,
+    Validation,
     Variant,
     WeightType,
 )
@@ -41,12 +43,13 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
 
     """
     spec = Fields(raw["spec"], "spec")
+    external = spec.maybe("external")
     model = spec.into("model")
     download = spec.into("download")
     input_type = spec.maybe_text("defaultInputType")
     return parse_meta(raw), PoolSpec(
-        model=_model(model),
-        variants=tuple(_variant(one) for one in spec.each("variants")),
+        model=_model(model) if external is None else hosted_model(external),
+        variants=tuple(map(_variant, spec.each("variants"))) if external is None else (hosted_variant(external),),
         claim_name=model.maybe_text("claimName"),
         download=DownloadSpec(
             download.maybe_text("secretName"), download.maybe_text("endpoint"), download.maybe_text("region")
@@ -56,6 +59,8 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
         weight_type=spec.choice("weightType", WeightType, WeightType.AUTO),
         text_cache=spec.parsed("textCache", parse_quantity, 32 << 20),
         scaling=_scaling(spec.into("scaling")),
+        validation=_validation(spec.into("validation")) if spec.maybe("validation") is not None else None,
+        external=parse_external(external) if external is not None else None,
     )
 
 
@@ -155,8 +160,13 @@ def render_evaluation_spec(spec: EvaluationSpec) -> dict[str, object]:
     }
 
 
-def _config_map_key(reference: Fields) -> ConfigMapKey:
-    return ConfigMapKey(reference.text("name"), reference.text("key", "labels"))
+def _config_map_key(reference: Fields, key: str = "labels") -> ConfigMapKey:
+    return ConfigMapKey(reference.text("name"), reference.text("key", key))
+
+
+def _validation(validation: Fields) -> Validation:
+    references = _config_map_key(validation.into("configMapRef"), "references.jsonl")
+    return Validation(references, validation.real("minCosine", 0.999))
 
 
 def _model(model: Fields) -> Model:

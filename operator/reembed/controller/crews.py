@@ -12,6 +12,7 @@ from reembed.controller.nodes import needs
 from reembed.core import names
 from reembed.core.fitting import NEVER_FITS, Node, never_fits
 from reembed.core.model import Device, Meta, PoolReport, PoolSpec, Problem, Variant
+from reembed.core.reasons import OF_ENDPOINT
 from reembed.core.scaling import Crew
 
 # A node may be about to be free, or an older pod about to leave.
@@ -83,13 +84,16 @@ def judged(report: PoolReport, problems: Iterable[Problem]) -> PoolReport:
             return replace(report, problem=one)
         if one.reason == NEVER_FITS and report.ready_replicas < report.desired_replicas:
             return replace(report, problem=one, permanent=True)
+        if one.reason in OF_ENDPOINT and report.problem is None:
+            return replace(report, problem=one)
     return report
 
 
 def said(pool: Object) -> list[Problem]:
-    """Return the problems of a pool's variants by its own status."""
+    """Return the problems of a pool's variants and of its endpoint by its own status."""
     status = pool.get("status") or {}
     found = [one.get("reason", "") for one in status.get("variants") or ()]
+    found += [one["reason"] for one in status.get("conditions") or () if one["reason"] in OF_ENDPOINT][:1]
     return [Problem(reason, status.get("message", "")) for reason in found if reason]
 
 

@@ -29,13 +29,11 @@ from reembed.controller.handlers import concerned, under_way
 from reembed.controller.indexes import Indexes
 from reembed.controller.leading import Candidate, Fenced, Term
 from reembed.controller.listing import KINDS, Lists
-from reembed.controller.loading import Loadings
 from reembed.controller.looks import Looks
 from reembed.controller.loop import Ended, Loops
 from reembed.controller.migrations import Migrations
 from reembed.controller.nodes import Nodes
 from reembed.controller.observe import Observer
-from reembed.controller.pool_loads import PoolLoads
 from reembed.controller.pool_metrics import PoolMetrics
 from reembed.controller.pools import Pools
 from reembed.controller.prometheus import Prometheus
@@ -46,7 +44,7 @@ from reembed.controller.scrape import HttpPods, Pods
 from reembed.controller.serving import serve
 from reembed.controller.settings import Election, Settings
 from reembed.controller.shell import Clock, wall_clock
-from reembed.controller.sizes import Sizes
+from reembed.controller.sizes import PoolLooks, Sizes
 from reembed.controller.tasks import end
 from reembed.controller.typed import Typed
 from reembed.controller.vanished import Vanished
@@ -78,7 +76,7 @@ class Operator:
         observer = Observer(self.cache, typed, self._looks, self._schema, settings.images.backfill)
         effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
-        sizes = Sizes(self.cache, typed, PoolLoads(scrape), Loadings(scrape), Nodes(cluster), settings)
+        sizes = Sizes(self.cache, typed, PoolLooks.by(scrape), Nodes(cluster), settings)
         self.pools = PoolMetrics(metrics.recycled)
         self._passes = {
             kinds.POOL: Pools(self.cache, typed, writer, sizes, self.pools, clock).reconcile,

@@ -12,9 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 from reembed.api import render_pool_status
+from reembed.api.hosted import parse_hosted_status, render_hosted_status
 from reembed.cluster import kinds
-from reembed.controller import engine_images, pods
+from reembed.controller import engine_images, hosting, pods
 from reembed.controller.cache import Cache, Key, Object, labels_of
+from reembed.controller.hosting import Asked
 from reembed.controller.loop import RESYNC, Ended
 from reembed.controller.manifests import embedder
 from reembed.controller.pool_metrics import PoolMetrics
@@ -48,6 +50,7 @@ class Pools:
         self._metrics = metrics
         self._loads = sizes.loads
         self._loadings = sizes.loadings
+        self._hosting = sizes.hosting
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
         await self._look(key)
@@ -79,6 +82,7 @@ class Pools:
         if raw is None or parsed is None or not (raw.get("status") or {}).get("inUseBy"):
             self._loads.forget(key.namespace, key.name)
             self._loadings.forget(key.namespace, key.name)
+            self._hosting.forget((key.namespace, key.name))
             return
         meta, spec = parsed
         now, often = self._clock(), self._often(meta, spec, raw)
@@ -86,6 +90,11 @@ class Pools:
         if not self._loads.due(meta.namespace, meta.name, now, often=often):
             await self._loads.look(meta.namespace, meta.name, pods.ready_addresses(found), now)
         await self._loadings.look(meta.namespace, meta.name, pods.starting_addresses(found), now)
+        if spec.external is not None:
+            alive = frozenset(pod["metadata"]["name"] for pod in found)
+            remembered, ready = parse_hosted_status(raw), pods.ready_addresses(found)
+            where = (meta.namespace, meta.name)
+            await self._hosting.look(Asked(where, remembered, spec.external.budget_tokens, ready, alive), now)
         if any(pods.unplaced(pod) is not None for pod in found):
             await self._sizes.nodes.look(now)
 
@@ -102,7 +111,8 @@ class Pools:
     def _again(self, meta: Meta, spec: PoolSpec, plan: Plan) -> timedelta:
         raw = {"status": {"scaling": {"recycling": plan.status.recycling}}}
         due = self._loads.due(meta.namespace, meta.name, self._clock(), often=self._often(meta, spec, raw))
-        others = (plan.again, self._loadings.due(meta.namespace, meta.name))
+        hosted = hosting.EVERY if spec.external is not None else None
+        others = (plan.again, self._loadings.due(meta.namespace, meta.name), hosted)
         return min([due, RESYNC, *(one for one in others if one is not None)])
 
     def _claims(self, meta: Meta, before: Iterable[str]) -> tuple[str, ...]:
@@ -153,11 +163,16 @@ class Pools:
         report = plan.report
         if used_by and report.problem is None and not self._enough(meta, spec, plan):
             report = replace(report, problem=_kept(self._left_over(meta, spec).values()))
+        where = (meta.namespace, meta.name)
+        if used_by and report.problem is None and spec.external is not None:
+            report = replace(report, problem=self._hosting.problem(where, spec.external.budget_tokens))
         now, told = self._clock(), of_pool(report, claimed=bool(used_by), wanted=plan.wanted)
         status = _status(replace(plan, report=report), used_by) | {
             "observedGeneration": meta.generation,
             "conditions": conditions(told, raw, meta, now),
         }
+        if spec.external is not None:
+            status["external"] = render_hosted_status(self._hosting.status(where, parse_hosted_status(raw)))
         if differs(status, raw):
             await self._writer.status(kinds.POOL, meta, status, _MANAGER)
             for note in plan.notes:

@@ -11,11 +11,13 @@ from reembed.cluster import kinds
 from reembed.controller import engine_images, pods
 from reembed.controller.cache import Cache, Object, labels_of
 from reembed.controller.crews import Crews, Means, crews, judged
+from reembed.controller.hosting import Hosting
 from reembed.controller.loading import Loadings
 from reembed.controller.manifests import embedder
 from reembed.controller.nodes import Nodes
 from reembed.controller.pool_loads import PoolLoads
 from reembed.controller.pool_metrics import Figures
+from reembed.controller.scrape import Pods
 from reembed.controller.settings import Settings
 from reembed.controller.typed import Typed
 from reembed.core import names, scaling
@@ -58,16 +60,28 @@ class _Seen:
     pods: list[Object] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolLooks:
+    """What pods are asked: what they carry, how far they are with a file, what a hosted model costs."""
+
+    loads: PoolLoads
+    loadings: Loadings
+    hosting: Hosting
+
+    @classmethod
+    def by(cls, scrape: Pods) -> PoolLooks:
+        return cls(PoolLoads(scrape), Loadings(scrape), Hosting(scrape))
+
+
 class Sizes:
     """Decides sizes from the cache and the loads."""
 
-    def __init__(
-        self, cache: Cache, typed: Typed, loads: PoolLoads, loadings: Loadings, nodes: Nodes, settings: Settings
-    ) -> None:
+    def __init__(self, cache: Cache, typed: Typed, looks: PoolLooks, nodes: Nodes, settings: Settings) -> None:
         self._cache = cache
         self._typed = typed
-        self.loads = loads
-        self.loadings = loadings
+        self.loads = looks.loads
+        self.loadings = looks.loadings
+        self.hosting = looks.hosting
         self.nodes = nodes
         self.settings = settings
 
@@ -106,7 +120,8 @@ class Sizes:
         outdated = set() if pinned else self._outdated(seen, images)
         covered = cover(spec.variants, here.crews, _surged(size.replicas, going), outdated)
         wanted = self._kept(meta, covered.replicas, here.crews)
-        status = told(before, _status(before, size, needed, (wanted, here, going, images)), now)
+        types = {name: self._weight_types(seen, name, load) for name in wanted}
+        status = told(before, _status(before, size, needed, (wanted, here, going, images, types)), now)
         report = self._judged(seen, here, least)
         return Plan(
             replicas={name: count for name, count in wanted.items() if here.crews[name].refused is None},
@@ -140,6 +155,17 @@ class Sizes:
         users = self._typed.users(meta.name, meta.namespace)
         return {name: replicas(meta.name, count, present[name].desired, *users) for name, count in wanted.items()}
 
+    def _weight_types(self, seen: _Seen, variant: str, load: Load) -> tuple[str, ...]:
+        """Return in which types a variant's pods multiply; as it was, before they were asked."""
+        own = {
+            pod["metadata"]["name"]
+            for pod in seen.pods
+            if labels_of(pod).get(names.LABEL_VARIANT) == names.fit(variant)
+        }
+        found = {track.marks[-1][1].weights for pod, track in load.tracks.items() if pod in own} - {""}
+        known = next((one.weight_types for one in seen.before.variants if one.name == variant), ())
+        return tuple(sorted(found)) or known
+
     def _judged(self, seen: _Seen, here: Crews, least: int) -> PoolReport:
         report = judged(
             pods.pool_report(seen.spec, least, seen.deployments, seen.pods, memory=None), here.problems.values()
@@ -153,14 +179,15 @@ def _status(
     before: PoolStatus,
     size: scaling.Size,
     needed: int,
-    decided: tuple[Mapping[str, int], Crews, Recycle | None, Mapping[Device, str]],
+    decided: tuple[Mapping[str, int], Crews, Recycle | None, Mapping[Device, str], Mapping[str, tuple[str, ...]]],
 ) -> PoolStatus:
-    wanted, here, going, images = decided
+    wanted, here, going, images, types = decided
     used = {variant for variant in wanted if wanted[variant] or here.crews[variant].refused}
     reasons = {name: here.problems[name].reason for name in used if name in here.problems}
     return PoolStatus(
         variants=tuple(
-            VariantStatus(name, count, here.crews[name].ready, reasons.get(name, "")) for name, count in wanted.items()
+            VariantStatus(name, count, here.crews[name].ready, reasons.get(name, ""), types[name])
+            for name, count in wanted.items()
         ),
         reason=size.reason,
         message=size.message,

@@ -68,8 +68,14 @@ def of_pool(report: PoolReport, *, claimed: bool, wanted: int = 0) -> tuple[Cond
     return (
         Condition("Ready", ready, reason, message),
         Condition("Progressing", grows, reason, message),
-        _degraded(problem if not ready and reason != reasons.MODEL_LOADING else None),
+        _degraded(problem if _degrades(problem, ready=ready) else None),
     )
+
+
+def _degrades(problem: Problem | None, *, ready: bool) -> bool:
+    if problem is None or problem.reason == reasons.MODEL_LOADING:
+        return False
+    return not ready or problem.reason in reasons.OF_ENDPOINT
 
 
 def of_index(status: IndexStatus, gateway: tuple[int, int], problem: Problem | None) -> tuple[Condition, ...]:

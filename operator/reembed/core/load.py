@@ -22,10 +22,11 @@ TOKENS = f"{_PREFIX}tokens_total"
 PACK_TOKENS = f"{_PREFIX}pack_tokens_total"
 PACK_SECONDS = f"{_PREFIX}pack_seconds_total"
 CONTEXTS = f"{_PREFIX}contexts_peak"
+WEIGHTS = f"{_PREFIX}weights"
 MEMORY = "reembed_memory_"
 
 # What the names of all series begin with that are read here.
-SERIES = (REQUEST_SECONDS, QUEUE_TOKENS, TEXTS, TOKENS, PACK_TOKENS, PACK_SECONDS, CONTEXTS, MEMORY)
+SERIES = (REQUEST_SECONDS, QUEUE_TOKENS, TEXTS, TOKENS, PACK_TOKENS, PACK_SECONDS, CONTEXTS, WEIGHTS, MEMORY)
 
 # Rates and percentiles are of this long.
 WINDOW = timedelta(seconds=30)
@@ -40,6 +41,8 @@ _MEMORY_STEP = timedelta(seconds=20)
 _PEAK_MINUTES = 60
 # A context that computed for a smaller share of the time says nothing of what it can do.
 _BUSY_ENOUGH = 0.02
+# As types are called: F16, Q4_K.
+_LONGEST_TYPE = 8
 
 Scraped = tuple[str, Mapping[str, str], float]
 Points = tuple[tuple[float, float], ...]
@@ -60,6 +63,7 @@ class Sampled:
     busy: float = 0.0  # seconds in calls of the engine, all contexts
     contexts: float = 1.0
     process: float | None = None  # when it began
+    weights: str = ""  # the type in which they are multiplied
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ def sampled(samples: Iterable[Scraped]) -> Sampled:
     plain: dict[str, float] = {}
     seconds: dict[float, int] = {}
     live = texts = 0.0
+    weights = ""
     for name, labels, value in samples:
         if not math.isfinite(value):
             continue
@@ -178,6 +183,8 @@ def sampled(samples: Iterable[Scraped]) -> Sampled:
         elif name == TEXTS:
             texts += value
             live += value if labels.get("priority") == "live" else 0.0
+        elif name == WEIGHTS:
+            weights = labels.get("type", "")[:_LONGEST_TYPE]
         else:
             plain[name] = value
     room = plain.get("reembed_memory_limit_bytes", 0.0) - plain.get("reembed_memory_mapped_bytes", 0.0)
@@ -194,6 +201,7 @@ def sampled(samples: Iterable[Scraped]) -> Sampled:
         busy=plain.get(PACK_SECONDS, 0.0),
         contexts=plain.get(CONTEXTS, 1.0),
         process=plain.get(PROCESS),
+        weights=weights,
     )
 
 

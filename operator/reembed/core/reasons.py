@@ -16,11 +16,17 @@ EMERGENCY = "EmergencyProtection"
 MODEL_LOADING = "ModelLoading"
 MODEL_SOURCE_FAILING = "ModelSourceFailing"
 
+# A hosted model's pods are ready, but embed no documents, or nothing.
+MODEL_CHANGED = "ModelChanged"
+BUDGET_SPENT = "BudgetSpent"
+ENDPOINT_FAILING = "EndpointFailing"
+OF_ENDPOINT = frozenset({MODEL_CHANGED, BUDGET_SPENT, ENDPOINT_FAILING})
+
 # The labelled queries do not decide; somebody's word can.
 UNDECIDED = frozenset({"RetrievalInconclusive", "RetrievalTooFewQueries"})
 
 # Waiting for people: nothing goes on before somebody says so.
-FOR_PEOPLE = frozenset({PAUSED, AWAITING_APPROVAL}) | UNDECIDED
+FOR_PEOPLE = frozenset({PAUSED, AWAITING_APPROVAL}) | UNDECIDED | {MODEL_CHANGED, BUDGET_SPENT}
 
 # Time that counts towards no deadline: neither the migration's nor its store's or model's fault.
 EXCUSED = FOR_PEOPLE | {INDEX_HELD, WAITING_FOR_DEPENDENCY}

@@ -106,6 +106,9 @@ def _backfill_waits(migration: Migration, seen: Seen) -> triggers.Finding | None
     if due is not None:
         return triggers.Finding(due.reason, f"{due.message}; the backfill pauses until it is over")
     problem = seen.job.problem if seen.job is not None and seen.job.active else None
+    hosted = seen.target.report.problem if seen.target is not None else None
+    if hosted is not None and hosted.reason in reasons.OF_ENDPOINT:
+        problem = hosted
     return triggers.Finding(problem.reason, f"{problem.message}; the backfill waits for it") if problem else None
 
 

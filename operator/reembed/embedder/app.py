@@ -26,21 +26,26 @@ from reembed.core.emergency_limits import Limits
 from reembed.embedder import limits
 from reembed.embedder.answers import render
 from reembed.embedder.download import Progress
+from reembed.embedder.failures import EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
+from reembed.embedder.hosted.engine import BudgetSpent, EndpointFailed, HostedEngine, Throttled
 from reembed.embedder.messages import Packs
 from reembed.embedder.metrics import CONTENT_TYPE, Metrics
 from reembed.embedder.plan import Plan
-from reembed.embedder.process import Engine, EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
+from reembed.embedder.process import Engine
 from reembed.embedder.protection import Overloaded, Protection
-from reembed.embedder.requests import Malformed, decode, parse, parse_seconds, parse_texts
+from reembed.embedder.requests import Malformed, decode, parse, parse_grant, parse_seconds, parse_texts
 from reembed.embedder.settings import Settings
 from reembed.embedder.text_cache import TextCache
+from reembed.embedder.trial import Trial
 from reembed.embedder.weights import Chosen
 
 PRIORITY = "x-reembed-priority"
-_EMERGENCY_BYTES = 1 << 10
+_SMALL_BYTES = 1 << 10
 _EMERGENCY_EXAMPLE = '{"seconds": 30}'
+_GRANT_EXAMPLE = '{"tokens": 100000, "changed": false}'
 # nginx's status for a caller who left; nobody receives it, but it is counted.
 _CALLER_LEFT = 499
+_NOT_HOSTED = ("not_hosted", "this pool's model is not hosted elsewhere")
 _STATUSES: Mapping[type[Exception], tuple[int, str]] = {
     Malformed: (422, "invalid_request"),
     TextRefused: (422, "invalid_text"),
@@ -49,6 +54,9 @@ _STATUSES: Mapping[type[Exception], tuple[int, str]] = {
     Overloaded: (429, "busy"),
     EngineUnavailable: (503, "unavailable"),
     EngineFailed: (503, "engine_failed"),
+    Throttled: (429, "rate_limited"),
+    BudgetSpent: (429, "budget_spent"),
+    EndpointFailed: (503, "endpoint_failed"),
 }
 
 Handler = Callable[[Request, Mapping[str, Any]], Coroutine[Any, Any, Response]]
@@ -64,10 +72,11 @@ class Embedder:
         self._metrics = Metrics(self)
         self._draining = False
         self.progress = Progress()
-        self.engine: Engine | None = None
+        self.engine: Engine | HostedEngine | None = None
         self.weights: Chosen | None = None
         self.mapped_bytes = 0
         self.plan: Plan | None = None
+        self.trial: Trial | None = None
 
     @property
     def queue_tokens(self) -> int:
@@ -98,8 +107,12 @@ class Embedder:
         return self.engine.cosine if self.engine is not None else 0.0
 
     @property
+    def hosted(self) -> HostedEngine | None:
+        return self.engine if isinstance(self.engine, HostedEngine) else None
+
+    @property
     def serves(self) -> bool:
-        return self.engine is not None and self.engine.ready
+        return self.engine is not None and self.engine.ready and self.trial is not None
 
     def drain(self) -> None:
         """Be ready no more, but go on answering."""
@@ -111,6 +124,8 @@ class Embedder:
             Route("/tokenize", self._tokenization, methods=["POST"]),
             Route("/v1/emergency", self._emergency, methods=["PUT"]),
             Route("/v1/loading", self._loading),
+            Route("/v1/hosted", self._hosted),
+            Route("/v1/hosted", self._grant, methods=["PUT"]),
             Route("/health", self._health),
             Route("/ready", self._ready),
             Route("/metrics", self._exposition),
@@ -193,7 +208,7 @@ class Embedder:
     async def _emergency(self, request: Request) -> Response:
         """Hold or lift emergency protection; not counted among the requests that it limits."""
         try:
-            data = await _read(request, _EMERGENCY_BYTES, f"send {_EMERGENCY_EXAMPLE}")
+            data = await _read(request, _SMALL_BYTES, f"send {_EMERGENCY_EXAMPLE}")
             seconds = parse_seconds(decode(data, _EMERGENCY_EXAMPLE))
         except ClientDisconnect:
             return Response(status_code=_CALLER_LEFT)
@@ -202,13 +217,35 @@ class Embedder:
         self.protection.hold(seconds)
         return JSONResponse({"seconds": seconds, "limits": asdict(self.protection.limits)})
 
+    async def _hosted(self, _: Request) -> Response:
+        """Say what a hosted model cost and how its probes look; the operator counts and compares."""
+        engine = self.hosted
+        return JSONResponse(engine.report()) if engine is not None else _error(404, *_NOT_HOSTED)
+
+    async def _grant(self, request: Request) -> Response:
+        """Take how many tokens of background texts this process may have spent, and whether the model changed."""
+        engine = self.hosted
+        if engine is None:
+            return _error(404, *_NOT_HOSTED)
+        try:
+            data = await _read(request, _SMALL_BYTES, f"send {_GRANT_EXAMPLE}")
+            grant = parse_grant(decode(data, _GRANT_EXAMPLE))
+        except ClientDisconnect:
+            return Response(status_code=_CALLER_LEFT)
+        except Malformed as error:
+            return _refused(error)
+        engine.grant(grant.tokens, changed=grant.changed)
+        return JSONResponse({"tokens": grant.tokens, "changed": grant.changed})
+
     def _limit(self, limits: Limits) -> None:
         if self.engine is not None:
             self.engine.limit(limits)
 
-    def _running(self) -> Engine:
+    def _running(self) -> Engine | HostedEngine:
         if self.engine is None:
             raise EngineUnavailable("the model is being fetched; try again soon")
+        if self.trial is None:
+            raise EngineUnavailable("the model is being tried; try again soon")
         return self.engine
 
 

@@ -18,10 +18,12 @@ from prometheus_client.registry import Collector
 from reembed import cgroup
 from reembed.embedder.breaker import State as Breaker
 from reembed.embedder.download import Progress
+from reembed.embedder.hosted.engine import HostedEngine
 from reembed.embedder.messages import Packs
 from reembed.embedder.plan import Plan
 from reembed.embedder.protection import Protection
 from reembed.embedder.text_cache import TextCache
+from reembed.embedder.trial import Trial
 from reembed.embedder.weights import Chosen
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -69,6 +71,12 @@ class State(Protocol):
 
     @property
     def plan(self) -> Plan | None: ...
+
+    @property
+    def trial(self) -> Trial | None: ...
+
+    @property
+    def hosted(self) -> HostedEngine | None: ...
 
 
 class Metrics:
@@ -144,6 +152,10 @@ class _Figures(Collector):
         yield from _of_download(state.progress)
         if state.weights is not None:
             yield from _of_weights(state.weights)
+        if state.trial is not None:
+            yield from _of_trial(state.trial)
+        if state.hosted is not None:
+            yield from _of_endpoint(state.hosted)
 
 
 def _of_download(progress: Progress) -> Iterator[Metric]:
@@ -165,6 +177,41 @@ def _of_download(progress: Progress) -> Iterator[Metric]:
     )
     for one in Breaker:
         breaker.add_metric([one.value], int(one is progress.breaker))
+    yield breaker
+
+
+def _of_trial(trial: Trial) -> Iterator[Metric]:
+    if trial.tokens_per_second is not None:
+        text = "Tokens a second that the probes were computed with at the start, one at a time."
+        yield GaugeMetricFamily("reembed_embedder_probe_tokens_per_second", text, value=trial.tokens_per_second)
+    if trial.validated is not None:
+        for name, text, value in (
+            ("cosine_min", "Smallest cosine of a text's vector and its reference.", trial.validated.cosine_min),
+            ("cosine_mean", "Mean cosine of the texts' vectors and their references.", trial.validated.cosine_mean),
+            ("accuracy", "Share of texts whose vector is nearest to its own reference.", trial.validated.accuracy),
+        ):
+            yield GaugeMetricFamily(f"reembed_embedder_validation_{name}", text, value=value)
+
+
+def _of_endpoint(engine: HostedEngine) -> Iterator[Metric]:
+    counters = (
+        ("refusals", "Requests that the endpoint refused with 429.", engine.throttle.refusals),
+        ("failures", "Requests that the endpoint failed.", engine.restarts),
+        ("background_tokens", "Tokens of background texts, as the endpoint counts them.", engine.spent),
+        ("checks", "Times the probes were embedded.", engine.checks),
+    )
+    for name, text, count in counters:
+        yield CounterMetricFamily(f"reembed_embedder_endpoint_{name}", text, value=count)
+    gauges: tuple[tuple[str, str, float], ...] = (
+        ("requests_per_second", "How many requests are sent to the endpoint at the most.", engine.throttle.rate),
+        ("probe_cosine", "Smallest cosine of the probes now and at the process's start, by sketches.", engine.cosine),
+    )
+    for name, text, figure in gauges:
+        yield GaugeMetricFamily(f"reembed_embedder_endpoint_{name}", text, value=figure)
+    text = "1 for the state of the endpoint's circuit breaker."
+    breaker = GaugeMetricFamily("reembed_embedder_endpoint_breaker", text, labels=["state"])
+    for one in Breaker:
+        breaker.add_metric([one.value], int(one is engine.breaker.state))
     yield breaker
 
 

@@ -15,12 +15,13 @@ import itertools
 import logging
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 
 from reembed.core.emergency_limits import Limits
 from reembed.core.model import Device
 from reembed.embedder.board import Board, Slot
+from reembed.embedder.failures import EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
 from reembed.embedder.link import Link
 from reembed.embedder.messages import (
     Answer,
@@ -39,8 +40,9 @@ from reembed.embedder.messages import (
     Unreadable,
 )
 from reembed.embedder.refusals import ArchitectureUnsupported, Refusal, Unavailable
+from reembed.embedder.remembered import remembered
 from reembed.embedder.suspects import Suspects
-from reembed.embedder.text_cache import Cached, TextCache
+from reembed.embedder.text_cache import TextCache
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -51,35 +53,6 @@ _RESTART_PAUSE = 0.5
 _EARLY_DEATHS = 3
 # What ends a process by its own doing; SIGKILL is the kernel's or somebody's, and no text's.
 _CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
-
-
-class EngineUnavailable(Exception):
-    """The engine died or is not ready; trying again soon helps."""
-
-
-class EngineBusy(Exception):
-    """More waits than will be done soon."""
-
-
-class EngineFailed(Exception):
-    """The engine could not do this request; another may work."""
-
-
-class TextRefused(Exception):
-    """A text has no vector; `index` says which."""
-
-    def __init__(self, index: int, message: str) -> None:
-        super().__init__(f"text {index} {message}")
-        self.index = index
-        self._message = message
-
-    def at(self, index: int) -> TextRefused:
-        """Return the same of a text at another place."""
-        return type(self)(index, self._message)
-
-
-class TextTooLong(TextRefused):
-    """A text is longer than the model reads, and the pool refuses such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +92,7 @@ class Engine:
         self.tokens = 0  # that wait or are computed, estimated
         self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()  # why it can't even start
         self.ready = False
+        self.up = asyncio.Event()  # it was ready once
         self.offloads = False
         self.cosine = 0.0  # of a probe alone and beside others; 0 as long as nothing was loaded
         self.restarts = 0
@@ -166,22 +140,7 @@ class Engine:
         """
         if background or not self._cache.on:
             return await self._ask(texts, background=background)
-        known = [self._cache.get(text) for text in texts]
-        missing = [index for index, found in enumerate(known) if found is None]
-        if not missing:
-            return _joined(known)
-        try:
-            done = await self._ask([texts[index] for index in missing], background=False)
-        except TextRefused as refused:
-            raise refused.at(missing[refused.index]) from None
-        size = len(done.vectors) // len(missing)
-        for place, index in enumerate(missing):
-            vector = done.vectors[place * size : (place + 1) * size]
-            known[index] = found = Cached(vector, done.tokens[place], place in done.cut)
-            self._cache.put(texts[index], found)
-        if len(missing) == len(texts):
-            return done
-        return replace(_joined(known), waited=done.waited, computed=done.computed)
+        return await remembered(self._cache, texts, lambda missing: self._ask(missing, background=False))
 
     async def count(self, texts: Sequence[str]) -> tuple[int, ...]:
         """Return how many tokens the texts have; raises as `embed` does."""
@@ -281,6 +240,7 @@ class Engine:
         match message:
             case Ready(offloads, cosine):
                 self.ready, self.offloads, self.cosine = True, offloads, cosine
+                self.up.set()
                 if self._start.device is Device.GPU and not offloads:
                     text = "this build of llama.cpp uses no GPU, or finds none: everything is computed by the CPU"
                     _log.error("%s; set the chart's image for GPUs, and look at the node's driver", text)
@@ -308,12 +268,6 @@ class Engine:
                 waiting.answer.set_exception(TextRefused(index, message))
             case Broken(_, message):
                 waiting.answer.set_exception(EngineFailed(message))
-
-
-def _joined(known: Sequence[Cached | None]) -> Done:
-    found = [one for one in known if one is not None]
-    cut = tuple(index for index, one in enumerate(found) if one.cut)
-    return Done(-1, b"".join(one.vector for one in found), tuple(one.tokens for one in found), cut)
 
 
 def _pace(limits: Limits) -> Pace:

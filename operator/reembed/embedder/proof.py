@@ -13,16 +13,9 @@ import numpy as np
 
 from reembed.embedder.llama import Ids, ModelUnusable, Tokens, Vectors
 from reembed.embedder.packing import PACK_TOKENS
+from reembed.embedder.probes import PROBES
 from reembed.embedder.weights import MIN_COSINE
 
-# Prose, code and figures: enough to see weights that do not fit a model.
-PROBES = (
-    "the quick brown fox jumps over the lazy dog",
-    "def area(radius: float) -> float:\n    return 3.14159 * radius ** 2",
-    "In 1969, 600 million people watched two men walk on the moon; the picture came from 384,400 km away.",
-    "a",
-    "How do I move a database to another server without losing writes?",
-)
 # Of a probe, so that all of them fit one call whatever the vocabulary makes of them.
 _TOKENS = PACK_TOKENS // len(PROBES)
 

@@ -65,6 +65,18 @@ class ValidationFailed(PermanentRefusal):
     reason = "ModelValidationFailed"
 
 
+class ReferencesMissing(PassingRefusal):
+    """The pool's reference vectors are not there; somebody may bring them."""
+
+    reason = "ModelReferencesMissing"
+
+
+class EndpointRefused(PassingRefusal):
+    """A hosted model's endpoint does not take the pool's requests; its key, its URL or the endpoint may be mended."""
+
+    reason = "EndpointRefused"
+
+
 class StorageFull(PassingRefusal):
     """The cache has no room for the file; others may make some."""
 

@@ -40,6 +40,14 @@ class Asked:
         return tuple(prefix + text for text in self.texts)
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Background tokens that a process may have spent in all, None for no bound; whether a hosted model changed."""
+
+    tokens: int | None
+    changed: bool
+
+
 def decode(data: bytes, example: str = '{"input": ...}') -> Mapping[str, Any]:
     """Return a request's body; `example` is what a caller who sent something else is shown.
 
@@ -89,6 +97,21 @@ def parse_seconds(body: Mapping[str, Any]) -> float:
     if not 0 <= value <= MOST_SECONDS:
         raise Malformed(f"seconds is {value}, not between 0 and {MOST_SECONDS}; {_SECONDS_WANTED}")
     return float(value)
+
+
+def parse_grant(body: Mapping[str, Any]) -> Grant:
+    """Return what the operator grants.
+
+    Raises:
+        Malformed: it is not a whole number of at least 0 or null, and true or false.
+
+    """
+    tokens, changed = body.get("tokens"), body.get("changed")
+    if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
+        raise Malformed(f"tokens is {tokens!r}, expected a whole number of at least 0, or null for no bound")
+    if not isinstance(changed, bool):
+        raise Malformed(f"changed is {changed!r}, expected true or false")
+    return Grant(tokens, changed)
 
 
 def parse_texts(body: Mapping[str, Any]) -> tuple[str, ...]:

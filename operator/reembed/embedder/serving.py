@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from reembed import cgroup
-from reembed.core.model import Device, WeightType
+from reembed.core.model import Device, Hosted, WeightType
 from reembed.embedder.app import Embedder
 from reembed.embedder.fetch import Means, fetch
 from reembed.embedder.gguf import Header
+from reembed.embedder.hosted.engine import HostedEngine, Terms
+from reembed.embedder.hosted.throttle import Throttle
+from reembed.embedder.hosted.upstream import Upstream
 from reembed.embedder.messages import Start
 from reembed.embedder.plan import Plan, plan
 from reembed.embedder.process import Engine
 from reembed.embedder.settings import Settings
+from reembed.embedder.trial import Trial, tried
 from reembed.embedder.weights import choose
 
 _log = logging.getLogger("reembed.embedder")
@@ -72,7 +78,7 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=_FINISH_SECONDS,
     )
     server = _Server(config, embedder)
-    model = asyncio.create_task(_run_model(settings, embedder, cpus))
+    model = asyncio.create_task(_work(settings, embedder, cpus))
     serving = asyncio.create_task(server.serve())
     await asyncio.wait({model, serving}, return_when=asyncio.FIRST_COMPLETED)
     server.stop()
@@ -82,6 +88,46 @@ async def serve(settings: Settings) -> None:
         await model
     except asyncio.CancelledError:
         _log.info("drained; the process ends")
+
+
+def _work(settings: Settings, embedder: Embedder, cpus: int) -> Coroutine[Any, Any, None]:
+    hosted = settings.model.hosted
+    return _run_model(settings, embedder, cpus) if hosted is None else _run_hosted(settings, embedder, hosted)
+
+
+async def _run_hosted(settings: Settings, embedder: Embedder, hosted: Hosted) -> None:
+    """Ask a hosted model's endpoint until cancelled; raises the refusal if it does not take the pool's requests."""
+    model, endpoint = settings.model, settings.endpoint
+    throttle = Throttle(endpoint.requests_per_minute / 60, endpoint.tokens_per_minute / 60)
+    upstream = Upstream(model, hosted, endpoint.key)
+    engine = HostedEngine(upstream, embedder.protection.limits, embedder.cache, Terms(throttle, endpoint.budgeted))
+    _log.info("the vectors of %s are asked of model %s at %s", settings.fingerprint, hosted.name, model.uri)
+    await _run(engine, settings, embedder)
+
+
+async def _run(engine: Engine | HostedEngine, settings: Settings, embedder: Embedder) -> None:
+    """Keep an engine until cancelled; raises the refusal if it can't be served, or does not pass its trial."""
+    embedder.engine = engine
+    engine.start()
+    trial = asyncio.create_task(tried(engine, settings.model, settings.references, settings.min_cosine))
+    try:
+        either: set[asyncio.Future[Any]] = {trial, engine.failed}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not engine.failed.done():
+            embedder.trial = trial.result()
+            _told(embedder.trial)
+        raise await engine.failed
+    finally:
+        trial.cancel()
+        await engine.close()
+
+
+def _told(trial: Trial) -> None:
+    if trial.tokens_per_second is not None:
+        _log.info("the engine is ready: %.0f tokens/s of the probes", trial.tokens_per_second)
+    if (found := trial.validated) is not None:
+        text = "the pool's references are met: cosine %.5f at the least, %.5f on average, %.1f%% nearest to their own"
+        _log.info(text, found.cosine_min, found.cosine_mean, 100 * found.accuracy)
 
 
 async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
@@ -100,14 +146,10 @@ async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
     planned = plans[-1]  # no file is whole without its header
     start = Start(weights.path, settings.model, cpus, planned.capacities, planned.piece, settings.device)
     engine = Engine(start, embedder.protection.limits, embedder.cache)
-    embedder.engine, embedder.weights, embedder.mapped_bytes = engine, weights, weights.path.stat().st_size
+    embedder.weights, embedder.mapped_bytes = weights, weights.path.stat().st_size
     text = "the model of %s is here; the engine starts for %d CPUs with weights in %s, %d contexts and %d MiB of memory"
     count, memory = len(planned.capacities), planned.anonymous >> 20
     _log.info(text, settings.fingerprint, cpus, weights.type, count, memory)
     if count < (most := embedder.protection.limits.contexts):
         _log.warning("the memory limit has room for %d contexts of %d: raise limits.memory for more speed", count, most)
-    engine.start()
-    try:
-        raise await engine.failed
-    finally:
-        await engine.close()
+    await _run(engine, settings, embedder)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reembed.core import names
-from reembed.core.model import Device, InputType, Model, Pooling, Truncate, WeightType
+from reembed.core.model import Device, Hosted, InputType, Model, Pooling, Truncate, WeightType
 from reembed.embedder.sources import Access, access_from
 
 # Vectors of some 17,000 texts of 384 dimensions.
 _CACHE_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How a hosted model's endpoint may be asked by this process."""
+
+    key: Path | None = None  # the file with the token that is sent
+    requests_per_minute: float = math.inf
+    tokens_per_minute: float = math.inf
+    budgeted: bool = False  # background texts only as far as the operator grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,9 @@ class Settings:
     weights: WeightType = WeightType.AUTO
     cache_bytes: int = 0
     access: Access = field(default_factory=Access)
+    endpoint: Endpoint = Endpoint()
+    references: Path | None = None  # texts with the vectors that they must have
+    min_cosine: float = 0.999
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -52,6 +66,9 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             device=Device(environment.get("REEMBED_DEVICE", Device.CPU.value)),
             weights=WeightType(environment.get("REEMBED_WEIGHTS", WeightType.AUTO.value)),
             access=access_from(environment),
+            endpoint=_endpoint(environment),
+            references=Path(environment["REEMBED_REFERENCES"]) if environment.get("REEMBED_REFERENCES") else None,
+            min_cosine=float(environment.get("REEMBED_MIN_COSINE", 0.999)),
             cache_bytes=int(environment.get("REEMBED_TEXT_CACHE_BYTES", _CACHE_BYTES)),
         )
     except KeyError as error:
@@ -59,13 +76,36 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
 
 
 def _model(environment: Mapping[str, str]) -> Model:
+    hosted = _hosted(environment)
     return Model(
         uri=environment["REEMBED_MODEL_URI"],
-        sha256=environment["REEMBED_MODEL_SHA256"],
-        pooling=Pooling(environment["REEMBED_POOLING"]),
+        sha256="" if hosted else environment["REEMBED_MODEL_SHA256"],
+        pooling=Pooling.MEAN if hosted else Pooling(environment["REEMBED_POOLING"]),
         dimensions=int(environment["REEMBED_DIMENSIONS"]),
         max_tokens=int(environment["REEMBED_MAX_TOKENS"]),
         truncate=Truncate(environment.get("REEMBED_TRUNCATE", Truncate.END.value)),
         query_prefix=environment.get("REEMBED_QUERY_PREFIX", ""),
         document_prefix=environment.get("REEMBED_DOCUMENT_PREFIX", ""),
+        hosted=hosted,
+    )
+
+
+def _hosted(environment: Mapping[str, str]) -> Hosted | None:
+    if not (name := environment.get("REEMBED_HOSTED_MODEL")):
+        return None
+    return Hosted(
+        name=name,
+        max_characters=int(environment["REEMBED_MAX_CHARACTERS"]),
+        generation=int(environment.get("REEMBED_GENERATION", 1)),
+        send_dimensions=environment.get("REEMBED_SEND_DIMENSIONS", "") == "true",
+    )
+
+
+def _endpoint(environment: Mapping[str, str]) -> Endpoint:
+    key = environment.get("REEMBED_KEY_FILE")
+    return Endpoint(
+        key=Path(key) if key else None,
+        requests_per_minute=float(environment.get("REEMBED_REQUESTS_PER_MINUTE", math.inf)),
+        tokens_per_minute=float(environment.get("REEMBED_TOKENS_PER_MINUTE", math.inf)),
+        budgeted=environment.get("REEMBED_BUDGETED", "") == "true",
     )

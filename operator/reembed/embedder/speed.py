@@ -18,7 +18,7 @@ import numpy as np
 from reembed.core.model import Model, Pooling
 from reembed.embedder.llama import Context, Ids, Vectors, Weights, multiplies_bf16
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
-from reembed.embedder.proof import PROBES
+from reembed.embedder.probes import PROBES
 from reembed.embedder.weights import Measured
 
 _ROUNDS = 7

@@ -15,6 +15,9 @@ DURATION = "must be a duration in descending units, such as 500ms, 90s, 5m, 1h30
 LATENCY = "must be a multiple of the serving model's p95 from 1x on"
 QUANTITY = "must be a quantity such as 500m, 2, 512Mi or 1.5Gi"
 URI = "must be http://HOST/PATH, https://HOST/PATH, hf://OWNER/REPOSITORY/PATH[@REVISION], s3://BUCKET/KEY or"
+ENDPOINT = "must be http://HOST/PATH or https://HOST/PATH without credentials"
+HOSTED = {"url": "https://api.example/v1", "model": "small", "dimensions": 384}
+REFERENCES = {"configMapRef": {"name": "trusted"}}
 STEPS = "spec.canary.steps"
 TRIGGERS = "spec.rollback.triggers"
 RESOURCES = "spec.variants.0.resources"
@@ -42,6 +45,36 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("pool-new", "spec.download", {}, "set secretName, endpoint or region, or leave download out"),
     ("pool-new", "spec.download", {"endpoint": "http://me:word@mirror"}, "must be http://HOST or https://HOST"),
     ("pool-new", "spec.cache", {}, "spec.cache.claimName: Required value"),
+    ("pool-new", "spec.validation", {}, "spec.validation.configMapRef: Required value"),
+    ("pool-new", "spec.validation", {"configMapRef": {}}, "spec.validation.configMapRef.name: Required value"),
+    ("pool-new", "spec.validation", {**REFERENCES, "minCosine": 1.1}, "should be less than or equal to 1"),
+    ("pool-new", "spec.validation", {**REFERENCES, "minCosine": 0.4}, "should be greater than or equal to 0.5"),
+    ("pool-new", "spec.model", ABSENT, "set model and variants for a model that Reembed runs, or external"),
+    ("pool-new", "spec.variants", ABSENT, "variants are the pods of spec.model; set both"),
+    ("pool-new", "spec.external", HOSTED, "set model and variants for a model that Reembed runs, or external"),
+    ("pool-external", "spec.variants", [{"name": "cpu"}], "variants are the pods of spec.model; set both"),
+    ("pool-external", "spec.external", ABSENT, "set model and variants for a model that Reembed runs, or external"),
+    ("pool-external", "spec.external.url", ABSENT, "spec.external.url: Required value"),
+    ("pool-external", "spec.external.url", "api.openai.com/v1", ENDPOINT),
+    ("pool-external", "spec.external.url", "https://me:word@api.openai.com/v1", ENDPOINT),
+    ("pool-external", "spec.external.url", "https://api.openai.com/v1?key=k", ENDPOINT),
+    ("pool-external", "spec.external.model", "", "should be at least 1 chars long"),
+    ("pool-external", "spec.external.dimensions", 4001, "should be less than or equal to 4000"),
+    ("pool-external", "spec.external.maxCharacters", 31, "should be greater than or equal to 32"),
+    ("pool-external", "spec.external.truncate", "Start", 'supported values: "End", "Refuse"'),
+    ("pool-external", "spec.external.generation", 0, "should be greater than or equal to 1"),
+    ("pool-external", "spec.external.secretRef.key", "a/../b", "should match '^[-._a-zA-Z0-9]+$'"),
+    ("pool-external", "spec.external.secretRef.name", ABSENT, "secretRef.name: Required value"),
+    ("pool-external", "spec.external.rateLimit.requestsPerMinute", 0, "should be greater than or equal to 1"),
+    ("pool-external", "spec.external.budget", {}, "spec.external.budget.tokens: Required value"),
+    ("pool-external", "spec.external.budget.tokens", 0, "should be greater than or equal to 1"),
+    ("pool-external", "spec.external.replicas", 0, "should be greater than or equal to 1"),
+    ("pool-external", "spec.external.resources.limits.memory", "64Mi", "a request must not be above its limit"),
+    ("pool-external", "spec.external.secret", {}, 'unknown field "spec.external.secret"'),
+    ("pool-external", "spec.download", {"secretName": "hub"}, "download and cache are about a model's file"),
+    ("pool-external", "spec.cache", {"claimName": "files"}, "download and cache are about a model's file"),
+    ("pool-external", "spec.weightType", "AsFile", "weightType is about a model's file"),
+    ("pool-external", "spec.scaling", {"paused": True}, "scaling is about variants"),
     ("pool-new", "spec.model.uri", "https://me:word@models/m.gguf", "uri must not hold a user or password"),
     ("pool-new", "spec.model.uri", "file:///models/m.gguf", "a file:// model needs model.claimName"),
     ("pool-new", "spec.model.claimName", "models", "with claimName the uri is file:///models/PATH"),
@@ -129,6 +162,20 @@ BAD: list[tuple[str, str, Any, str]] = [
 IMMUTABLE: list[tuple[str, str, Any, str]] = [
     ("pool-new", "spec.model.sha256", "1" * 64, "create another EmbedderPool and an EmbeddingMigration to it"),
     ("pool-new", "spec.model.queryPrefix", "query: ", "a pool's model cannot be changed"),
+    *(
+        ("pool-external", f"spec.external.{name}", value, "what changes a pool's vectors")
+        for name, value in {
+            "url": "https://other.example/v1",
+            "model": "text-embedding-3-large",
+            "dimensions": 512,
+            "sendDimensions": True,
+            "maxCharacters": 1000,
+            "truncate": "End",
+            "queryPrefix": "query: ",
+            "documentPrefix": "passage: ",
+            "generation": 2,
+        }.items()
+    ),
     ("index", "spec.source.table", "others", "the source cannot be changed"),
     ("index", "spec.metric", "Euclidean", "the metric cannot be changed"),
     ("migration", "spec.indexRef.name", "others", "what a migration is about cannot be changed"),
@@ -143,6 +190,10 @@ IMMUTABLE: list[tuple[str, str, Any, str]] = [
 MUTABLE: list[tuple[str, str, Any]] = [
     ("pool-new", "spec.variants.0.minReplicas", 3),
     ("pool-new", "spec.scaling", {"paused": True}),
+    ("pool-external", "spec.external.budget.tokens", 1),
+    ("pool-external", "spec.external.rateLimit", ABSENT),
+    ("pool-external", "spec.external.secretRef", {"name": "other", "key": "token"}),
+    ("pool-external", "spec.external.replicas", 5),
     ("index", "spec.gateway.replicas", 3),
     ("migration", "spec.backfill.parallelism", 4),
     ("migration", f"{TRIGGERS}.latency.threshold", "400ms"),

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from reembed.core.model import Model, Pooling
+from reembed.embedder.failures import EngineUnavailable
 from reembed.embedder.limits import normal
 from reembed.embedder.messages import Start
-from reembed.embedder.process import Engine, EngineUnavailable, Patience
+from reembed.embedder.process import Engine, Patience
 from reembed.embedder.text_cache import TextCache
 from tests.fixtures.embedders import eventually
 from tests.fixtures.random_models import DIMENSIONS, decoder

@@ -30,6 +30,7 @@ POOLS = (
             "defaultInputType": "Query",
             "weightType": "AsFile",
             "textCache": "64Mi",
+            "validation": {"configMapRef": {"name": "trusted", "key": "a.jsonl"}, "minCosine": 0.99},
             "scaling": {
                 "memoryTarget": "60%",
                 "latencyTarget": "250ms",
@@ -76,6 +77,7 @@ POOLS = (
             "defaultInputType": "Document",
             "weightType": "Auto",
             "textCache": "0",
+            "validation": {"configMapRef": {"name": "others", "key": "b.jsonl"}, "minCosine": 0.95},
             "scaling": {
                 "memoryTarget": "80%",
                 "latencyTarget": "1s500ms",
@@ -102,6 +104,56 @@ POOLS = (
                     ],
                 }
             ],
+        }
+    ),
+)
+
+
+EXTERNAL_POOLS = (
+    _named(
+        {
+            "external": {
+                "url": "https://api.one.example/v1",
+                "model": "text-embedding-3-small",
+                "dimensions": 512,
+                "sendDimensions": True,
+                "maxCharacters": 12000,
+                "truncate": "End",
+                "queryPrefix": "query: ",
+                "documentPrefix": "passage: ",
+                "generation": 2,
+                "secretRef": {"name": "one", "key": "token"},
+                "rateLimit": {"requestsPerMinute": 500, "tokensPerMinute": 1000000},
+                "budget": {"tokens": 5000000},
+                "replicas": 3,
+                "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "192Mi"}},
+            },
+            "defaultInputType": "Query",
+            "textCache": "64Mi",
+            "validation": {"configMapRef": {"name": "trusted", "key": "a.jsonl"}, "minCosine": 0.99},
+        }
+    ),
+    _named(
+        {
+            "external": {
+                "url": "http://ollama:11434/v1",
+                "model": "nomic-embed-text",
+                "dimensions": 768,
+                "sendDimensions": False,
+                "maxCharacters": 6000,
+                "truncate": "Refuse",
+                "queryPrefix": "q: ",
+                "documentPrefix": "p: ",
+                "generation": 3,
+                "secretRef": {"name": "other", "key": "key"},
+                "rateLimit": {"requestsPerMinute": 60, "tokensPerMinute": 5000},
+                "budget": {"tokens": 100},
+                "replicas": 1,
+                "resources": {"requests": {"cpu": "200m"}, "limits": {"memory": "256Mi"}},
+            },
+            "defaultInputType": "Document",
+            "textCache": "0",
+            "validation": {"configMapRef": {"name": "others", "key": "b.jsonl"}, "minCosine": 0.95},
         }
     ),
 )

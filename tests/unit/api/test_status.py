@@ -9,8 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from reembed.api import render_index_status, render_migration_status, render_pool_status
+from reembed.api import (
+    render_index_status,
+    render_migration_status,
+    render_pool_status,
+)
+from reembed.api.hosted import parse_hosted_status, render_hosted_status
 from reembed.core.hooks import HookRun, RunState
+from reembed.core.hosted import HostedStatus, PodSaid
 from reembed.core.migration import Backfill, Baseline, Status, Visit
 from reembed.core.model import (
     CollectionPlan,
@@ -87,7 +93,7 @@ MIGRATION = Status(
 )
 
 POOL = PoolStatus(
-    variants=(VariantStatus("gpu", 2, 1, "Unschedulable"), VariantStatus("cpu", 1, 1)),
+    variants=(VariantStatus("gpu", 2, 1, "Unschedulable"), VariantStatus("cpu", 1, 1, "", ("BF16", "F16"))),
     reason="Latency",
     message="p95 of live requests 812 ms for 500 ms, which needs 4 pods",
     at=NOON,
@@ -97,6 +103,7 @@ POOL = PoolStatus(
     images={Device.CPU: "engine:1", Device.GPU: "gpu:1"},
 )
 # Written with the rest of a pool's pass, from what its pods say.
+HOSTED = HostedStatus(1000, "AAAA", 0.99987, 1, {"embed-new-external-a": PodSaid(600, 3)})
 BY_THE_POOL = {"phase", "message", "readyReplicas", "desiredReplicas", "fingerprint", "inUseBy", "observedGeneration"}
 # Written by the index's own loop, which is not the migration's.
 BY_THE_INDEX = {"phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"}
@@ -128,7 +135,20 @@ def test_every_field_of_a_migration_s_status_is_written() -> None:
 
 
 def test_every_field_of_a_pool_s_status_has_one_writer() -> None:
-    assert written(render_pool_status(POOL)) | BY_THE_POOL == known("embedderpools")
+    found = written(render_pool_status(POOL)) | written({"external": render_hosted_status(HOSTED)})
+    assert found | BY_THE_POOL == known("embedderpools")
+
+
+@pytest.mark.parametrize("status", [HostedStatus(), HOSTED], ids=["new", "full"])
+def test_what_is_said_of_an_endpoint_is_what_its_schema_allows_and_is_read_back(status: HostedStatus) -> None:
+    rendered = render_hosted_status(status)
+    assert errors("embedderpools", {"external": rendered}) == []
+    assert parse_hosted_status({"status": {"external": rendered}}) == status
+
+
+@pytest.mark.parametrize("wrong", [7, {"spentTokens": "x"}, {"cosine": "x"}, {"pods": [{}]}])
+def test_an_endpoint_s_status_that_somebody_broke_is_none(wrong: Any) -> None:
+    assert parse_hosted_status({"status": {"external": wrong}}) == HostedStatus()
 
 
 @pytest.mark.parametrize("status", [PoolStatus(), POOL], ids=["idle", "full"])

@@ -9,16 +9,15 @@ from typing import Any
 from reembed.api import render_index_status
 from reembed.cluster import kinds
 from reembed.cluster.kinds import Kind
+from reembed.controller import hosting
 from reembed.controller.cache import Cache, Key
-from reembed.controller.loading import Loadings
 from reembed.controller.loop import Ended
 from reembed.controller.nodes import Nodes
-from reembed.controller.pool_loads import PoolLoads
 from reembed.controller.pool_metrics import PoolMetrics
 from reembed.controller.pools import Pools
 from reembed.controller.scrape import Sample
 from reembed.controller.settings import Images, Settings
-from reembed.controller.sizes import Sizes
+from reembed.controller.sizes import PoolLooks, Sizes
 from reembed.controller.typed import Typed
 from reembed.controller.web import Metrics
 from reembed.controller.writer import Writer
@@ -46,6 +45,26 @@ class Server(FakeCluster):
         return obj
 
 
+class Scrape:
+    """What pods answer."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
+        self._world.asked += 1
+        return {pod: self._world.says[pod] for pod in addresses if pod in self._world.says}
+
+    async def json(self, addresses: Mapping[str, str], path: str) -> dict[str, Any]:
+        said = self._world.hosted if path == hosting.PATH else self._world.loading
+        return {pod: said[pod] for pod in addresses if pod in said}
+
+    async def put(self, addresses: Mapping[str, str], path: str, body: Mapping[str, Any]) -> tuple[str, ...]:
+        assert path == hosting.PATH
+        self._world.granted |= dict.fromkeys(addresses, body)
+        return tuple(addresses)
+
+
 class World:
     """What Pools sees."""
 
@@ -56,27 +75,22 @@ class World:
         self.asked = 0
         self.says: dict[str, list[Sample]] = {}  # by pod
         self.loading: dict[str, Object] = {}  # by pod
+        self.hosted: dict[str, Object] = {}  # by pod
+        self.granted: dict[str, Object] = {}  # what each pod was told last
         self.process = Metrics()
         self.operate(images)
 
     def operate(self, images: Images) -> None:
         """Start another operator, which remembers nothing."""
         settings, typed = Settings(("rag",), images), Typed(self.cache)
-        loads, loadings = PoolLoads(self), Loadings(self)  # type: ignore[arg-type]
-        self.sizes = Sizes(self.cache, typed, loads, loadings, Nodes(self.server), settings)  # type: ignore[arg-type]
+        looks = PoolLooks.by(Scrape(self))
+        self.sizes = Sizes(self.cache, typed, looks, Nodes(self.server), settings)  # type: ignore[arg-type]
         writer = Writer(self.server, self.cache)
         self.figures = PoolMetrics(self.process.recycled)
         self.pools = Pools(self.cache, typed, writer, self.sizes, self.figures, self._clock)
 
     def _clock(self) -> datetime:
         return self.now
-
-    async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
-        self.asked += 1
-        return {pod: self.says[pod] for pod in addresses if pod in self.says}
-
-    async def json(self, addresses: Mapping[str, str], _: str) -> dict[str, Any]:
-        return {pod: self.loading[pod] for pod in addresses if pod in self.loading}
 
     def put(self, kind: Kind, obj: Object) -> Object:
         written = self.server.write(kind, {"metadata": {"namespace": "rag", **obj.pop("metadata")}, **obj})
@@ -88,6 +102,13 @@ class World:
         model = {"uri": "http://m/m.gguf", "sha256": "a" * 64, "pooling": "Mean", "dimensions": 384, "maxTokens": 256}
         meta = {"name": name, "finalizers": [names.FINALIZER]}
         self.put(kinds.POOL, {"metadata": meta, "spec": {"model": model, "variants": variants or [CPU], **spec}})
+
+    def external(self, name: str = "old", **spec: Any) -> None:
+        """Have a pool of a hosted model."""
+        hosted = {"url": "https://api.example/v1", "model": "small", "dimensions": 384, "replicas": 2, **spec}
+        self.put(
+            kinds.POOL, {"metadata": {"name": name, "finalizers": [names.FINALIZER]}, "spec": {"external": hosted}}
+        )
 
     def index(self, *pools: str) -> None:
         """Have an index for each pool."""

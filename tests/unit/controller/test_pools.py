@@ -63,6 +63,18 @@ async def test_slow_answers_bring_pods_and_quick_ones_take_them_after_the_window
     assert (found.index(1) in range(30, 35), set(found), reasons(world)) == (True, {4, 1}, ["ScaledUp", "ScaledDown"])
 
 
+async def test_a_pool_says_in_which_types_its_pods_multiply_and_remembers_it() -> None:
+    world = await serving(World())
+    pod, *_ = world.up()
+    name = "reembed_embedder_weights"
+    world.says[pod] = [*carries(), (name, {"type": "BF16"}, 1.0)]
+    await world.passes(seconds=60)
+    world.says.clear()
+    world.operate(IMAGES)
+    await world.passes(seconds=60)
+    assert [one["weightType"] for one in world.status()["variants"]] == ["BF16"]
+
+
 async def test_a_steady_pool_is_asked_often_and_written_never() -> None:
     world = await serving(World())
     await world.passes(seconds=5)

@@ -6,14 +6,19 @@ import pytest
 import yaml
 
 from demo.kubectl import Kubectl
-from demo.world import FIRST_EXAMPLES, GPU_EXAMPLE, LAST_EXAMPLE, MIGRATION, World
+from demo.world import FIRST_EXAMPLES, GPU_EXAMPLE, HOSTED_EXAMPLE, LAST_EXAMPLE, MIGRATION, World
 
 ROOT = Path(__file__).parents[3]
 WORLD = World(Kubectl("here"), "localhost/reembed-demo:1", 600, 21.0)
 
 
 def test_every_example_is_applied() -> None:
-    assert {path.name for path in (ROOT / "examples").glob("*.yaml")} == {*FIRST_EXAMPLES, LAST_EXAMPLE, GPU_EXAMPLE}
+    assert {path.name for path in (ROOT / "examples").glob("*.yaml")} == {
+        *FIRST_EXAMPLES,
+        LAST_EXAMPLE,
+        GPU_EXAMPLE,
+        HOSTED_EXAMPLE,
+    }
 
 
 def test_the_names_that_are_waited_for_are_those_of_the_examples() -> None:

@@ -19,6 +19,7 @@ from reembed.embedder.app import Embedder
 from reembed.embedder.limits import normal
 from reembed.embedder.messages import Done, Packs
 from reembed.embedder.settings import Settings
+from reembed.embedder.trial import Trial
 from tests.fixtures.exposition import parse
 
 pytestmark = pytest.mark.looptime
@@ -69,7 +70,7 @@ class _World:
 async def _world() -> AsyncIterator[_World]:
     embedder = Embedder(Settings(_MODEL, "fp", None, Path("/cache"), Path("/log"), 8080), _CPUS)
     engine = _Engine()
-    embedder.engine = engine  # type: ignore[assignment]
+    embedder.engine, embedder.trial = engine, Trial(0.0)  # type: ignore[assignment]
     transport = httpx.ASGITransport(embedder.application())
     async with httpx.AsyncClient(transport=transport, base_url="http://embedder") as http:
         yield _World(http, engine)

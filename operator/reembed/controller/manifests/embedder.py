@@ -9,10 +9,12 @@ from reembed.controller.manifests import pod
 from reembed.controller.settings import Images
 from reembed.core import names
 from reembed.core.fingerprint import fingerprint
-from reembed.core.model import Device, Meta, PoolSpec, SecretKey, Variant
+from reembed.core.model import Device, Meta, PoolSpec, SecretKey, Validation, Variant
 
 _CACHE = "/cache"
 _MODELS = "/models"
+_KEY = "/key"
+_REFERENCES = "/references"
 # The variable that names another place, by the URI's scheme, and the keys of a Secret that say who asks.
 _ENDPOINTS = {"hf": "HF_ENDPOINT", "s3": "AWS_ENDPOINT_URL"}
 _SESSION = "AWS_SESSION_TOKEN"
@@ -25,12 +27,12 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
         name="embedder",
         image=image(variant.device, images),
         pull_policy=images.pull_policy,
-        environment={**_environment(spec, variant.device), **_download(spec)},
+        environment={**_environment(spec, variant.device), **_download(spec), **_endpoint(spec, variant)},
         secrets=_credentials(spec),
         optional_secrets=frozenset({_SESSION}),
         requests=variant.requests,
         limits=variant.limits,
-        mounts=[{"name": "cache", "mountPath": _CACHE}, *_model_mounts(spec)],
+        mounts=_mounts(spec),
     )
     volumes: list[pod.Manifest] = [{"name": "cache", **_cache(spec)}]
     if spec.claim_name is not None:
@@ -42,6 +44,10 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
         "terminationGracePeriodSeconds": 60,
         "topologySpreadConstraints": [_spread(labels(meta, variant))],
     }
+    if (key := _key(spec)) is not None:
+        volumes.append({"name": "key", "secret": {"secretName": key.name, "items": [{"key": key.key, "path": "key"}]}})
+    if spec.validation is not None:
+        volumes.append({"name": "references", "configMap": _references(spec.validation)})
     selector = labels(meta, variant)
     template = pod.template(container, selector, volumes=volumes, spec=placement)
     name = names.embedder(meta.name, variant.name)
@@ -124,13 +130,59 @@ def _environment(spec: PoolSpec, device: Device) -> dict[str, str]:
         "REEMBED_TEXT_CACHE_BYTES": str(spec.text_cache),
         "REEMBED_DEVICE": device.value,
     }
+    if spec.validation is not None:
+        environment["REEMBED_REFERENCES"] = f"{_REFERENCES}/references"
+        environment["REEMBED_MIN_COSINE"] = f"{spec.validation.min_cosine:g}"
     if spec.default_input_type is not None:
         environment["REEMBED_DEFAULT_INPUT_TYPE"] = spec.default_input_type.value
     return environment
 
 
+def _mounts(spec: PoolSpec) -> list[pod.Manifest]:
+    cache = {"name": "cache", "mountPath": _CACHE}
+    return [cache, *_model_mounts(spec), *_key_mounts(spec), *_reference_mounts(spec)]
+
+
 def _model_mounts(spec: PoolSpec) -> list[pod.Manifest]:
     return [{"name": "models", "mountPath": _MODELS, "readOnly": True}] if spec.claim_name is not None else []
+
+
+def _references(validation: Validation) -> pod.Manifest:
+    """Return the ConfigMap's volume; without it the pod starts and says what is missing, which a mount cannot."""
+    items = [{"key": validation.config_map.key, "path": "references"}]
+    return {"name": validation.config_map.name, "items": items, "optional": True}
+
+
+def _reference_mounts(spec: PoolSpec) -> list[pod.Manifest]:
+    mount = {"name": "references", "mountPath": _REFERENCES, "readOnly": True}
+    return [mount] if spec.validation is not None else []
+
+
+def _key(spec: PoolSpec) -> SecretKey | None:
+    return spec.external.secret if spec.external is not None else None
+
+
+def _key_mounts(spec: PoolSpec) -> list[pod.Manifest]:
+    return [{"name": "key", "mountPath": _KEY, "readOnly": True}] if _key(spec) is not None else []
+
+
+def _endpoint(spec: PoolSpec, variant: Variant) -> dict[str, str]:
+    """Return how pods ask for a hosted model's vectors; the pool's limits are divided among them."""
+    hosted, external = spec.model.hosted, spec.external
+    if hosted is None or external is None:
+        return {}
+    limits = {"REQUESTS": external.requests_per_minute, "TOKENS": external.tokens_per_minute}
+    shares = {name: limit / variant.max_replicas for name, limit in limits.items() if limit is not None}
+    key = {"REEMBED_KEY_FILE": f"{_KEY}/key"} if external.secret is not None else {}
+    return {
+        "REEMBED_HOSTED_MODEL": hosted.name,
+        "REEMBED_MAX_CHARACTERS": str(hosted.max_characters),
+        "REEMBED_GENERATION": str(hosted.generation),
+        "REEMBED_SEND_DIMENSIONS": str(hosted.send_dimensions).lower(),
+        "REEMBED_BUDGETED": str(external.budget_tokens is not None).lower(),
+        **{f"REEMBED_{name}_PER_MINUTE": f"{share:g}" for name, share in shares.items()},
+        **key,
+    }
 
 
 def _cache(spec: PoolSpec) -> pod.Manifest:

@@ -20,12 +20,16 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class VariantStatus:
-    """The pods of one variant; `reason` is why some cannot run, empty if all can."""
+    """The pods of one variant; `reason` is why some cannot run, empty if all can.
+
+    `weight_types` are those in which its pods multiply the weights; pods on unequal CPUs may differ.
+    """
 
     name: str
     desired: int
     ready: int
     reason: str = ""
+    weight_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

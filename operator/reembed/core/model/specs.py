@@ -89,8 +89,21 @@ class Operator(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Hosted:
+    """A model that somebody else runs behind OpenAI's API, as far as it changes vectors."""
+
+    name: str  # as the endpoint calls it
+    max_characters: int  # of a text; how it is cut into tokens is not known here
+    generation: int = 1  # raised by whoever accepts that the endpoint has another model under the same name
+    send_dimensions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
-    """One embedding model and everything that changes its vectors."""
+    """One embedding model and everything that changes its vectors.
+
+    Of a hosted one `uri` is the endpoint, `sha256` is empty and `pooling` says nothing: its file is not known.
+    """
 
     uri: str
     sha256: str
@@ -100,6 +113,7 @@ class Model:
     truncate: Truncate = Truncate.END
     query_prefix: str = ""
     document_prefix: str = ""
+    hosted: Hosted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,40 @@ class DownloadSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretKey:
+    """A reference to one key of a Secret; the operator never reads what it holds."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMapKey:
+    """A reference to one key of a ConfigMap."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Texts with the vectors that a pool's pods must give them, in a ConfigMap, and how near is near enough."""
+
+    config_map: ConfigMapKey
+    min_cosine: float = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """How much may be asked of a hosted model, and by whom. None is no bound but what the endpoint itself says."""
+
+    secret: SecretKey | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    budget_tokens: int | None = None  # of background texts, for as long as the pool exists
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
     """An EmbedderPool as its user wrote it; its variants are in order of preference."""
 
@@ -149,14 +197,8 @@ class PoolSpec:
     weight_type: WeightType = WeightType.AUTO
     text_cache: int = 32 << 20  # bytes of each pod for vectors of live texts that repeat
     scaling: Scaling = Scaling()
-
-
-@dataclass(frozen=True, slots=True)
-class SecretKey:
-    """A reference to one key of a Secret; the operator never reads what it holds."""
-
-    name: str
-    key: str
+    validation: Validation | None = None
+    external: External | None = None  # of a hosted model, whose only variant asks for its vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +268,6 @@ class Limits:
     consensus: Limit | None = None
     follower_lag: Limit | None = None
     prometheus: tuple[PrometheusLimit, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigMapKey:
-    """A reference to one key of a ConfigMap."""
-
-    name: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)
