@@ -159,6 +159,8 @@ def what_answers_keeps_its_pods(history: History, event: Event) -> str:
     has = change.after["spec"]["replicas"] if change.after is not None else 0
     if pool is None or has >= wanted or has >= change.before["spec"]["replicas"] or history.index_deleted():
         return ""
+    if pool in history.pools and history.pools[pool].desired() >= wanted:
+        return ""  # its other variants have what this one gave up
     for who, user in _answering(history):
         if user["pool"] == pool:
             return f"pool {pool} was scaled to {has} of {wanted} while {who} sends queries to it"

@@ -35,6 +35,7 @@ class PoolEvidence:
         self.pool = pool
         self.spec: Object = sim.script.scales["pools"][pool]
         self._demand = 0.0
+        self._desired = 0
         self._above: dict[int, Stretch] = {}
         self.needed_at: dict[int, float] = {}  # by number of pods: when more were last known to be needed
         self.changed_at = 0.0  # when the load was last another one
@@ -71,6 +72,9 @@ class PoolEvidence:
             self.enough_at = now
         free = clear and not self.paused.since and not self.moving()
         self.short.take(now, holds=free and demand > self.desired() * 1.15 + 0.05 and self.desired() < self.most())
+        if self.desired() != self._desired or self.changed_at == now:
+            self.idle = Stretch()  # each number of pods has a window of its own, which the load may begin anew
+        self._desired = self.desired()
         more = self.desired() > max(self.least(), demand * 1.07 + 1.1)
         self.idle.take(now, holds=free and more and now - self.leaked_at > 60)
 

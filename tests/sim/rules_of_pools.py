@@ -35,8 +35,8 @@ class Resized:
 def no_fewer_than_the_least(history: History, event: Event) -> str:
     """No variant has fewer pods than its minimum, and no pool fewer than its migrations need."""
     found = _resized(history, event)
-    if found is None or found.after >= found.before or not found.pool.used():
-        return ""
+    if found is None or found.after >= found.before or not found.pool.used() or not found.total:
+        return ""  # whether a pool may be let go is told by `what_answers_keeps_its_pods`
     minimum = _variant(found)["minReplicas"]
     if found.after < minimum:
         return f"variant {found.variant} was given {found.after} pods, and its minimum is {minimum}"
@@ -171,7 +171,7 @@ def _resized(history: History, event: Event) -> Resized | None:
 def _lowered(history: History, event: Event) -> Resized | None:
     """Return what lost pods, but for the surge of one that was replaced, and a pool that nobody uses."""
     found = _resized(history, event)
-    if found is None or found.after >= found.before or not found.pool.used():
+    if found is None or found.after >= found.before or not found.pool.used() or not found.total:
         return None
     surged = event.at - found.pool.leaked_at < _SURGE or found.pool.recycling() is not None
     return None if surged and found.before - found.after == 1 else found

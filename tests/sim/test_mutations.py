@@ -18,6 +18,18 @@ _SEED = 1
 
 # Lives are tried in their order until one breaks.
 _CAUGHT: Mapping[str, tuple[str | int, ...]] = {
+    "pods go without a window": ("pool_grows_on_queue_and_shrinks_after_its_window",),
+    "a pod that is not measured is idle": ("pool_is_silent_and_stays",),
+    "a pool's pause means nothing": ("pool_paused_stays",),
+    "queues bring no pods": ("pool_grows_on_queue_and_shrinks_after_its_window",),
+    "slow answers bring no pods": ("pool_grows_on_latency_and_shrinks_after_its_window",),
+    "memory brings no pods": ("pool_grows_on_memory_and_shrinks_after_its_window",),
+    "leaks are not looked at": ("pool_with_a_leak_is_mended",),
+    "a pod that leaks goes at once": ("pool_with_a_leak_is_mended",),
+    "migrations need no pods": ("pools_scale_under_a_migration",),
+    "variants have no minimum": ("pool_stays_within_its_bounds",),
+    "variants have no maximum": ("pool_stays_within_its_bounds",),
+    "pods never go": ("pool_grows_on_queue_and_shrinks_after_its_window",),
     "triggers are not looked at": ("candidate_short_of_memory_in_retention",),
     "errors are no trigger": ("candidate_that_fails",),
     "memory is no trigger": ("candidate_short_of_memory_in_retention",),
