@@ -2,7 +2,7 @@
 
 Load is told in pods: 2.5 is what two and a half pods carry when each is at its targets. It is divided among the ready
 pods of the pools that the index sends queries to. One metric, the `driver`, is at its target with the share 1; the
-others are at half of theirs. Besides its share a pod may leak memory, and is killed when that is full.
+others are far below theirs. Besides its share a pod may leak memory, and is killed when that is full.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _TOKENS_A_TEXT = 100.0
 _QUEUE, _SECONDS, _MEMORY = 16_384.0, 0.5, 0.7
 # What load alone takes of memory; migrations have triggers above it.
 _MOST_MEMORY = 0.8
+# Of its target, for what is not the driver: so little that it brings no pods in the driver's place.
+_OTHERS = 0.15
 _LIMIT = 1000.0
 # So near to each other that a percentile inside one is off by a twentieth at most.
 _BOUNDS = [0.02 * 1.05**number for number in range(110)]
@@ -110,7 +112,7 @@ class Embedders:
         """Return the share of its limit that a pod uses."""
         process, leaking = self._live.get(pod.name), self.leaking.get(pod.name)
         share = process.share if process is not None else 0.0
-        used = _MEMORY * share if self.driver == "memory" else 0.1 + _MEMORY / 2 * share
+        used = _MEMORY * share if self.driver == "memory" else 0.1 + _MEMORY * _OTHERS * share
         leaked = (self._now() - leaking.since) * leaking.per_second if leaking is not None else 0.0
         return min(used, _MOST_MEMORY) + leaked
 
@@ -144,4 +146,4 @@ class Embedders:
         process.answers[first] += texts
 
     def _factor(self, metric: str) -> float:
-        return 1.0 if self.driver == metric else 0.5
+        return 1.0 if self.driver == metric else _OTHERS

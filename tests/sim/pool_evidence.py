@@ -16,7 +16,6 @@ from tests.sim.evidence import Stretch
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
-    from tests.sim.world import Event, World
 
 # Figures are averages of half a minute, looked at every five seconds.
 KNOWN_AFTER = 45.0
@@ -121,7 +120,7 @@ class PoolEvidence:
         sim, world = self._sim, self._sim.world
         calm = sim.operators.up and world.weather.calm and world.weather.lag < 1 and world.watches.whole
         placed = not world.kubelet.crowded and not world.kubelet.full and not world.kubelet.held
-        return calm and placed and 0 < self.ready() and self.used()
+        return calm and placed and self.ready() > 0 and self.used()
 
     def _pods(self) -> Iterator:  # type: ignore[type-arg]
         return iter(self._sim.world.kubelet.of("embedder", names.LABEL_POOL, self.pool))

@@ -41,7 +41,9 @@ def no_fewer_than_the_least(history: History, event: Event) -> str:
     if found.after < minimum:
         return f"variant {found.variant} was given {found.after} pods, and its minimum is {minimum}"
     least = found.pool.least()
-    return f"pool {found.pool.pool} was given {found.total} pods, and has to have {least}" if found.total < least else ""
+    return (
+        f"pool {found.pool.pool} was given {found.total} pods, and has to have {least}" if found.total < least else ""
+    )
 
 
 def no_more_than_the_most(history: History, event: Event) -> str:
