@@ -103,9 +103,9 @@ class PoolEvidence:
         """Return whether a migration of this pool may send queries either way."""
         for one in self._sim.world.migrations():
             status, serving = one.get("status") or {}, (one.get("status") or {}).get("serving") or {}
-            if self.pool in {one["spec"]["target"]["poolRef"]["name"], serving.get("pool")}:
-                if status.get("state") in _MOVING:
-                    return True
+            sides = {one["spec"]["target"]["poolRef"]["name"], serving.get("pool")}
+            if self.pool in sides and status.get("state") in _MOVING:
+                return True
         return False
 
     def used(self) -> bool:
