@@ -15,8 +15,8 @@ from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
 from reembed.controller.handlers import CHILDREN, OWN
 from reembed.core import names
+from tests.sim import actions_of_pools
 from tests.sim.callers import PER_SECOND
-from tests.sim.embedders import Leaking
 from tests.sim.history import status_of
 from tests.sim.hooks import CRON_JOB, cron_job, is_hook
 from tests.sim.labelled import LABELLED
@@ -461,46 +461,6 @@ def _paused(sim: Simulation, argument: str) -> Undo:
     return lambda: _spec(sim, '{"paused": false}')
 
 
-def _load(sim: Simulation, argument: str) -> Undo:
-    """Callers ask as much as so many pods carry; afterwards as much as they did at the start."""
-    embedders, before = sim.world.embedders, sim.script.scales.get("load", 0.9)
-    embedders.ask(float(argument))
-    return lambda: embedders.ask(before)
-
-
-def _unmeasured(sim: Simulation, argument: str) -> Undo:
-    """The metrics of a pool do not come; `one` of them, if it is so said."""
-    pool, _, how = argument.partition(" ")
-    found = [pod.name for pod in sim.world.kubelet.of("embedder", names.LABEL_POOL, pool) if pod.ready]
-    silent, who = sim.world.embedders.silent, found[0] if how == "one" and found else pool
-    silent.add(who)
-    return lambda: silent.discard(who)
-
-
-def _crowded(sim: Simulation, argument: str) -> Undo:
-    """No node has room for more pods of a variant: `POOL VARIANT`."""
-    deployment, kubelet = names.embedder(*argument.split()), sim.world.kubelet
-    kubelet.crowded.add(deployment)
-    return lambda: kubelet.place(deployment)
-
-
-def _leaks(sim: Simulation, argument: str) -> None:
-    """The first ready pod of a pool loses memory: `POOL SHARE`, of its limit in an hour."""
-    pool, share = argument.split()
-    found = [pod for pod in sim.world.kubelet.of("embedder", names.LABEL_POOL, pool) if pod.ready]
-    for pod in found[:1]:
-        sim.world.embedders.leaking[pod.name] = Leaking(sim.world.now(), _share(share) / 3600)
-
-
-def _scaling_paused(sim: Simulation, argument: str) -> Undo:
-    def pause(paused: bool) -> None:
-        change = {"spec": {"scaling": {"paused": paused}}}
-        sim.world.server.patch(kinds.POOL, argument, change, _PERSON)
-
-    pause(True)
-    return lambda: pause(False)
-
-
 def _nothing(sim: Simulation, argument: str) -> None:
     """A life lasts until then."""
 
@@ -596,10 +556,6 @@ ACTIONS: Mapping[str, Action] = {
     "cron job missing": _cron_job_missing,
     "spec": _spec,
     "paused": _paused,
-    "load": _load,
-    "unmeasured": _unmeasured,
-    "crowded": _crowded,
-    "leaks": _leaks,
-    "scaling paused": _scaling_paused,
+    **actions_of_pools.ACTIONS,
     "nothing": _nothing,
 }
