@@ -46,7 +46,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	  && "$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-$(VENV)/.llama: $(VENV)/.ready
+$(VENV)/.llama: $(VENV)/.ready $(wildcard native/*)
 	@wheel=$$($(PYTHON) -m hack.wheels) \
 	  && "$$($(PYTHON) -m hack.tools uv)" pip install --quiet --python $(BIN)/python --no-deps "$$wheel"
 	@touch $@

@@ -64,11 +64,7 @@ def _build(place: Path, version: str) -> None:
 def _sources(work: Path, version: str) -> Path:
     """Fetch the package's sources and return where llama.cpp is in them."""
     work.mkdir()
-    run([sys.executable, "-m", "venv", work / "environment"])
-    pip: list[str | Path] = [work / "environment" / "bin" / "python", "-m", "pip"]
-    wanted = ["--no-deps", "--no-binary", wheels.NAME, f"{wheels.NAME}=={version}"]
-    run([*pip, "download", "--no-cache-dir", "--dest", work, *wanted])
-    with tarfile.open(next(work.glob("*.tar.gz"))) as package:
+    with tarfile.open(wheels.sources(work, version)) as package:
         package.extractall(work, filter="data")
     return next(work.glob("*/vendor/llama.cpp"))
 

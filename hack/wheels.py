@@ -2,13 +2,15 @@
 
 `python3 -m hack.wheels` makes the one for the virtual environment, for exactly this processor, and prints its path; the
 cluster on this machine uses it as well if its C library is old enough for the images. `for_images` makes any other
-inside a container. Five to nine minutes on two cores, nothing when cached.
+inside a container. Five to nine minutes on two cores, nothing when cached. The library in `native/` is put into it
+afterwards, which takes seconds, so that it may change without a build of all.
 """
 
 from __future__ import annotations
 
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from hack.cache import ROOT
 from hack.console import Stop, run, say
 
 NAME = "llama-cpp-python"
+NATIVE = ROOT / "native"
 # OpenMP would add a library for threads that llama.cpp also makes itself; images and their tools are not asked for.
 _FLAGS = "-DGGML_OPENMP=OFF -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF"
 _COMPILER = {"g++": "g++", "make": "make"}
@@ -29,7 +32,9 @@ _IMAGES_GLIBC = (2, 36)
 def llama() -> Path:
     """Return the wheel for this machine and its processor."""
     version, flags = _pinned(), _flags(native=True)
-    return _wheel(cache.entry("llama", key(version, flags, native=True), lambda place: _build(place, version, flags)))
+    plain = cache.entry("llama", key(version, flags, native=True), lambda place: _build(place, version, flags))
+    whole = cache.digest([plain.name, _native()])
+    return _wheel(cache.entry("llama-tiles", whole, lambda place: _with_tiles(place, _wheel(plain), version)))
 
 
 def for_images(build: Callable[[Path, str, Path], object], *, native: bool, more: str = "") -> Path:
@@ -42,10 +47,12 @@ def for_images(build: Callable[[Path, str, Path], object], *, native: bool, more
     def make(place: Path) -> None:
         say(f"building {NAME} {version} in a container; five to nine minutes on two cores")
         _download(place / "sources", version)
+        shutil.copytree(NATIVE, place / "sources" / NATIVE.name)
         build(place / "sources", flags, place)
         run(["rm", "-rf", place / "sources"])
 
-    return _wheel(cache.entry("llama-images", key(version, flags, native=native), make))
+    whole = cache.digest([key(version, flags, native=native), _native()])
+    return _wheel(cache.entry("llama-images", whole, make))
 
 
 def fits_images() -> bool:
@@ -66,6 +73,15 @@ def pinned(pyproject: str) -> str:
 def key(version: str, flags: str, *, native: bool) -> str:
     """Return the cache key: a wheel for this very processor has the processor in it."""
     return cache.digest([version, flags, platform.machine(), _processor() if native else ""])
+
+
+def sources(place: Path, version: str) -> Path:
+    """Fetch the package's source distribution into a directory."""
+    pip = _pip(place / "environment")
+    wanted = ["--no-deps", "--no-binary", NAME, f"{NAME}=={version}"]
+    run([*pip, "download", "--no-cache-dir", "--dest", place, *wanted])
+    run(["rm", "-rf", place / "environment"])
+    return next(place.glob("*.tar.gz"))
 
 
 def _pinned() -> str:
@@ -98,11 +114,23 @@ def _build(place: Path, version: str, flags: str) -> None:
     run(["rm", "-rf", place / "environment"])
 
 
+def _native() -> str:
+    return cache.digest_files(NATIVE, [path for path in NATIVE.iterdir() if path.is_file()])
+
+
+def _with_tiles(place: Path, wheel: Path, version: str) -> None:
+    packages.ensure(_COMPILER, f"building {NAME}")
+    work = place / "work"
+    work.mkdir()
+    run([sys.executable, NATIVE / "build.py", wheel, sources(work, version), place])
+    run(["rm", "-rf", work])
+
+
 def _download(place: Path, version: str) -> None:
     """Fetch what a build without a network needs: the sources, and the tools for the images' own Python."""
     place.mkdir()
+    sources(place, version)
     pip = _pip(place / "environment")
-    run([*pip, "download", "--no-deps", "--no-binary", NAME, "--dest", place, f"{NAME}=={version}"])
     machine = "aarch64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
     system = ["--python-version", "3.11", "--only-binary", ":all:", "--platform", f"manylinux_2_28_{machine}"]
     more = [f"--platform=manylinux_2_17_{machine}", f"--platform=manylinux2014_{machine}"]

@@ -7,7 +7,9 @@ RUN apt-get update -q && apt-get install -q -y --no-install-recommends g++ make 
  && { command -v pip3 >/dev/null || apt-get install -q -y --no-install-recommends python3-pip; }
 COPY . /sources
 ARG CMAKE_ARGS
-RUN pip3 wheel --no-index --find-links=/sources --no-deps --wheel-dir=/wheels llama-cpp-python
+RUN pip3 wheel --no-index --find-links=/sources --no-deps --wheel-dir=/plain llama-cpp-python \
+ && mkdir /wheels \
+ && python3 /sources/native/build.py /plain/*.whl /sources/llama_cpp_python-*.tar.gz /wheels
 
 FROM scratch
 COPY --from=build /wheels /

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from time import monotonic
 
 from reembed.core.model import Truncate
+from reembed.embedder import tiles
 from reembed.embedder.board import Board
 from reembed.embedder.jobs import Job, Text, grouped, job
 from reembed.embedder.llama import Context, EngineError, ModelUnusable, Vectors, Weights, offloads
@@ -50,6 +51,8 @@ def run(pipe: Connection, board: Board) -> None:
     """Load the model and serve the pipe until its other end closes."""
     start: Start = pipe.recv()
     try:
+        if start.tiles is not None and not tiles.use(start.tiles):
+            raise EngineError("the kernel no longer lets a process use the CPU's tiles; it did when they were measured")
         weights = Weights(start.path, start.model, start.device)
         contexts = [Context(weights, capacity, start.piece) for capacity in start.capacities]
         cosine = prove(weights, contexts)

@@ -15,7 +15,8 @@ from reembed.core.model import Device, Model
 class Start:
     """The first message: what to load, and by what it is computed.
 
-    `capacities` and `piece` are the plan's (`embedder.plan`); `cpus` is how many calls there is time for.
+    `capacities` and `piece` are the plan's (`embedder.plan`); `cpus` is how many calls there is time for; `tiles` is
+    the library to compute with where it is faster (`embedder.tiles`).
     """
 
     path: Path
@@ -24,6 +25,7 @@ class Start:
     capacities: tuple[int, ...]
     piece: int | None = None
     device: Device = Device.CPU
+    tiles: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

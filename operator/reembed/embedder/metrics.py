@@ -221,9 +221,11 @@ def _of_weights(weights: Chosen) -> Iterator[Metric]:
     )
     info.add_metric([weights.type], 1)
     yield info
+    used = float(weights.tiles is not None)
+    yield GaugeMetricFamily("reembed_embedder_tiles", "1 if the CPU's tiles (AMX) compute.", value=used)
     if weights.measured is not None:
         for name, text, value in (
-            ("speed_ratio", "Speed with BF16 weights by that with the file's, measured here.", weights.measured.ratio),
-            ("cosine", "Smallest cosine of a probe's vectors with both.", weights.measured.cosine),
+            ("speed_ratio", "Speed of the other way by that of the file as it is.", weights.measured.ratio),
+            ("cosine", "Smallest cosine of a probe's vectors by both.", weights.measured.cosine),
         ):
             yield GaugeMetricFamily(f"reembed_embedder_weights_{name}", text, value=value)

@@ -29,6 +29,8 @@ _WORD = 300
 _CONTEXT = 4 * _MIB
 # Bytes of the attention's mask, as a float and as a half, for each token of a call and each one it sees.
 _MASK = 6
+# Tokens of a product's piece, and queries of a block of attention, in the library of tiles (`native/`).
+_PIECE, _QUERIES = 256, 16
 # A kept text's vector has a key and an entry of its own.
 _CACHED = 1.25
 
@@ -97,13 +99,21 @@ def _plan(header: Header, model: Model, sizes: tuple[int, ...], device: Device, 
 def _context(header: Header, size: int, call: int) -> int:
     """Return what a context of `size` tokens keeps, of which llama.cpp computes `call` at once."""
     computing = 4 * call * (2 * header.inner + 4 * header.dimensions)
+    tiles = _tiles(header, size, call)
     if not header.causal:
-        return _CONTEXT + computing + _MASK * call * call + 4 * header.dimensions * max(call, PACK_TEXTS)
+        return tiles + _CONTEXT + computing + _MASK * call * call + 4 * header.dimensions * max(call, PACK_TEXTS)
     words = 4 * call * (header.vocabulary + 4 * header.dimensions)
     # Halves, of keys and of values.
     memory = 2 * 2 * header.layers * size * header.heads_kv * header.head_size
-    return _CONTEXT + max(computing, words) + _MASK * call * size + _outputs(header, call) + memory
+    return tiles + _CONTEXT + max(computing, words) + _MASK * call * size + _outputs(header, call) + memory
 
 
 def _outputs(header: Header, call: int) -> int:
     return 4 * (header.vocabulary + header.dimensions) * max(call, PACK_TEXTS)
+
+
+def _tiles(header: Header, size: int, call: int) -> int:
+    """Return what the library of tiles takes: activations as BF16, or a head's attention."""
+    products = 2 * min(call, _PIECE) * max(header.inner, header.dimensions)
+    head = 2 * header.head_size * (call + 2 * size)
+    return max(products, head + 6 * _QUERIES * size + call * size // 128)

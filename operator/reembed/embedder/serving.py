@@ -17,6 +17,7 @@ import uvicorn
 
 from reembed import cgroup
 from reembed.core.model import Device, Hosted, WeightType
+from reembed.embedder import tiles
 from reembed.embedder.app import Embedder
 from reembed.embedder.fetch import Means, fetch
 from reembed.embedder.gguf import Header
@@ -28,7 +29,7 @@ from reembed.embedder.plan import Plan, plan
 from reembed.embedder.process import Engine
 from reembed.embedder.settings import Settings
 from reembed.embedder.trial import Trial, tried
-from reembed.embedder.weights import choose
+from reembed.embedder.weights import choose, cpu_flags
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -141,15 +142,19 @@ async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
 
     means = Means(settings.access, progress=embedder.progress)
     path = await fetch(settings.model, settings.cache, means=means, check=check)
-    wanted = WeightType.AS_FILE if settings.device is Device.GPU else settings.weights
-    weights = await choose(path, settings.model, settings.cache, wanted)
+    on_gpu = settings.device is Device.GPU
+    wanted = WeightType.AS_FILE if on_gpu else settings.weights
+    library = None if on_gpu else tiles.library(cpu_flags())
+    weights = await choose(path, settings.model, settings.cache, wanted, library)
     planned = plans[-1]  # no file is whole without its header
-    start = Start(weights.path, settings.model, cpus, planned.capacities, planned.piece, settings.device)
+    contexts = (planned.capacities, planned.piece)
+    start = Start(weights.path, settings.model, cpus, *contexts, settings.device, weights.tiles)
     engine = Engine(start, embedder.protection.limits, embedder.cache)
     embedder.weights, embedder.mapped_bytes = weights, weights.path.stat().st_size
     text = "the model of %s is here; the engine starts for %d CPUs with weights in %s, %d contexts and %d MiB of memory"
     count, memory = len(planned.capacities), planned.anonymous >> 20
-    _log.info(text, settings.fingerprint, cpus, weights.type, count, memory)
+    way = f"{weights.type}, by tiles," if weights.tiles is not None else weights.type
+    _log.info(text, settings.fingerprint, cpus, way, count, memory)
     if count < (most := embedder.protection.limits.contexts):
         _log.warning("the memory limit has room for %d contexts of %d: raise limits.memory for more speed", count, most)
     await _run(engine, settings, embedder)

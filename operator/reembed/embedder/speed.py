@@ -16,6 +16,7 @@ from time import perf_counter
 import numpy as np
 
 from reembed.core.model import Model, Pooling
+from reembed.embedder import tiles
 from reembed.embedder.llama import Context, Ids, Vectors, Weights, multiplies_bf16
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
 from reembed.embedder.probes import PROBES
@@ -24,21 +25,23 @@ from reembed.embedder.weights import Measured
 _ROUNDS = 7
 
 
-def compare(as_file: Path, other: Path, model: Model) -> Measured:
-    """Measure in turns, since a shared machine is faster at one moment than at another.
+def compare(as_file: Path, other: Path, model: Model, library: Path | None) -> Measured:
+    """Measure in turns, since a shared machine is faster at one moment than at another; the other one with tiles.
 
     Raises:
         EngineError: one of the files cannot be loaded.
 
     """
-    if not multiplies_bf16():
+    plain = _Side(as_file, model)  # made before the library is there, so it knows nothing of it
+    used = library is not None and tiles.use(library)
+    if not used and (other == as_file or not multiplies_bf16()):
         return Measured(0.0, 0.0)
-    sides = [_Side(path, model) for path in (as_file, other)]
+    sides = [plain, _Side(other, model)]
     times = np.array([[side.seconds() for side in sides] for _ in range(_ROUNDS)])
     vectors = [side.probes() for side in sides]
     cosine = float(np.sum(vectors[0] * vectors[1], axis=1).min())
     first, second = times.min(axis=0)
-    return Measured(float(first / second), cosine if np.isfinite(cosine) else 0.0)
+    return Measured(float(first / second), cosine if np.isfinite(cosine) else 0.0, used)
 
 
 class _Side:
@@ -75,5 +78,6 @@ if __name__ == "__main__":
         Path(wish["as_file"]),
         Path(wish["other"]),
         Model("", "", Pooling(wish["pooling"]), wish["dimensions"], wish["max_tokens"]),
+        Path(wish["tiles"]) if wish["tiles"] else None,
     )
     sys.stdout.write(json.dumps(asdict(found)))

@@ -1,9 +1,10 @@
-"""In which type a model's weights are multiplied: as the file has them, or as BF16 where this CPU is faster with it.
+"""How a model's weights are multiplied: as the file has them, or in the way that is faster on this CPU.
 
-A CPU with AVX512-BF16 or AMX multiplies BF16 about 1.4 times as fast as F16 (measured on six layers of 384 dimensions),
-at a cosine of 0.9999 to the file's own vectors. So a file of F16 is converted once into the cache, both are measured on
-this machine, and the faster one is served; what was found is kept beside it for the next start. Both types have two
-bytes, so the copy differs from the file in its weights and in the type that its directory names, and in nothing else.
+A CPU with AVX512-BF16 multiplies BF16 about 1.4 times as fast as F16, one with AMX five times, by the library of tiles
+(`embedder.tiles`; measured on six layers of 384 dimensions), at a cosine of 0.9999 to the file's own vectors. So a file
+of F16 is converted once into the cache, both are measured on this machine, and the faster one is served; what was found
+is kept beside it for the next start. Both types have two bytes, so the copy differs from the file in its weights and in
+the type that its directory names, and in nothing else. A file of any other type is measured with and without tiles.
 
 The vectors of both are of one space (cosine at least 0.999, which is checked here): the fingerprint does not name the
 type, and pods on other CPUs may use another.
@@ -43,10 +44,11 @@ _SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What two types of one model were found to be: speed of BF16 by that of the file, and the smallest cosine."""
+    """What the other way was found to be: its speed by the file's own, the smallest cosine, and whether by tiles."""
 
     ratio: float
     cosine: float
+    tiles: bool = False
 
     @property
     def worth(self) -> bool:
@@ -55,11 +57,26 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The file that is served, its type, and what decided (None if nothing had to be measured)."""
+    """The file that is served, its type, what decided (None if nothing had to be), and the library that computes."""
 
     path: Path
     type: str
     measured: Measured | None = None
+    tiles: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """The other way: the file itself or a copy of it, with tiles if there is a library; and where that is recorded."""
+
+    source: Path
+    path: Path
+    record: Path
+    tiles: Path | None
+
+    @property
+    def copied(self) -> bool:
+        return self.path != self.source
 
 
 def prevailing(tensors: tuple[Tensor, ...]) -> int:
@@ -70,21 +87,29 @@ def prevailing(tensors: tuple[Tensor, ...]) -> int:
     return max(bytes_by_kind, key=lambda kind: bytes_by_kind[kind], default=0)
 
 
-async def choose(path: Path, model: Model, cache: Path, wanted: WeightType) -> Chosen:
+async def choose(path: Path, model: Model, cache: Path, wanted: WeightType, library: Path | None = None) -> Chosen:
     """Return the file to serve; it never fails, since the file as it is can always be served."""
     kind = await asyncio.to_thread(_kind, path)
     as_file = Chosen(path, TYPES.get(kind, f"type {kind}"))
-    if wanted is WeightType.AS_FILE or kind != _F16 or not _may_multiply_bf16():
+    copied = kind == _F16 and "bf16" in _cpu()
+    if wanted is WeightType.AS_FILE or not (copied or library is not None):
         return as_file
-    # Pods on unlike CPUs may share the cache, and each keeps what is worth it there.
-    processor = hashlib.sha256(_cpu().encode()).hexdigest()[:8]
-    converted = cache / f"{model.sha256}.{processor}.bf16.gguf"
-    measured = await _recorded_or_measured(path, converted, model)
-    if measured is None:
-        return as_file
-    if not measured.worth:
+    other = _other(path, model, cache, library, copied=copied)
+    measured = await _recorded_or_measured(other, model)
+    if measured is None or not measured.worth:
         return replace(as_file, measured=measured)
-    return Chosen(converted, TYPES[_BF16], measured)
+    served = replace(as_file, path=other.path, type=TYPES[_BF16]) if copied else as_file
+    return replace(served, measured=measured, tiles=library if measured.tiles else None)
+
+
+def _other(path: Path, model: Model, cache: Path, library: Path | None, *, copied: bool) -> _Other:
+    # Pods on unlike CPUs, and of other images, may share the cache, and each keeps what is worth it there.
+    built = library.read_bytes() if library is not None else b""
+    place = cache / f"{model.sha256}.{hashlib.sha256(_cpu().encode() + built).hexdigest()[:8]}"
+    if copied:
+        converted = place.with_name(f"{place.name}.bf16.gguf")
+        return _Other(path, converted, converted.with_suffix(".json"), library)
+    return _Other(path, path, place.with_name(f"{place.name}.tiles.json"), library)
 
 
 def _kind(path: Path) -> int:
@@ -122,25 +147,25 @@ def _convert(file: int, tensor: Tensor) -> None:
     os.pwrite(file, _BF16.to_bytes(4, "little"), tensor.kind_at)
 
 
-async def _recorded_or_measured(path: Path, converted: Path, model: Model) -> Measured | None:
-    record = converted.with_suffix(".json")
-    known = _recorded(record, converted)
-    if known is not None:
+async def _recorded_or_measured(other: _Other, model: Model) -> Measured | None:
+    if (known := _recorded(other)) is not None:
         return known
     try:
-        async with held(converted.with_suffix(".lock")):
-            return _recorded(record, converted) or await _measure(path, converted, record, model)
+        async with held(other.record.with_suffix(".lock")):
+            return _recorded(other) or await _measure(other, model)
     except OSError as error:
-        _log.warning("the weights are served as the file has them: no copy can be made (%s)", error.strerror)
+        _log.warning("the weights are served as the file has them: the cache takes nothing more (%s)", error.strerror)
         return None
 
 
-async def _measure(path: Path, converted: Path, record: Path, model: Model) -> Measured | None:
+async def _measure(other: _Other, model: Model) -> Measured | None:
     """Convert, and measure in a process of its own: it may die, and takes its memory with it."""
-    await asyncio.to_thread(convert, path, converted)
+    if other.copied:
+        await asyncio.to_thread(convert, other.source, other.path)
     wish = {
-        "as_file": str(path),
-        "other": str(converted),
+        "as_file": str(other.source),
+        "other": str(other.path),
+        "tiles": str(other.tiles) if other.tiles is not None else None,
         "pooling": model.pooling.value,
         "dimensions": model.dimensions,
         "max_tokens": model.max_tokens,
@@ -155,46 +180,51 @@ async def _measure(path: Path, converted: Path, record: Path, model: Model) -> M
             told, _ = await process.communicate()
         measured = Measured(**json.loads(told))
     except (TimeoutError, ValueError, TypeError):
-        _log.warning("the weights are served as the file has them: BF16 could not be measured")
+        _log.warning("the weights are served as the file has them: no other way could be measured")
         return None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    _write(record, converted, measured)
+    _write(other, measured)
     return measured
 
 
-def _write(record: Path, converted: Path, measured: Measured) -> None:
-    if not measured.worth:
-        converted.unlink(missing_ok=True)
-    record.write_text(json.dumps({"size": _size(converted), **asdict(measured)}))
+def _write(other: _Other, measured: Measured) -> None:
+    if other.copied and not measured.worth:
+        other.path.unlink(missing_ok=True)
+    other.record.write_text(json.dumps({"size": _size(other.path), **asdict(measured)}))
 
 
-def _recorded(record: Path, converted: Path) -> Measured | None:
+def _recorded(other: _Other) -> Measured | None:
     """Return what an earlier start found, if its file is still there or was not worth keeping."""
     try:
-        found = json.loads(record.read_text())
-        measured = Measured(float(found["ratio"]), float(found["cosine"]))
+        found = json.loads(other.record.read_text())
+        measured = Measured(float(found["ratio"]), float(found["cosine"]), bool(found["tiles"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return measured if not measured.worth or _size(converted) == found.get("size") else None
+    return measured if not measured.worth or _size(other.path) == found.get("size") else None
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else -1
 
 
-def _may_multiply_bf16() -> bool:
-    return "bf16" in _cpu()
-
-
 def _cpu() -> str:
     """Return the processor's name and what it multiplies in hardware."""
+    table = _table()
+    known = [flag for flag in table.get("flags", "").split() if flag in {"avx512_bf16", "amx_bf16"}]
+    return " ".join((table.get("model name", "").strip(), *sorted(known)))
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return what the processor can do, by the kernel's names."""
+    return frozenset(_table().get("flags", "").split())
+
+
+def _table() -> dict[str, str]:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return ""
-    table = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
-    flags = [flag for flag in table.get("flags", "").split() if flag in {"avx512_bf16", "amx_bf16"}]
-    return " ".join((table.get("model name", "").strip(), *sorted(flags)))
+        return {}
+    return dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)

@@ -79,21 +79,30 @@ async def _chosen(
     cpu: str = "a CPU avx512_bf16",
     record: str | None = None,
     kind: type = np.float16,
+    library: Path | None = None,
 ) -> tuple[Chosen, Path]:
     """Choose where an earlier start left a record and a copy of four bytes."""
     source = _file(tmp_path / "a", np.ones((8, 64), kind))
     monkeypatch.setattr(weights, "_cpu", lambda: cpu)
-    copy = tmp_path / f"{_MODEL.sha256}.{weights.hashlib.sha256(cpu.encode()).hexdigest()[:8]}.bf16.gguf"
+    built = library.read_bytes() if library is not None else b""  # noqa: ASYNC240 - seven bytes
+    copy = tmp_path / f"{_MODEL.sha256}.{weights.hashlib.sha256(cpu.encode() + built).hexdigest()[:8]}.bf16.gguf"
     copy.write_bytes(b"copy")
     if record is not None:
         copy.with_suffix(".json").write_text(record)
-    return await choose(source, _MODEL, tmp_path, wanted), copy
+        copy.with_name(copy.name.replace(".bf16.gguf", ".tiles.json")).write_text(record)
+    return await choose(source, _MODEL, tmp_path, wanted, library), copy
+
+
+def _library(tmp_path: Path) -> Path:
+    path = tmp_path / "tiles.so"
+    path.write_bytes(b"library")
+    return path
 
 
 async def test_what_an_earlier_start_measured_is_not_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = json.dumps({"ratio": 1.4, "cosine": 0.9999, "size": 4})
+    record = json.dumps({"ratio": 1.4, "cosine": 0.9999, "tiles": False, "size": 4})
     found, copy = await _chosen(tmp_path, monkeypatch, record=record)
     assert found == Chosen(copy, "BF16", Measured(1.4, 0.9999))
 
@@ -102,9 +111,42 @@ async def test_what_an_earlier_start_measured_is_not_measured_again(
 async def test_a_copy_that_is_hardly_faster_or_gives_other_vectors_is_not_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float, cosine: float
 ) -> None:
-    record = json.dumps({"ratio": ratio, "cosine": cosine, "size": -1})
+    record = json.dumps({"ratio": ratio, "cosine": cosine, "tiles": False, "size": -1})
     found, _ = await _chosen(tmp_path, monkeypatch, record=record)
     assert found == Chosen(tmp_path / "a", "F16", Measured(ratio, cosine))
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_tiles_compute_where_they_were_measured_and_the_kernel_let_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    library, record = _library(tmp_path), json.dumps({"ratio": 5.0, "cosine": 0.9999, "tiles": used, "size": 4})
+    found, copy = await _chosen(tmp_path, monkeypatch, record=record, library=library)
+    assert found == Chosen(copy, "BF16", Measured(5.0, 0.9999, used), library if used else None)
+
+
+async def test_a_file_that_is_not_copied_is_served_itself_by_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, size = _library(tmp_path), _file(tmp_path / "a", np.ones((8, 64), np.float32)).stat().st_size
+    record = json.dumps({"ratio": 1.3, "cosine": 1.0, "tiles": True, "size": size})
+    found, _ = await _chosen(tmp_path, monkeypatch, record=record, library=library, kind=np.float32)
+    assert found == Chosen(tmp_path / "a", "F32", Measured(1.3, 1.0, True), library)
+
+
+async def test_a_file_that_is_to_be_served_as_it_is_knows_no_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = await _chosen(tmp_path, monkeypatch, library=_library(tmp_path), wanted=WeightType.AS_FILE)
+    assert found == Chosen(tmp_path / "a", "F16")
+
+
+async def test_a_file_that_tiles_are_not_worth_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, library = _file(tmp_path / "a", np.ones((8, 64), np.float32)), _library(tmp_path)
+    other = weights._other(source, _MODEL, tmp_path, library, copied=False)
+    weights._write(other, Measured(1.0, 1.0, True))
+    found, _ = await _chosen(tmp_path, monkeypatch, cpu=weights._cpu(), library=library, kind=np.float32)
+    assert (source.exists(), found) == (True, Chosen(source, "F32", Measured(1.0, 1.0, True)))
 
 
 @pytest.mark.parametrize(
