@@ -57,6 +57,8 @@ _FAILS_SECONDS = 30
 _HANGS_SECONDS = 3.0
 # In which the operator looks, and grants anew.
 _NEXT_GRANT = 10
+# Callers who were turned away come again sooner; those who do not went to another pod.
+_SHORT_SECONDS = 60
 
 
 class HostedEngine:
@@ -83,6 +85,7 @@ class HostedEngine:
         self._doubted = asyncio.Event()  # by the operator: the probes are to be embedded soon
         self._reserved = 0  # background tokens under way, estimated
         self._short = 0
+        self._short_at = 0.0
         self._error = ""
         self._fails_since = 0.0  # of the first failure that no answer followed
         self._background: set[asyncio.Task[Done]] = set()
@@ -143,7 +146,7 @@ class HostedEngine:
             "spentTokens": self.spent,
             "check": self._checked,
             "probes": self.probes,
-            "shortTokens": self._short,
+            "shortTokens": self._short if self._clock() < self._short_at + _SHORT_SECONDS else 0,
             "error": self._error if self._fails_since + _FAILS_SECONDS <= self._clock() else "",
         }
 
@@ -199,7 +202,7 @@ class HostedEngine:
             return tokens
         left = max(self._granted - self.spent - self._reserved, 0)
         if tokens > left:
-            self._short = min(self._short or tokens, tokens)
+            self._short, self._short_at = min(self._short or tokens, tokens), self._clock()
             text = f"BudgetSpent: about {tokens} tokens are asked for, this pod may spend {left} more for now"
             raise BudgetSpent(text, _NEXT_GRANT if not self._reserved else 1)
         self._short = 0

@@ -307,6 +307,17 @@ async def test_background_texts_wait_for_the_operator_s_grant_and_live_ones_do_n
         assert engine.spent == 10
 
 
+async def test_a_request_that_was_turned_away_long_ago_asks_for_no_budget() -> None:
+    """Its caller went to another pod, which must not be left without tokens for the sake of this one."""
+    async with asking(Terms(budgeted=True)) as (engine, _endpoint):
+        with pytest.raises(BudgetSpent):
+            await engine.embed(["doc"], background=True)
+        await asyncio.sleep(30)
+        lately = engine.report()["shortTokens"]
+        await asyncio.sleep(60)
+        assert (lately, engine.report()["shortTokens"]) == (3, 0)
+
+
 async def test_what_is_under_way_counts_before_it_is_paid_for() -> None:
     async with asking(Terms(budgeted=True)) as (engine, _endpoint):
         engine.grant(8, changed=False)
