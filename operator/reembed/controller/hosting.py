@@ -27,8 +27,9 @@ class Asked:
     key: _Key
     remembered: HostedStatus
     budget: int | None
-    ready: Mapping[str, str]  # name -> address
-    alive: frozenset[str]  # names, ready or not: what they spent is not counted twice
+    running: Mapping[str, str]  # name -> address; those that start may say why they don't, those that end still spend
+    ready: frozenset[str]  # names of those that may spend more
+    alive: frozenset[str]  # names, running or not: what they spent is not counted twice
 
 
 class Hosting:
@@ -54,11 +55,15 @@ class Hosting:
         if last is not None and timedelta(0) <= now - last < EVERY:
             return
         self._looked[key] = now
-        said = dict(_parsed(await self._scrape.json(asked.ready, PATH))) if asked.ready else {}
+        said = dict(_parsed(await self._scrape.json(asked.running, PATH))) if asked.running else {}
         known = hosted.seen(self.status(key, asked.remembered), said, asked.alive)
         self._known[key], self._said[key] = known, said
-        for name, tokens in hosted.grants(known, asked.budget, said).items():
-            await self._scrape.put({name: asked.ready[name]}, PATH, {"tokens": tokens, "changed": known.changed})
+        made = hosted.grants(known, asked.budget, {name: one for name, one in said.items() if name in asked.ready})
+        took: list[str] = []
+        for name, tokens in made.items():
+            body = {"tokens": tokens, "changed": known.doubtful}
+            took += await self._scrape.put({name: asked.running[name]}, PATH, body)
+        self._known[key] = hosted.granted(known, made, took)
 
     def forget(self, key: _Key) -> None:
         for held in (self._looked, self._known, self._said):

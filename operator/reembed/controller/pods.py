@@ -31,6 +31,13 @@ def running_addresses(pods: Iterable[Object]) -> dict[str, str]:
     }
 
 
+def alive(pods: Iterable[Object]) -> frozenset[str]:
+    """Return the names of the pods whose containers run or may run again; evicted ones stay for weeks, and do not."""
+    return frozenset(
+        pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") not in {"Failed", "Succeeded"}
+    )
+
+
 def ready_addresses(pods: Iterable[Object]) -> dict[str, str]:
     """Return name -> IP address of the pods that pass their readiness probe."""
     return addresses(pod for pod in pods if _condition(pod, "Ready") == "True")

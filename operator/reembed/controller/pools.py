@@ -27,6 +27,7 @@ from reembed.controller.writer import Writer, conditions, differs
 from reembed.core import names, scaling
 from reembed.core.claims import claims
 from reembed.core.conditions import of_pool
+from reembed.core.hosted import notes as hosted_notes
 from reembed.core.model import Meta, PoolSpec, Problem
 
 _MANAGER = "reembed-pools"
@@ -91,10 +92,15 @@ class Pools:
             await self._loads.look(meta.namespace, meta.name, pods.ready_addresses(found), now)
         await self._loadings.look(meta.namespace, meta.name, pods.starting_addresses(found), now)
         if spec.external is not None:
-            alive = frozenset(pod["metadata"]["name"] for pod in found)
-            remembered, ready = parse_hosted_status(raw), pods.ready_addresses(found)
-            where = (meta.namespace, meta.name)
-            await self._hosting.look(Asked(where, remembered, spec.external.budget_tokens, ready, alive), now)
+            asked = Asked(
+                (meta.namespace, meta.name),
+                parse_hosted_status(raw),
+                spec.external.budget_tokens,
+                running=pods.running_addresses(found),
+                ready=frozenset(pods.ready_addresses(found)),
+                alive=pods.alive(found),
+            )
+            await self._hosting.look(asked, now)
         if any(pods.unplaced(pod) is not None for pod in found):
             await self._sizes.nodes.look(now)
 
@@ -166,16 +172,20 @@ class Pools:
         where = (meta.namespace, meta.name)
         if used_by and report.problem is None and spec.external is not None:
             report = replace(report, problem=self._hosting.problem(where, spec.external.budget_tokens))
+        notes = plan.notes
         now, told = self._clock(), of_pool(report, claimed=bool(used_by), wanted=plan.wanted)
         status = _status(replace(plan, report=report), used_by) | {
             "observedGeneration": meta.generation,
             "conditions": conditions(told, raw, meta, now),
         }
         if spec.external is not None:
-            status["external"] = render_hosted_status(self._hosting.status(where, parse_hosted_status(raw)))
+            before = parse_hosted_status(raw)
+            known = self._hosting.status(where, before)
+            status["external"] = render_hosted_status(known)
+            notes += hosted_notes(before, known)
         if differs(status, raw):
             await self._writer.status(kinds.POOL, meta, status, _MANAGER)
-            for note in plan.notes:
+            for note in notes:
                 await self._writer.note(kinds.POOL, meta, note, now)
 
     async def _remove(self, meta: Meta) -> None:

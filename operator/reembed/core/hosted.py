@@ -1,21 +1,25 @@
 """A hosted model as the operator sees it: what its pods spent, what they may spend, whether it is still the same. Pure.
 
 Pods spend nothing on background texts but what they were granted: at each look the tokens that are left of the budget
-are divided among them, on top of what each has spent; a request that is larger than a share gets all that is left. So
-the budget is never exceeded while the pods live; what a pod spent after its last look is lost from the count when it
+are divided among them, on top of what each has spent; a request that is larger than a share gets all that is left. What
+a pod was granted and may not have spent is nobody else's until it was asked again, so that the budget is not exceeded
+while pods live, also where one does not answer; what a pod spent after its last look is lost from the count when it
 dies, which is at most its share.
 
-A model that changes behind its name is found by the probes that each pod embeds at its start and every hour. Two
-failed checks in a row say that it changed: one may be the endpoint's bad moment.
+A model that changes behind its name is found by the probes that each pod embeds at its start and every hour. From the
+first failed check on nothing is stored; two in a row say that it changed, since one may be the endpoint's bad moment,
+and so many in a row that pass that it is the same again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from reembed.core import reasons
 from reembed.core.model import Problem
+from reembed.core.notes import Note
 from reembed.core.sketch import cosine
 
 # As for every pod that is to belong to a collection's class.
@@ -28,10 +32,16 @@ class PodSaid:
     """One pod: tokens of background texts since it started, as the endpoint counts them, and its last check."""
 
     spent: int
-    check: int  # its number, from 1; 0 before the first
+    check: int  # when it was, in seconds since 1970; 0 before the first
     probes: str = ""  # a sketch of the probes' vectors at that check
     error: str = ""  # why the endpoint has given nothing for a while
     short: int = 0  # tokens of the smallest request that it turned away lately for want of budget
+    granted: int = 0  # what it was told that it may have spent in all
+
+    @property
+    def open(self) -> int:
+        """Return how much it may spend on top of what it said that it spent."""
+        return max(self.granted - self.spent, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +51,20 @@ class HostedStatus:
     spent: int = 0
     probes: str = ""  # a sketch of the first vectors
     cosine: float | None = None  # at the last check
-    failed_checks: int = 0  # in a row
-    pods: Mapping[str, PodSaid] = field(default_factory=dict)  # what each spent, and its check
+    failed_checks: int = 0  # in a row; two, and so many must pass in a row before it is forgotten
+    passed: int = 0  # when the last check was that left no doubt, in seconds since 1970
+    change: tuple[int, int] | None = None  # between which checks, one that passed and one that failed, it changed last
+    pods: Mapping[str, PodSaid] = field(default_factory=dict)  # what each spent and may spend, and its check
+    passes: int = 0  # in a row since it changed; an operator that was started again counts from the beginning
 
     @property
     def changed(self) -> bool:
         return self.failed_checks >= _FAILED_CHECKS
+
+    @property
+    def doubtful(self) -> bool:
+        """Return whether nothing may be stored until the next check."""
+        return self.failed_checks > 0
 
 
 def seen(before: HostedStatus, said: Mapping[str, PodSaid], alive: frozenset[str]) -> HostedStatus:
@@ -56,20 +74,49 @@ def seen(before: HostedStatus, said: Mapping[str, PodSaid], alive: frozenset[str
         after = _checked(after, before.pods.get(name), said[name])
     spent = sum(_newly_spent(before.pods.get(name), one) for name, one in said.items())
     kept = {name: one for name, one in before.pods.items() if name in alive}
-    told = {name: replace(one, probes="", error="", short=0) for name, one in said.items()}
+    told = {name: _told(before.pods.get(name), one) for name, one in said.items()}
     return replace(after, spent=before.spent + spent, pods=kept | told)
 
 
 def grants(status: HostedStatus, budget: int | None, said: Mapping[str, PodSaid]) -> dict[str, int | None]:
-    """Return how many tokens of background texts each pod may have spent in all; None for no bound."""
+    """Return how many tokens of background texts each pod may have spent in all; None for no bound.
+
+    What was granted and not given back is not granted again: a pod may be spending it at this moment.
+    """
     if budget is None:
         return dict.fromkeys(said)
     left = max(budget - status.spent, 0)
     share = left // len(said) if said else 0
     needy = next((name for name in sorted(said) if share < said[name].short <= left), None)
-    if needy is None:
-        return {name: one.spent + share for name, one in said.items()}
-    return {name: one.spent + (left if name == needy else 0) for name, one in said.items()}
+    shares = {name: share if needy is None else left if name == needy else 0 for name in said}
+    still_open = {name: one.open for name, one in status.pods.items()}
+    free = max(left - sum(still_open.values()), 0)
+    made: dict[str, int | None] = {}
+    for name in sorted(said):
+        more = min(max(shares[name] - still_open[name], 0), free)
+        free -= more
+        made[name] = said[name].spent + min(shares[name], still_open[name] + more)
+    return made
+
+
+def granted(status: HostedStatus, made: Mapping[str, int | None], took: Iterable[str]) -> HostedStatus:
+    """Return what is known after pods were told their grants; one whose answer is lost may have the larger one."""
+    surely, pods = frozenset(took), dict(status.pods)
+    for name, tokens in made.items():
+        least = 0 if name in surely else pods[name].granted
+        pods[name] = replace(pods[name], granted=max(tokens or 0, least))
+    return replace(status, pods=pods)
+
+
+def notes(before: HostedStatus, after: HostedStatus) -> tuple[Note, ...]:
+    """Return the events of a look: a change outlives the condition that tells it, in what was stored meanwhile."""
+    if before.changed == after.changed:
+        return ()
+    if after.changed:
+        text = f"two checks of the probes failed, the last with a cosine of {after.cosine or 0:.4f}"
+        return (Note(reasons.MODEL_CHANGED, f"{text}{_between(after.change)}", warning=True),)
+    text = f"the probes have the vectors of before again, and documents are embedded{_between(after.change)}"
+    return (Note("ModelSameAgain", text, warning=True),)
 
 
 def problem(status: HostedStatus, budget: int | None, said: Mapping[str, PodSaid]) -> Problem | None:
@@ -77,10 +124,10 @@ def problem(status: HostedStatus, budget: int | None, said: Mapping[str, PodSaid
     if status.changed:
         return Problem(
             reasons.MODEL_CHANGED,
-            "the endpoint has another model under the same name: in "
-            f"{status.failed_checks} checks in a row the probes' smallest cosine was below {LEAST_COSINE} (last "
-            f"{status.cosine or 0:.4f}); documents are not embedded with it, and answers to queries may be worse: ask "
-            "its host, or migrate to a pool with the next external.generation",
+            f"the endpoint has another model under the same name: in {status.failed_checks} checks the probes' "
+            f"smallest cosine was below {LEAST_COSINE} (last {status.cosine or 0:.4f}); documents are not embedded "
+            f"with it{_between(status.change)}, and answers to queries may be worse: ask its host, or migrate to a "
+            "pool with the next external.generation",
         )
     if said and all(one.error for one in said.values()):
         name, one = min(said.items())
@@ -103,13 +150,30 @@ def _newly_spent(before: PodSaid | None, now: PodSaid) -> int:
     return now.spent - known if now.spent >= known else now.spent
 
 
+def _told(before: PodSaid | None, now: PodSaid) -> PodSaid:
+    """Return what is remembered of a pod; a container that was started again was granted nothing yet."""
+    known = before.granted if before is not None and now.spent >= before.spent else 0
+    return replace(now, probes="", error="", short=0, granted=known)
+
+
+def _between(change: tuple[int, int] | None) -> str:
+    """Say which documents may have vectors of another model."""
+    if change is None:
+        return ""
+    begin, end = (f"{datetime.fromtimestamp(one, UTC):%Y-%m-%dT%H:%M:%SZ}" for one in change)
+    return f" (those that were embedded between {begin} and {end} may have been)"
+
+
 def _checked(status: HostedStatus, before: PodSaid | None, now: PodSaid) -> HostedStatus:
     if not now.check or (before is not None and before.check == now.check):
         return status
     if not status.probes:
-        return replace(status, probes=now.probes, cosine=1.0)
+        return replace(status, probes=now.probes, cosine=1.0, passed=now.check)
     found = cosine(status.probes, now.probes)
-    if found is None:  # vectors of another shape are of another model
-        return replace(status, cosine=None, failed_checks=status.failed_checks + 1)
-    failed = status.failed_checks + 1 if found < LEAST_COSINE else 0
-    return replace(status, cosine=found, failed_checks=failed)
+    if found is None or found < LEAST_COSINE:  # vectors of another shape are of another model
+        failed = status.failed_checks + 1
+        change = (status.passed, now.check) if failed == _FAILED_CHECKS else status.change
+        return replace(status, cosine=found, failed_checks=failed, change=change, passes=0)
+    if status.changed and status.passes + 1 < _FAILED_CHECKS:
+        return replace(status, cosine=found, passes=status.passes + 1)
+    return replace(status, cosine=found, failed_checks=0, passed=max(status.passed, now.check), passes=0)

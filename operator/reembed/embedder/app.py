@@ -27,7 +27,8 @@ from reembed.embedder import limits
 from reembed.embedder.answers import render
 from reembed.embedder.download import Progress
 from reembed.embedder.failures import EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
-from reembed.embedder.hosted.engine import BudgetSpent, EndpointFailed, HostedEngine, Throttled
+from reembed.embedder.hosted.engine import HostedEngine
+from reembed.embedder.hosted.failures import BudgetSpent, EndpointFailed, Throttled
 from reembed.embedder.messages import Packs
 from reembed.embedder.metrics import CONTENT_TYPE, Metrics
 from reembed.embedder.plan import Plan

@@ -21,7 +21,8 @@ from reembed.embedder import tiles
 from reembed.embedder.app import Embedder
 from reembed.embedder.fetch import Means, fetch
 from reembed.embedder.gguf import Header
-from reembed.embedder.hosted.engine import HostedEngine, Terms
+from reembed.embedder.hosted.engine import HostedEngine
+from reembed.embedder.hosted.terms import Terms
 from reembed.embedder.hosted.throttle import Throttle
 from reembed.embedder.hosted.upstream import Upstream
 from reembed.embedder.messages import Start

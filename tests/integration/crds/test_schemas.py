@@ -61,6 +61,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("pool-external", "spec.external.model", "", "should be at least 1 chars long"),
     ("pool-external", "spec.external.dimensions", 4001, "should be less than or equal to 4000"),
     ("pool-external", "spec.external.maxCharacters", 31, "should be greater than or equal to 32"),
+    ("pool-external", "spec.external", {**HOSTED, "maxCharacters": 32, "documentPrefix": "x" * 32}, "a prefix must be"),
     ("pool-external", "spec.external.truncate", "Start", 'supported values: "End", "Refuse"'),
     ("pool-external", "spec.external.generation", 0, "should be greater than or equal to 1"),
     ("pool-external", "spec.external.secretRef.key", "a/../b", "should match '^[-._a-zA-Z0-9]+$'"),

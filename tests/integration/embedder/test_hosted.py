@@ -18,9 +18,11 @@ from tests.fixtures.embedders import Embedder, Start, eventually, start
 from tests.fixtures.faulty_proxy import (
     FaultyProxy,
     before,
+    choking_on,
     cutting,
     hanging_up,
     losing_one,
+    never_ending,
     saying,
     shuffling,
     turned,
@@ -128,6 +130,63 @@ def test_a_key_that_is_refused_ends_the_process_which_says_so(proxy: FaultyProxy
     )
 
 
+@pytest.mark.parametrize("filler", [0, 120, 500])
+def test_no_part_of_a_key_is_told_though_the_endpoint_repeats_it(
+    proxy: FaultyProxy, key: Path, embedder: Start, filler: int
+) -> None:
+    proxy.key = "sk-proj-" + "k" * 150
+    key.write_text(proxy.key)
+    pool = embedder(**hosted(proxy.url, key))
+    proxy.always = saying(401, {"error": {"message": "x" * filler + f" {proxy.key} is wrong"}})
+    told = pool.ask(["a"]).text + pool.log.read_text() + pool.get("/v1/hosted").text
+    assert "answered 401" in told
+    assert "kkk" not in told
+
+
+def test_no_text_is_told_though_the_endpoint_repeats_it(proxy: FaultyProxy, key: Path, embedder: Start) -> None:
+    pool = embedder(**hosted(proxy.url, key))
+    secret = "the diagnosis of Mrs Smith"
+    for status in (500, 502, 422):
+        proxy.always = saying(status, {"detail": [{"msg": "it fails", "input": {"input": [secret]}}]})
+        assert secret not in pool.ask([secret]).text + pool.log.read_text() + pool.get("/v1/hosted").text
+
+
+def test_a_missing_key_ends_the_process_which_says_so(proxy: FaultyProxy, tmp_path: Path, embedder: Start) -> None:
+    status, words = embedder(wait=False, **hosted(proxy.url, tmp_path / "missing")).ended()
+    assert (status, words["reason"]) == (3, "EndpointRefused")
+    assert "the key of secretRef can't be read (FileNotFoundError)" in words["message"]
+
+
+def test_a_key_that_is_away_for_a_moment_is_the_last_one(proxy: FaultyProxy, key: Path, embedder: Start) -> None:
+    """A Secret that is deleted and made again, as some tools replace one."""
+    pool = embedder(**hosted(proxy.url, key))
+    key.unlink()
+    assert pool.ask(["a"]).status_code == 200
+
+
+def test_a_document_for_which_the_model_gives_nan_is_refused_and_its_neighbours_are_not(
+    proxy: FaultyProxy, key: Path, embedder: Start
+) -> None:
+    pool = embedder(**hosted(proxy.url, key))
+    proxy.always = choking_on("poison")
+    answer = pool.ask(["short", "poison", "short too"], background=True)
+    assert (answer.status_code, answer.json()["error"]["index"]) == (422, 1)
+    assert pool.ask(["short", "short too"], background=True).status_code == 200
+
+
+def test_an_answer_that_does_not_end_is_not_read_to_its_end(proxy: FaultyProxy, key: Path, embedder: Start) -> None:
+    pool = embedder(**hosted(proxy.url, key))
+    proxy.always = never_ending
+    answer = pool.ask(["a"])
+    assert (answer.status_code, "is larger than 1 MiB" in answer.text) == (503, True)
+
+
+def test_a_host_that_is_no_name_is_told_as_one_that_cannot_be_reached(embedder: Start) -> None:
+    pool = embedder(wait=False, **hosted("http://api..example/v1"))
+    eventually(lambda: "can't be reached" in pool.log.read_text())
+    assert pool.process.poll() is None
+
+
 def test_vectors_of_another_length_end_the_process_for_good(proxy: FaultyProxy, key: Path, embedder: Start) -> None:
     status, words = embedder(wait=False, **hosted(proxy.url, key, DIMENSIONS="512")).ended()
     assert status == 2
@@ -159,7 +218,8 @@ def test_a_redirect_is_not_followed(own: Embedder, proxy: FaultyProxy, key: Path
     """It would carry texts and the key to where nobody sent them."""
     pool = embedder(**hosted(proxy.url, key))
     proxy.always = saying(307, Location=f"{own.url}/v1/embeddings")
-    assert pool.ask(["a"]).status_code == 503
+    refused = pool.ask(["a"])
+    assert (refused.status_code, f"a redirect to '{own.url}/v1/embeddings'" in refused.text) == (503, True)
 
 
 def test_a_budget_is_kept_to_the_token_and_queries_go_on(proxy: FaultyProxy, key: Path, embedder: Start) -> None:
@@ -183,7 +243,15 @@ def test_a_model_that_changed_is_seen_in_the_probes_and_embeds_no_documents(
     proxy.always = turned
     pool = embedder(**hosted(proxy.url, key))
     other = pool.get("/v1/hosted").json()
-    assert first == again == {"spentTokens": 0, "check": 1, "probes": first["probes"], "shortTokens": 0, "error": ""}
+    assert again["check"] >= first["check"] > 1_700_000_000
+    assert {**again, "check": first["check"]} == first
+    assert {**first, "check": 0, "probes": ""} == {
+        "spentTokens": 0,
+        "check": 0,
+        "probes": "",
+        "shortTokens": 0,
+        "error": "",
+    }
     assert other["probes"] != first["probes"]
     grant(pool, tokens=None, changed=True)
     assert (pool.ask(["a"]).status_code, pool.ask(["a"], background=True).status_code) == (200, 503)

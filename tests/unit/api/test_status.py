@@ -103,7 +103,15 @@ POOL = PoolStatus(
     images={Device.CPU: "engine:1", Device.GPU: "gpu:1"},
 )
 # Written with the rest of a pool's pass, from what its pods say.
-HOSTED = HostedStatus(1000, "AAAA", 0.99987, 1, {"embed-new-external-a": PodSaid(600, 3)})
+HOSTED = HostedStatus(
+    1000,
+    "AAAA",
+    0.99987,
+    1,
+    1_795_953_600,
+    (1_795_950_000, 1_795_953_600),
+    {"embed-new-external-a": PodSaid(600, 1_795_953_600, granted=700)},
+)
 BY_THE_POOL = {"phase", "message", "readyReplicas", "desiredReplicas", "fingerprint", "inUseBy", "observedGeneration"}
 # Written by the index's own loop, which is not the migration's.
 BY_THE_INDEX = {"phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"}

@@ -72,13 +72,63 @@ async def test_a_spent_budget_degrades_the_pool_and_a_higher_one_mends_it() -> N
     assert degraded(world) == ("False", "AsExpected")
 
 
+async def test_a_pod_that_does_not_answer_keeps_what_it_was_granted() -> None:
+    world, (one, other) = await serving(budget={"tokens": 1000})
+    world.hosted = {one: says(), other: says()}
+    await world.passes(seconds=11)
+    world.hosted = {one: says(500)}
+    await world.passes(seconds=11)
+    world.operate(IMAGES)
+    await world.passes(seconds=11)
+    assert [world.granted[name]["tokens"] for name in (one, other)] == [500, 500]
+
+
+async def test_pods_that_cannot_start_for_their_endpoint_say_why() -> None:
+    world, (one, other) = await serving()
+    world.up("external", ready=0)
+    for pod in (one, other):
+        waiting = {"phase": "Running", "podIP": pod, "conditions": [{"type": "Ready", "status": "False"}]}
+        meta = world.cache.get(kinds.POD, "rag", pod)["metadata"]
+        world.put(kinds.POD, {"metadata": {"name": pod, "labels": meta["labels"]}, "status": waiting})
+    words = "https://api.exmaple/v1 can't be reached (ClientConnectorDNSError)"
+    world.hosted = {pod: {**says(check=0, probes=""), "error": words} for pod in (one, other)}
+    await world.passes(seconds=11)
+    assert degraded(world) == ("True", "EndpointFailing")
+    assert words in world.status()["message"]
+    assert world.granted == {}
+
+
+async def test_what_a_pod_spends_on_its_way_out_is_counted() -> None:
+    world, (one, other) = await serving(budget={"tokens": 1000})
+    world.hosted = {one: says(100), other: says(0)}
+    await world.passes(seconds=11)
+    leaving = world.cache.get(kinds.POD, "rag", one)
+    meta = {**leaving["metadata"], "deletionTimestamp": "2026-11-24T12:00:00Z"}
+    world.put(kinds.POD, {"metadata": meta, "status": leaving["status"]})
+    world.hosted = {one: says(300), other: says(0)}
+    await world.passes(seconds=11)
+    assert world.status()["external"]["spentTokens"] == 300
+
+
+async def test_evicted_pods_are_forgotten_though_kubernetes_keeps_them() -> None:
+    world, (one, other) = await serving(budget={"tokens": 1000})
+    world.hosted = {one: says(100), other: says(0)}
+    await world.passes(seconds=11)
+    evicted = world.cache.get(kinds.POD, "rag", one)
+    world.put(kinds.POD, {"metadata": evicted["metadata"], "status": {"phase": "Failed"}})
+    await world.passes(seconds=11)
+    assert [pod["name"] for pod in world.status()["external"]["pods"]] == [other]
+
+
 async def test_another_model_behind_the_same_name_is_reported_and_pods_are_told() -> None:
     world, (one, _) = await serving()
     for check, probes in ((1, HERE), (2, OTHER), (3, OTHER)):
         world.hosted = {one: says(check=check, probes=probes)}
         await world.passes(seconds=11)
+        told = world.granted[one]["changed"]
+        assert told is (check > 1)
     assert degraded(world) == ("True", "ModelChanged")
-    assert world.granted[one] == {"tokens": None, "changed": True}
+    assert [reason for reason, _ in world.server.events].count("ModelChanged") == 1
 
 
 async def test_a_restarted_operator_goes_on_with_what_the_status_remembers() -> None:
@@ -145,7 +195,7 @@ def test_pods_get_the_endpoint_its_limits_and_the_key_as_a_file_alone() -> None:
     }
     assert {"name": "key", "mountPath": "/key", "readOnly": True} in container["volumeMounts"]
     items = [{"key": "token", "path": "key"}]
-    assert {"name": "key", "secret": {"secretName": "openai", "items": items}} in made["volumes"]
+    assert {"name": "key", "secret": {"secretName": "openai", "items": items, "optional": True}} in made["volumes"]
 
 
 def test_references_are_mounted_where_a_pod_can_say_that_they_are_missing() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reembed.core.hosted import HostedStatus, PodSaid, grants, problem, seen
+from reembed.core.hosted import HostedStatus, PodSaid, granted, grants, notes, problem, seen
 from reembed.core.sketch import cosine
 from reembed.embedder.hosted.sketch import sketch
 
@@ -54,18 +54,48 @@ def test_a_request_above_a_share_gets_all_that_is_left() -> None:
     assert grants(looks(said), 200, said) == {"a": 100, "b": 100}
 
 
-@given(st.integers(1, 10_000), st.lists(st.tuples(st.booleans(), st.integers(0, 500)), max_size=40))
-def test_pods_never_spend_more_than_the_budget(budget: int, tries: list[tuple[bool, int]]) -> None:
-    """Each try is a pod that spends what it was granted, or less; between them the operator looks, or does not."""
-    spent, granted, status = {"a": 0, "b": 0}, {"a": 0, "b": 0}, HostedStatus()
-    for number, (looked, wished) in enumerate(tries):
-        pod = "ab"[number % 2]
-        spent[pod] += min(wished, granted[pod] - spent[pod])
-        if looked:
-            said = {name: PodSaid(tokens, 0) for name, tokens in spent.items()}
-            status = seen(status, said, frozenset("ab"))
-            granted = {name: tokens or 0 for name, tokens in grants(status, budget, said).items()}
+@given(
+    st.integers(1, 10_000),
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 5000), st.sets(st.sampled_from("abc")), st.booleans()),
+        max_size=40,
+    ),
+)
+def test_pods_never_spend_more_than_the_budget(budget: int, tries: list[tuple[str, int, set[str], bool]]) -> None:
+    """A pod spends what it may, or turns a request away; then some are asked, some of which have gone on spending."""
+    spent, may, short, status = (
+        dict.fromkeys("abc", 0),
+        dict.fromkeys("abc", 0),
+        dict.fromkeys("abc", 0),
+        HostedStatus(),
+    )
+    for pod, wished, answer, lost in tries:
+        fits = wished <= may[pod] - spent[pod]
+        spent[pod], short[pod] = spent[pod] + (wished if fits else 0), 0 if fits else wished
+        said = {name: PodSaid(spent[name], 0, short=short[name]) for name in answer}
+        status = seen(status, said, frozenset("abc"))
+        spent[pod] += min(wished, max(may[pod] - spent[pod], 0)) // 2
+        made = grants(status, budget, said)
+        may |= {name: tokens or 0 for name, tokens in made.items()}
+        status = granted(status, made, () if lost else made)
     assert sum(spent.values()) <= budget
+
+
+def test_what_a_silent_pod_may_still_spend_is_granted_to_nobody_else() -> None:
+    said = {"a": PodSaid(0, 0), "b": PodSaid(0, 0)}
+    status = looks(said)
+    status = granted(status, made := grants(status, 1000, said), made)
+    alone = {"a": PodSaid(500, 0)}
+    assert grants(looks(alone, status=status), 1000, alone) == {"a": 500}
+    assert grants(looks(alone, status=status, alive="a"), 1000, alone) == {"a": 1000}
+
+
+def test_what_one_pod_gives_up_goes_to_another_at_the_next_look() -> None:
+    said = {"a": PodSaid(500, 0), "b": PodSaid(0, 0)}
+    status = replace(HostedStatus(500), pods={"a": PodSaid(500, 0, granted=500), "b": PodSaid(0, 0, granted=500)})
+    first = grants(looks(said, status=status), 1000, said)
+    status = granted(looks(said, status=status), first, first)
+    assert (first, grants(status, 1000, said)) == ({"a": 500, "b": 250}, {"a": 750, "b": 250})
 
 
 def test_two_failed_checks_in_a_row_say_that_the_model_changed() -> None:
@@ -76,6 +106,33 @@ def test_two_failed_checks_in_a_row_say_that_the_model_changed() -> None:
     assert told is not None
     assert told.reason == "ModelChanged"
     assert f"last {twice.cosine:.4f}" in told.message
+
+
+def test_documents_that_may_have_vectors_of_another_model_are_told_while_it_lasts_and_afterwards() -> None:
+    noon, minute = 1_795_953_600, 60
+    same = looks({"a": PodSaid(0, noon, HERE)}, {"a": PodSaid(0, noon + 60 * minute, HERE)})
+    once = looks({"a": PodSaid(0, noon + 120 * minute, OTHER)}, status=same)
+    twice = looks({"a": PodSaid(0, noon + 121 * minute, OTHER)}, status=once)
+    told, (note,) = problem(twice, None, {}), notes(once, twice)
+    meanwhile = "those that were embedded between 2026-11-29T13:00:00Z and 2026-11-29T14:01:00Z may have been"
+    assert told is not None
+    assert (meanwhile in told.message, meanwhile in note.message) == (True, True)
+    back = looks({"a": PodSaid(0, noon + 122 * minute, HERE)}, status=twice)
+    again = looks({"a": PodSaid(0, noon + 123 * minute, HERE)}, status=back)
+    assert [(one.changed, one.doubtful) for one in (back, again)] == [(True, True), (False, False)]
+    assert (again.change, notes(twice, back)) == ((noon + 60 * minute, noon + 121 * minute), ())
+    assert meanwhile in notes(back, again)[0].message
+
+
+def test_a_model_that_comes_and_goes_has_changed_until_it_stays() -> None:
+    checks = [{"a": PodSaid(0, n, OTHER if n in {2, 3, 5} else HERE)} for n in range(1, 6)]
+    found = looks(*checks)
+    assert (found.changed, found.change) == (True, (1, 3))
+
+
+def test_from_the_first_failed_check_on_nothing_is_stored() -> None:
+    once = looks({"a": PodSaid(0, 1, HERE)}, {"a": PodSaid(0, 2, OTHER)})
+    assert (once.doubtful, once.changed, notes(HostedStatus(), once)) == (True, False, ())
 
 
 def test_a_check_that_passes_takes_back_one_that_failed() -> None:

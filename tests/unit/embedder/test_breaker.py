@@ -28,7 +28,23 @@ def test_a_try_that_brings_something_closes_it_and_forgets() -> None:
     assert opened.at(13.0).succeeded() == CLOSED
 
 
-@given(failures=st.integers(0, 60), wished=st.floats(0, 1e6), seed=st.integers(0, 1 << 20))
+def test_what_was_under_way_when_it_opened_makes_it_rest_no_longer() -> None:
+    opened = CLOSED.failed(1.0).failed(2.0).failed(3.0)
+    for _ in range(10):
+        opened = opened.failed(4.0)
+    assert (opened.until, opened.openings) == (13.0, 1)
+
+
+def test_a_night_of_failures_makes_a_rest_no_longer_than_the_longest() -> None:
+    breaker, now = Breaker(threshold=1, seconds=1.0, longest=30.0), 0.0
+    for _ in range(2000):
+        breaker = breaker.at(now).failed(now)
+        assert breaker.until - now <= 30.0
+        now = breaker.until
+    assert breaker.succeeded() == Breaker(threshold=1, seconds=1.0, longest=30.0)
+
+
+@given(failures=st.integers(0, 5000), wished=st.floats(0, 1e6), seed=st.integers(0, 1 << 20))
 def test_no_pause_is_longer_than_a_minute_or_shorter_than_the_server_wishes(
     failures: int, wished: float, seed: int
 ) -> None:

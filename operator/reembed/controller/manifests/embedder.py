@@ -45,7 +45,7 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
         "topologySpreadConstraints": [_spread(labels(meta, variant))],
     }
     if (key := _key(spec)) is not None:
-        volumes.append({"name": "key", "secret": {"secretName": key.name, "items": [{"key": key.key, "path": "key"}]}})
+        volumes.append({"name": "key", "secret": _secret(key)})
     if spec.validation is not None:
         volumes.append({"name": "references", "configMap": _references(spec.validation)})
     selector = labels(meta, variant)
@@ -145,6 +145,11 @@ def _mounts(spec: PoolSpec) -> list[pod.Manifest]:
 
 def _model_mounts(spec: PoolSpec) -> list[pod.Manifest]:
     return [{"name": "models", "mountPath": _MODELS, "readOnly": True}] if spec.claim_name is not None else []
+
+
+def _secret(key: SecretKey) -> pod.Manifest:
+    """Return a Secret's volume; without it the pod starts and says what is missing, which a mount cannot."""
+    return {"secretName": key.name, "items": [{"key": key.key, "path": "key"}], "optional": True}
 
 
 def _references(validation: Validation) -> pod.Manifest:

@@ -3,15 +3,16 @@
 Live texts go first and wait only briefly; background texts wait longer, are stopped by the budget, and by a model that
 changed: a collection must never hold vectors of two. An error of the endpoint is retried with growing pauses; after
 five in a row the circuit breaker turns callers away at once until one try succeeds. A text that the endpoint rejects is
-found by halving the request, and blamed only if the endpoint still takes a probe.
+found by halving the request, and blamed only if the endpoint still takes a probe; so is a document on which it fails
+again and again (a NaN, a firewall), or a backfill would wait for it for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
@@ -23,7 +24,9 @@ from reembed.core.sketch import cosine
 from reembed.embedder.breaker import Breaker, State, pause
 from reembed.embedder.failures import EngineBusy, EngineUnavailable, TextRefused, TextTooLong
 from reembed.embedder.hosted.batches import Batch, batches, shared, tokens_of
+from reembed.embedder.hosted.failures import BudgetSpent, EndpointFailed, Throttled, perhaps_a_text, refusal
 from reembed.embedder.hosted.sketch import sketch
+from reembed.embedder.hosted.terms import Terms
 from reembed.embedder.hosted.throttle import Throttle
 from reembed.embedder.hosted.turns import Turns
 from reembed.embedder.hosted.upstream import (
@@ -38,58 +41,24 @@ from reembed.embedder.hosted.upstream import (
 )
 from reembed.embedder.messages import Done, Packs
 from reembed.embedder.probes import PROBES
-from reembed.embedder.refusals import DimensionsMismatch, EndpointRefused, Refusal
+from reembed.embedder.refusals import Refusal
 from reembed.embedder.remembered import remembered
 from reembed.embedder.text_cache import TextCache
 
 _log = logging.getLogger("reembed.embedder")
 
-_BREAKER = Breaker(threshold=5, seconds=1.0)
+_BREAKER = Breaker(threshold=5, seconds=1.0, longest=30.0)
+_TERMS = Terms()
 _TRIES = 4
 _FIRST_PAUSE = 0.25
 # A moment of an endpoint is not worth anybody's sleep.
 _FAILS_SECONDS = 30
-# Seconds in which the operator looks, and grants anew.
+# Gateways wait for five to ten seconds: an endpoint that lets them go without an answer after so many is failing.
+_HANGS_SECONDS = 3.0
+# In which the operator looks, and grants anew.
 _NEXT_GRANT = 10
-
-
-class Throttled(EngineBusy):
-    """The endpoint takes no more for now; `retry_after` says in how many seconds it may."""
-
-    def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = max(1, round(retry_after))
-
-
-class BudgetSpent(Throttled):
-    """The pool's budget has nothing left for background texts."""
-
-
-class EndpointFailed(EngineUnavailable):
-    """The endpoint fails; `retry_after` says in how many seconds it is asked again."""
-
-    def __init__(self, message: str, retry_after: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after = max(1, round(retry_after))
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds that a live and a background text may wait for their turn, and how often the model is checked."""
-
-    live: float = 5.0
-    background: float = 20.0
-    check_every: float = 3600.0
-    check_again: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On which terms an endpoint is asked; `budgeted` means that background texts need what the operator grants."""
-
-    throttle: Throttle = field(default_factory=Throttle)
-    budgeted: bool = False
-    patience: Patience = field(default_factory=Patience)
+# Callers who were turned away come again sooner; those who do not went to another pod.
+_SHORT_SECONDS = 60
 
 
 class HostedEngine:
@@ -99,7 +68,7 @@ class HostedEngine:
     contexts_peak = 0
 
     def __init__(
-        self, upstream: Upstream, limits: Limits, cache: TextCache, terms: Terms = Terms(), rng: Random | None = None
+        self, upstream: Upstream, limits: Limits, cache: TextCache, terms: Terms = _TERMS, rng: Random | None = None
     ) -> None:
         self._upstream = upstream
         self._model = upstream.model
@@ -113,8 +82,10 @@ class HostedEngine:
         self._task: asyncio.Task[None] | None = None
         self._granted: int | None = 0 if terms.budgeted else None
         self._changed = False
+        self._doubted = asyncio.Event()  # by the operator: the probes are to be embedded soon
         self._reserved = 0  # background tokens under way, estimated
         self._short = 0
+        self._short_at = 0.0
         self._error = ""
         self._fails_since = 0.0  # of the first failure that no answer followed
         self._background: set[asyncio.Task[Done]] = set()
@@ -127,6 +98,7 @@ class HostedEngine:
         self.packs = Packs()
         self.spent = 0  # tokens of background texts, as the endpoint counts them
         self.checks = 0
+        self._checked = 0  # when, in seconds since 1970: no other process counts the same
         self.probes = ""  # a sketch of their vectors at the last check
         self.cosine = 0.0  # of the probes at the last check and the first one of this process
 
@@ -157,17 +129,24 @@ class HostedEngine:
                 task.cancel()
 
     def grant(self, tokens: int | None, *, changed: bool) -> None:
-        """Take what the operator says: background tokens that may be spent in all, and whether the model changed."""
+        """Take what the operator says: background tokens that may be spent in all, and whether the model changed.
+
+        It says so from the first failed check on; another one soon shows who is right.
+        """
         self._granted = tokens
         self._changed = changed
+        if changed:
+            self._doubted.set()
+        else:
+            self._doubted.clear()
 
     def report(self) -> dict[str, object]:
         """Return what the operator asks for."""
         return {
             "spentTokens": self.spent,
-            "check": self.checks,
+            "check": self._checked,
             "probes": self.probes,
-            "shortTokens": self._short,
+            "shortTokens": self._short if self._clock() < self._short_at + _SHORT_SECONDS else 0,
             "error": self._error if self._fails_since + _FAILS_SECONDS <= self._clock() else "",
         }
 
@@ -213,14 +192,17 @@ class HostedEngine:
     def _allowed(self, texts: Sequence[str]) -> int:
         """Return about how many tokens background texts have, if they may be asked for."""
         if self._changed:
-            text = f"ModelChanged: {self._model.uri} has another model under the same name; nothing is stored from it"
+            text = (
+                f"ModelChanged: the probes' vectors from {self._model.uri} are not those of before; no documents are "
+                "embedded while they are not"
+            )
             raise EndpointFailed(text, 60)
         tokens = sum(tokens_of(text[: self._hosted.max_characters]) for text in texts)
         if self._granted is None:
             return tokens
         left = max(self._granted - self.spent - self._reserved, 0)
         if tokens > left:
-            self._short = min(self._short or tokens, tokens)
+            self._short, self._short_at = min(self._short or tokens, tokens), self._clock()
             text = f"BudgetSpent: about {tokens} tokens are asked for, this pod may spend {left} more for now"
             raise BudgetSpent(text, _NEXT_GRANT if not self._reserved else 1)
         self._short = 0
@@ -256,28 +238,52 @@ class HostedEngine:
             raise EngineBusy(f"the request has about {tokens} tokens, {most} are taken now; send fewer texts at a time")
         return tokens
 
-    async def _batch(self, batch: Batch, *, background: bool) -> tuple[Vectors, tuple[int, ...]]:
+    async def _batch(self, batch: Batch, *, background: bool, tries: int = _TRIES) -> tuple[Vectors, tuple[int, ...]]:
         """Return the vectors of a batch; half by half where the endpoint rejects it, to find the text at fault."""
         try:
-            return await self._tried(batch.texts, background=background), batch.tokens
+            return await self._tried(batch.texts, background=background, tries=tries), batch.tokens
         except Rejected as error:
             if len(batch.texts) == 1:
                 raise await self._blamed(batch.first, error, background=background) from error
-        halves = [await self._batch(half, background=background) for half in batch.halves()]
+        except EndpointFailed as error:
+            if not (background and perhaps_a_text(error)):
+                raise
+            await self._probe(background=True)
+            if len(batch.texts) == 1:
+                return await self._alone(batch), batch.tokens
+            tries = 1  # no half is blamed, and the caller waits
+        halves = [await self._batch(half, background=background, tries=tries) for half in batch.halves()]
         values = np.concatenate([vectors.values for vectors, _ in halves])
         counts = tuple(count for vectors, tokens in halves for count in shared(vectors.tokens, tokens))
         return Vectors(values, sum(counts)), counts
 
-    async def _blamed(self, index: int, error: Rejected, *, background: bool) -> TextRefused | EndpointFailed:
-        """Return whose fault a rejection is: an endpoint that rejects a probe, too, would reject every text."""
-        try:
-            await self._tried(PROBES[:1], background=background)
-        except Rejected:
-            return EndpointFailed(f"the endpoint rejects every request: {error}", 30)
+    async def _blamed(self, index: int, error: Rejected, *, background: bool) -> TextRefused:
+        """Return whose fault a rejection is; raises EndpointFailed if it is not the text's."""
+        await self._probe(background=background)
         kind = TextTooLong if error.too_long else TextRefused
         return kind(index, f"is rejected by the endpoint ({error}); leave it out or shorten it")
 
-    async def _tried(self, texts: Sequence[str], *, background: bool) -> Vectors:
+    async def _probe(self, *, background: bool) -> None:
+        """Ask for a text that nothing is wrong with; an endpoint that does not take it would take none."""
+        try:
+            await self._tried(PROBES[:1], background=background)
+        except Rejected as error:
+            raise EndpointFailed(f"the endpoint rejects every request: {error}", 30) from error
+
+    async def _alone(self, batch: Batch) -> Vectors:
+        """Ask once more for a document on which an endpoint failed that embeds others."""
+        try:
+            return await self._tried(batch.texts, background=True)
+        except Rejected as error:
+            raise await self._blamed(batch.first, error, background=True) from error
+        except EndpointFailed as error:
+            if not perhaps_a_text(error):
+                raise
+            self.breaker = self.breaker.succeeded()
+            text = f"gets no vector from the endpoint, which embeds others ({error}); leave it out or change it"
+            raise TextRefused(batch.first, text) from error
+
+    async def _tried(self, texts: Sequence[str], *, background: bool, tries: int = _TRIES) -> Vectors:
         """Ask until there is an answer, as long as patience lasts."""
         tokens, began, failures = sum(map(tokens_of, texts)), self._clock(), 0
         patience = self._patience.background if background else self._patience.live
@@ -295,7 +301,7 @@ class HostedEngine:
                 failures += 1
                 self._failed(error)
                 wait = pause(_FIRST_PAUSE, failures, self._rng)
-                if failures == _TRIES or wait > left or self.breaker.state is State.OPEN or isinstance(error, Denied):
+                if failures == tries or wait > left or self.breaker.state is State.OPEN or isinstance(error, Denied):
                     raise EndpointFailed(str(error), max(wait, self.breaker.until - self._clock())) from error
                 await asyncio.sleep(wait)
 
@@ -320,6 +326,14 @@ class HostedEngine:
             vectors = await self._upstream.embed(texts)
         except Rejected:
             self.breaker = self.breaker.succeeded()
+            raise
+        except Unusable:
+            if background:  # it was answered, and so it is paid for
+                self.spent += sum(map(tokens_of, texts))
+            raise
+        except asyncio.CancelledError:
+            if not background and (waited := self._clock() - began) >= _HANGS_SECONDS:
+                self._failed(Failed(f"{self._model.uri} did not answer within {waited:.0f} s, and its caller left"))
             raise
         finally:
             self._turns.leave()
@@ -346,34 +360,31 @@ class HostedEngine:
         first, failures = "", 0
         while True:
             try:
+                began = int(time.time())
                 vectors = await self._tried(PROBES, background=False)
                 self.probes = sketch(vectors.values)
             except (Rejected, EngineBusy, EngineUnavailable) as error:
-                if not self.ready and (refusal := _refusal(error)) is not None:
-                    self.failed.set_result(refusal)
+                if not self.ready and (found := refusal(error)) is not None:
+                    self.failed.set_result(found)
                     return
                 failures += 1
                 _log.warning("the probes were not embedded: %s", error)
                 await asyncio.sleep(pause(1.0, failures, self._rng, getattr(error, "retry_after", 0.0)))
                 continue
             failures, first = 0, first or self.probes
-            self.checks += 1
+            self.checks, self._checked = self.checks + 1, began
             self.cosine = cosine(first, self.probes) or 0.0
             self.ready = True
             self.up.set()
-            often = self._patience.check_every if self.cosine >= LEAST_COSINE else self._patience.check_again
-            await asyncio.sleep(often * self._rng.uniform(0.9, 1.1))
+            await self._until_doubt()
 
-
-def _refusal(error: Exception) -> Refusal | None:
-    """Return why an endpoint cannot serve this pool at all, None if waiting may help."""
-    match error.__cause__ if error.__cause__ is not None else error:
-        case Denied() | Rejected() as cause:
-            return EndpointRefused(str(cause))
-        case Unusable() as cause if "dimensions" in str(cause):
-            return DimensionsMismatch(
-                f"{cause}; correct external.dimensions, or set sendDimensions where the model can"
-            )
-        case Unusable() as cause:
-            return EndpointRefused(str(cause))
-    return None
+    async def _until_doubt(self) -> None:
+        """Wait until the next check is due: for an hour, for a minute where this process or the operator has doubts."""
+        spread = self._rng.uniform(0.9, 1.1)
+        if self.cosine >= LEAST_COSINE:
+            try:
+                async with asyncio.timeout(self._patience.check_every * spread):
+                    await self._doubted.wait()
+            except TimeoutError:
+                return
+        await asyncio.sleep(self._patience.check_again * spread)

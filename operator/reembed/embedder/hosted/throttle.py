@@ -1,9 +1,11 @@
 """How fast an endpoint may be asked. Pure: whoever drives it passes the time in.
 
 There are bounds that the pool states, and those that the endpoint keeps to itself until it says 429. Then nothing is
-asked for as long as it wishes, and from then on at seven tenths of the rate that it bore. With each answer the rate
-grows: quickly up to nine tenths of what was too much, slowly from there (as TCP's CUBIC looks for a line's rate), so
-that a limit is used almost fully and seldom hit. Below one request a second the pauses alone decide, since a 429 in a
+asked for as long as it wishes (and a second at least, or twice as long each time that it says so again: some wish for
+none and mean it no more than others), and from then on at seven tenths of the rate that it bore. With each answer the
+rate grows: quickly up to nine tenths of what was too much, slowly from there, and quickly again from a tenth above it,
+since the limit is another one then (as TCP's CUBIC looks for a line's rate), so that a limit is used almost fully and
+seldom hit. Below one request a second the pauses alone decide, since a 429 in a
 quiet minute says nothing of a rate. Requests are spaced (the generic cell rate algorithm with a burst of one second),
 since providers count within windows that nobody knows.
 """
@@ -14,7 +16,7 @@ import math
 from dataclasses import dataclass, replace
 
 _DECREASE = 0.7
-_NEAR = 0.9
+_NEAR, _PAST = 0.9, 1.1
 # Shares per second: an hour's worth of windows of a minute then has 429s in a few of them.
 _GROWTH, _GROWTH_NEAR = 0.05, 0.002
 # An answer after a silence says little of how much more there may be.
@@ -25,6 +27,8 @@ _SLOWEST = 1.0
 _WINDOW = 10.0
 _LONGEST_PAUSE = 600.0
 _LONGEST_OWN_PAUSE = 30.0
+# A night of 429s would pass what a float can hold.
+_MOST_DOUBLINGS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ class Throttle:
     def succeeded(self, now: float) -> Throttle:
         """Return the throttle after an answer."""
         step = min(max(now - self.answered_at, 0.0), _LONGEST_STEP)
-        growth = _GROWTH if self.requests < _NEAR * self.too_much else _GROWTH_NEAR
+        near = _NEAR * self.too_much <= self.requests < _PAST * self.too_much
+        growth = _GROWTH_NEAR if near else _GROWTH
         faster = self.requests * (1 + growth * step)
         return replace(self, requests=faster, answered=self._faded(now) + 1, answered_at=now, in_a_row=0)
 
@@ -73,8 +78,8 @@ class Throttle:
 
         Those that were under way when the first one came tell nothing new: within a pause the rate stays.
         """
-        own = min(2.0**self.in_a_row, _LONGEST_OWN_PAUSE)
-        until = max(self.paused_until, now + (own if wished is None else min(max(wished, 0.0), _LONGEST_PAUSE)))
+        own = min(2.0 ** min(self.in_a_row, _MOST_DOUBLINGS), _LONGEST_OWN_PAUSE)
+        until = max(self.paused_until, now + max(own, min(wished or 0.0, _LONGEST_PAUSE)))
         if now < self.paused_until:
             return replace(self, paused_until=until, refusals=self.refusals + 1)
         borne = max(min(self.rate, self._faded(now) / _WINDOW), _SLOWEST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import numpy as np
@@ -13,7 +13,9 @@ import pytest
 from reembed.core.emergency_limits import conservative
 from reembed.core.model import Hosted, Model, Pooling, Truncate
 from reembed.embedder.failures import EngineBusy, EngineUnavailable, TextRefused, TextTooLong
-from reembed.embedder.hosted.engine import BudgetSpent, EndpointFailed, HostedEngine, Patience, Terms, Throttled
+from reembed.embedder.hosted.engine import HostedEngine
+from reembed.embedder.hosted.failures import BudgetSpent, EndpointFailed, Throttled
+from reembed.embedder.hosted.terms import Patience, Terms
 from reembed.embedder.hosted.throttle import Throttle
 from reembed.embedder.hosted.upstream import Denied, Failed, Limited, Rejected, Unusable, UpstreamError, Vectors
 from reembed.embedder.limits import normal
@@ -40,6 +42,7 @@ class Endpoint:
         self.fault: Callable[[Sequence[str]], UpstreamError | None] = lambda texts: None
         self.turned = 0.0  # radians by which the model's vectors changed
         self.tokens: int | None = 10
+        self.seconds = 0.1  # until it answers
         self.under_way = self.most = 0
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -47,7 +50,7 @@ class Endpoint:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(self.seconds)
         finally:
             self.under_way -= 1
         fault = self.faults.pop(0) if self.faults else self.fault(texts)
@@ -58,6 +61,12 @@ class Endpoint:
 
     async def close(self) -> None:
         pass
+
+
+def answered(status: int, words: str) -> UpstreamError:
+    error = (Denied if status == 403 else Failed)(words)
+    error.status = status
+    return error
 
 
 @asynccontextmanager
@@ -113,6 +122,49 @@ async def test_a_text_that_the_endpoint_rejects_is_found_and_alone_refused() -> 
             await engine.embed([*"a" * 37, "bad", "b"], background=True)
     assert caught.value.index == 37
     assert endpoint.asked[-1] == list(PROBES[:1])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Unusable("a vector that is not finite"), answered(500, "unsupported value: NaN"), answered(403, "blocked")],
+)
+async def test_a_document_on_which_the_endpoint_always_fails_is_found_and_queries_go_on(fault: UpstreamError) -> None:
+    async with asking() as (engine, endpoint):
+        endpoint.fault = lambda texts: fault if "bad" in texts else None
+        work = asyncio.create_task(engine.embed([*"a" * 9, "bad", "b"], background=True))
+        while not work.done():
+            await engine.embed(["query"], background=False)
+        with pytest.raises(TextRefused, match="text 9 gets no vector from the endpoint") as caught:
+            await work
+    assert caught.value.index == 9
+
+
+@pytest.mark.parametrize("fault", [Failed("502"), answered(500, "out of memory"), Unusable("no JSON")])
+async def test_an_endpoint_that_fails_on_everything_is_at_fault_and_no_text(fault: UpstreamError) -> None:
+    async with asking() as (engine, endpoint):
+        endpoint.fault = lambda texts: fault
+        with pytest.raises(EndpointFailed):
+            await engine.embed(["good"], background=True)
+
+
+async def test_a_query_is_never_blamed_for_a_failure() -> None:
+    async with asking() as (engine, endpoint):
+        endpoint.fault = lambda texts: answered(500, "NaN") if "bad" in texts else None
+        with pytest.raises(EndpointFailed):
+            await engine.embed(["bad"], background=False)
+
+
+async def test_a_document_that_fails_twice_in_a_row_and_then_does_not_is_embedded() -> None:
+    async with asking() as (engine, endpoint):
+        endpoint.faults = [answered(500, "overloaded")] * 4
+        await engine.embed(["good"], background=True)
+
+
+async def test_an_answer_that_cannot_be_used_was_paid_for() -> None:
+    async with asking() as (engine, endpoint):
+        endpoint.faults = [Unusable("no JSON")]
+        await engine.embed(["doc"], background=True)
+        assert engine.spent == 13
 
 
 async def test_a_text_that_the_endpoint_finds_too_long_is_told_apart() -> None:
@@ -203,6 +255,30 @@ async def test_five_failures_in_a_row_leave_the_endpoint_alone_until_one_try_suc
         assert engine.breaker.state.value == "closed"
 
 
+async def test_many_that_fail_at_the_same_moment_are_one_moment() -> None:
+    """A load balancer that is restarted ends all that is under way; it must not be left alone for half an hour."""
+    async with asking() as (engine, endpoint):
+        endpoint.fault = lambda texts: Failed("reset")
+        waiting = [engine.embed([f"query {n}"], background=False) for n in range(16)]
+        await asyncio.gather(*waiting, return_exceptions=True)
+        endpoint.fault = lambda texts: None
+        await asyncio.sleep(5)
+        await engine.embed(["a"], background=False)
+
+
+async def test_an_endpoint_that_lets_callers_go_without_an_answer_is_failing() -> None:
+    async with asking() as (engine, endpoint):
+        endpoint.seconds = 50.0
+        for _ in range(9):
+            with suppress(TimeoutError, EndpointFailed):
+                await asyncio.wait_for(engine.embed(["a"], background=False), 5)
+        asked = len(endpoint.asked)
+        with pytest.raises(EndpointFailed, match="left alone"):
+            await engine.embed(["a"], background=False)
+        await asyncio.sleep(30)
+        assert (asked, "did not answer within 5 s" in str(engine.report()["error"])) == (5, True)
+
+
 async def test_what_fails_for_half_a_minute_is_told_until_there_is_an_answer() -> None:
     async with asking() as (engine, endpoint):
         told = []
@@ -231,6 +307,17 @@ async def test_background_texts_wait_for_the_operator_s_grant_and_live_ones_do_n
         assert engine.spent == 10
 
 
+async def test_a_request_that_was_turned_away_long_ago_asks_for_no_budget() -> None:
+    """Its caller went to another pod, which must not be left without tokens for the sake of this one."""
+    async with asking(Terms(budgeted=True)) as (engine, _endpoint):
+        with pytest.raises(BudgetSpent):
+            await engine.embed(["doc"], background=True)
+        await asyncio.sleep(30)
+        lately = engine.report()["shortTokens"]
+        await asyncio.sleep(60)
+        assert (lately, engine.report()["shortTokens"]) == (3, 0)
+
+
 async def test_what_is_under_way_counts_before_it_is_paid_for() -> None:
     async with asking(Terms(budgeted=True)) as (engine, _endpoint):
         engine.grant(8, changed=False)
@@ -255,6 +342,17 @@ async def test_the_probes_are_embedded_every_hour_and_again_soon_if_they_differ(
         await asyncio.sleep(4000)
         assert engine.cosine == pytest.approx(np.cos(0.2), abs=0.01)
         assert 4 < engine.checks < 70  # once a minute instead of once an hour
+
+
+async def test_the_probes_are_embedded_again_soon_if_the_operator_doubts_the_model() -> None:
+    """A pod that began on another model sees no change; one whose operator knows better is asked again at once."""
+    async with asking() as (engine, _endpoint):
+        engine.grant(None, changed=True)
+        await asyncio.sleep(70)
+        assert engine.checks == 2
+        engine.grant(None, changed=False)
+        await asyncio.sleep(600)
+        assert engine.checks <= 4
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,15 @@ def test_nothing_is_sent_for_as_long_as_the_endpoint_wishes() -> None:
     assert [Throttle().refused(10.0, wished).wait(12.0) for wished in (30.0, 1.0, None)] == [28.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("wished", [0.0, 0.1, None])
+def test_a_wish_of_nothing_is_no_leave_to_ask_again_at_once(wished: float | None) -> None:
+    throttle, now, asked = Throttle(), 0.0, 0
+    while (now := now + throttle.wait(now)) < 60:
+        throttle, asked = throttle.sent(now, 1).refused(now + 0.01, wished), asked + 1
+        now += 0.01
+    assert asked < 10
+
+
 def test_a_wish_has_a_limit() -> None:
     assert Throttle().refused(0.0, 1e9).wait(0.0) == 600.0
 
@@ -63,7 +72,16 @@ def test_the_rate_grows_quickly_until_it_nears_what_was_too_much() -> None:
         slow = slow.succeeded(now)
         rates.append(slow.requests)
     assert 0.9 < rates[10] / 10 < 1.0
-    assert 1.0 < rates[-1] / rates[10] < 1.3
+    assert 1.0 < rates[60] / rates[10] < 1.3
+
+
+def test_a_refusal_by_mistake_is_forgotten_within_minutes() -> None:
+    """A 429 in a quiet minute, as by somebody else with the same key; then a backfill, for which there is room."""
+    throttle, now = Throttle().succeeded(0.0).refused(50.0, 1.0), 60.0
+    while (now := now + throttle.wait(now)) < 360:
+        throttle = throttle.sent(now, 1).succeeded(now)
+        now += 1e-6
+    assert throttle.rate > 50
 
 
 def test_a_refusal_in_a_quiet_minute_does_not_make_it_slow() -> None:
@@ -77,6 +95,14 @@ def test_pauses_of_its_own_grow_until_there_is_an_answer() -> None:
         pauses.append(throttle.wait(now))
         now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
+    assert throttle.succeeded(now).refused(now, None).wait(now) == 1
+
+
+def test_a_night_of_refusals_is_waited_for() -> None:
+    throttle, now = Throttle(), 0.0
+    for _ in range(2000):
+        throttle = throttle.refused(now, None)
+        now += throttle.wait(now)
     assert throttle.succeeded(now).refused(now, None).wait(now) == 1
 
 

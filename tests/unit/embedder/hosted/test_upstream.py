@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from reembed.embedder.hosted.upstream import Rejected, Unusable, parse, retry_after
+from reembed.embedder.hosted.upstream import Rejected, Unusable, message, parse, retry_after, without
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -95,8 +95,39 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(text: str, seconds: float |
         ("This model's maximum context length is 8192 tokens, however you requested 9000 tokens", True),
         ("input is too large to process. increase the physical batch size", True),
         ("Input validation error: `inputs` must have less than 512 tokens. Given: 600, exceeds", True),
+        ("the input length exceeds the context length", True),
+        ("Input validation error: `inputs` must have less than 512 tokens. Given: 600", True),
         ("invalid characters", False),
+        ("context deadline exceeded", False),
+        ("quota exceeded", False),
     ],
 )
 def test_a_text_that_is_too_long_is_known_by_what_endpoints_say(said: str, too_long: bool) -> None:
     assert Rejected(said).too_long is too_long
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error": {"message": "no  such\\n model"}}', "no such model"),
+        (b'{"error": "model not found", "type": "x"}', "model not found"),
+        (b'{"message": "overloaded"}', "overloaded"),
+        (b'{"detail": [{"msg": "Field required", "input": {"input": ["a text of somebody"]}}]}', "Field required"),
+        (b"<html>bad gateway</html>", "<html>bad gateway</html>"),
+        (b"[7]", "[7]"),
+    ],
+)
+def test_what_an_endpoint_says_of_an_error_is_found_where_each_puts_it(body: bytes, words: str) -> None:
+    assert message(body) == words
+
+
+@pytest.mark.parametrize("filler", [0, 100, 190, 1000])
+def test_no_part_of_a_key_is_shown_wherever_an_endpoint_repeats_it(filler: int) -> None:
+    key = "sk-proj-" + "k" * 150
+    assert "kkk" not in without("x" * filler + f" {key} is wrong", key, ())
+
+
+def test_an_endpoint_s_words_are_shown_up_to_where_they_repeat_a_text() -> None:
+    said = "cannot embed 'My diagnosis is secret and long'"
+    assert without(said, "", ["a", "My diagnosis  is secret and long"]) == "cannot embed '..."
+    assert without("cannot embed a", "", ["a"]) == "cannot embed a"
