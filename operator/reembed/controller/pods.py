@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from reembed.controller.cache import Object
+from reembed.core import reasons
 from reembed.core.fingerprint import fingerprint
 from reembed.core.model import JobReport, PoolReport, PoolSpec, Problem
 
@@ -48,6 +49,12 @@ def pool_report(
     ready = sum(ready_replicas(one) for one in deployments)
     problem, permanent = _first_problem(pods) if ready < desired else (None, False)
     return PoolReport(fingerprint(spec.model), ready, desired, memory, problem, permanent)
+
+
+def stranger(pods: Iterable[Object]) -> Problem | None:
+    """Return why a pod does not belong to its collection's class, where one does not, though others may be enough."""
+    found = (problem for pod in pods for problem, _ in _problems(pod))
+    return next((one for one in found if one.reason == reasons.MODEL_CLASS_MISMATCH), None)
 
 
 def unplaced(pod: Object) -> Problem | None:

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 
 from reembed.core import reasons
 from reembed.core.model import Problem
+from reembed.core.model_class import LEAST_COSINE
 from reembed.core.sketch import cosine
 
-# As for every pod that is to belong to a collection's class.
-LEAST_COSINE = 0.999
 _FAILED_CHECKS = 2
 
 

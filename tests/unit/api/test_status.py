@@ -105,6 +105,7 @@ POOL = PoolStatus(
 # Written with the rest of a pool's pass, from what its pods say.
 HOSTED = HostedStatus(1000, "AAAA", 0.99987, 1, {"embed-new-external-a": PodSaid(600, 3)})
 BY_THE_POOL = {"phase", "message", "readyReplicas", "desiredReplicas", "fingerprint", "inUseBy", "observedGeneration"}
+BY_THE_POOL |= {"class.configMap"}
 # Written by the index's own loop, which is not the migration's.
 BY_THE_INDEX = {"phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"}
 # A step's text is there only during a canary.
