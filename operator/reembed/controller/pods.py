@@ -130,6 +130,8 @@ def _last_words(pod: str, ended: Mapping[str, Any]) -> tuple[Problem, bool]:
     except (ValueError, KeyError, TypeError):
         why = ended.get("reason", "Error")
         return Problem(f"Pod{why}", f"pod {pod} ended with status {ended.get('exitCode')} ({why}); see its log"), False
+    if problem.reason == reasons.MODEL_CLASS_MISMATCH:  # the pod's own fault, and not its model's
+        problem = Problem(problem.reason, f"pod {pod}: {problem.message}")
     return problem, ended.get("exitCode") == _PERMANENT
 
 

@@ -194,7 +194,7 @@ async def test_a_pod_of_another_class_is_told_of_although_the_others_are_enough(
     await world.passes()
     (found,) = (one for one in world.status()["conditions"] if one["type"] == "Degraded")
     assert (world.status()["phase"], found["status"], found["reason"]) == ("Ready", "True", "ModelClassMismatch")
-    assert world.status()["message"] == "the smallest cosine is 0.7"
+    assert world.status()["message"] == "pod strange: the smallest cosine is 0.7"
 
 
 def mounted(meta: Any, spec: Any) -> tuple[str | None, list[Object], list[Object]]:
