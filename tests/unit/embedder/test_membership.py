@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 from reembed.core.model import Hosted, Model, Pooling
 from reembed.embedder.app import Embedder
 from reembed.embedder.failures import EngineFailed, TextRefused
+from reembed.embedder.hosted.engine import HostedEngine, Terms
+from reembed.embedder.limits import normal
 from reembed.embedder.membership import Membership
 from reembed.embedder.messages import Done, Packs
 from reembed.embedder.probes import PROBES
@@ -153,6 +156,15 @@ async def test_a_pod_says_what_its_class_is_once_it_was_tried(tmp_path: Path) ->
         "BF16",
     )
     assert found["engine"].startswith("llama-cpp-python ")
+
+
+async def test_a_pod_of_a_hosted_model_has_no_class(tmp_path: Path) -> None:
+    upstream = SimpleNamespace(model=MODEL, hosted=Hosted("small", 1000))
+    async with serving(tmp_path / "probes") as (http, embedder):
+        engine = HostedEngine(upstream, normal(MODEL, 1), embedder.cache, Terms())  # type: ignore[arg-type]
+        embedder.engine, embedder.trial = engine, Trial()
+        found = await http.get("/v1/class")
+    assert (found.status_code, found.json()["error"]["type"]) == (404, "hosted")
 
 
 async def test_a_pod_that_turns_out_to_be_strange_is_not_ready_and_embeds_nothing(tmp_path: Path) -> None:
