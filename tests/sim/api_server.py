@@ -21,7 +21,7 @@ Object = dict[str, Any]
 NAMESPACE = "rag"
 
 # These move no generation with their spec.
-_NO_GENERATION = frozenset({kinds.SERVICE, kinds.POD, kinds.EVENT})
+_NO_GENERATION = frozenset({kinds.SERVICE, kinds.POD, kinds.EVENT, kinds.CONFIG_MAP})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator
 from reembed.cluster import kinds
 from reembed.core import names
 from reembed.core.transitions import TRANSITIONS, State
-from tests.sim import rules_of_gates, rules_of_hooks, rules_of_names, rules_of_pools, rules_of_queries
+from tests.sim import (
+    rules_of_classes,
+    rules_of_gates,
+    rules_of_hooks,
+    rules_of_names,
+    rules_of_pools,
+    rules_of_queries,
+)
 from tests.sim.api_server import Change, Object
 from tests.sim.history import SEEN_LATE, WITH_TRAFFIC, History, status_of
 from tests.sim.store import INDEX
@@ -361,6 +368,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     one_process_leads,
     somebody_leads,
     passes_do_not_fail,
+    *rules_of_classes.RULES,
     *rules_of_gates.RULES,
     *rules_of_hooks.RULES,
     *rules_of_names.RULES,

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from reembed.controller import classes as classes_module
 from reembed.controller import sizes as sizes_module
+from reembed.controller.classes import Classes
 from reembed.core import scaling
 
 Original = Callable[..., Any]
@@ -47,6 +49,23 @@ def _bounds(**other: int) -> Callable[[Original], Original]:
     return lambda original: lambda variants, *args: original([replace(one, **other) for one in variants], *args)
 
 
+def _never(_: Original) -> Original:
+    async def keep(*_: Any) -> bool:
+        return False
+
+    return keep
+
+
+def _without_probes(original: Original) -> Original:
+    """Keep nothing of what a pod's vectors are."""
+
+    def first(said: Any, fingerprint: str) -> Any:
+        found = original(said, fingerprint)
+        return replace(found, probes="") if found is not None else None
+
+    return first
+
+
 MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "pods go without a window": (scaling, "stabilised", _no_window),
     "a pod that is not measured is idle": (scaling, "_measured", _blind_is_idle),
@@ -59,5 +78,7 @@ MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "migrations need no pods": (sizes_module, "floor", lambda _: lambda *args: 0),
     "variants have no minimum": (scaling, "_filled", _bounds(min_replicas=0)),
     "variants have no maximum": (scaling, "_filled", _bounds(max_replicas=99)),
+    "classes are not kept": (Classes, "_keep", _never),
+    "a class has no probes": (classes_module, "first", _without_probes),
     "pods never go": (scaling, "stabilised", lambda _: lambda variant, wanted, present, *_: (max(wanted, present), ())),
 }

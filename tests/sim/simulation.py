@@ -20,6 +20,7 @@ from tests.sim.hooks import CRON_JOB, cron_job
 from tests.sim.invariants import INVARIANTS
 from tests.sim.manifests import Manifests, manifests
 from tests.sim.process import Operators, watched_by
+from tests.sim.rules_of_classes import not_kept
 from tests.sim.rules_of_names import left_behind
 from tests.sim.script import Line, Script
 from tests.sim.world import Event, World
@@ -227,6 +228,9 @@ class Simulation:
         left = left_behind(self.history)
         if left and not self.wrong and not self.script.waits:
             self.wrong = f"left behind: {left}"
+        lacking = not_kept(self.world)
+        if lacking and not self.wrong and not self.script.waits:
+            self.wrong = f"classes: {lacking}"
 
     def _outcome(self) -> Outcome:
         raw = self.world.server.get(kinds.MIGRATION, "move")

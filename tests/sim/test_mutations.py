@@ -29,6 +29,8 @@ _CAUGHT: Mapping[str, tuple[str | int, ...]] = {
     "migrations need no pods": ("pools_scale_under_a_migration",),
     "variants have no minimum": ("pool_stays_within_its_bounds",),
     "variants have no maximum": ("pool_stays_within_its_bounds",),
+    "classes are not kept": ("succeeds",),
+    "a class has no probes": ("succeeds",),
     "pods never go": ("pool_grows_on_queue_and_shrinks_after_its_window",),
     "triggers are not looked at": ("candidate_short_of_memory_in_retention",),
     "errors are no trigger": ("candidate_that_fails",),

@@ -14,6 +14,7 @@ from typing import Any
 
 from reembed.cluster import kinds
 from reembed.cluster.kinds import Kind
+from reembed.controller import classes
 from reembed.controller.scrape import Sample
 from tests.builders import NOON
 from tests.sim.api_server import ApiServer, Change, Object
@@ -142,8 +143,18 @@ class World:
         if path == "/status":
             answer = self.worker.answer()
             return dict.fromkeys(reached, answer) if answer is not None else {}
+        if path == classes.PATH:
+            return {name: said for name in reached if (said := self._class(name)) is not None}
         now = self.now()
         return {name: self.gateways.live[name].answer(now) for name in reached if name in self.gateways.live}
+
+    def _class(self, name: str) -> Object | None:
+        """Return what a pod says of its class, None if it is no embedder that has been ready."""
+        pod = self.kubelet.pods.get(name)
+        found = self.server.get(kinds.DEPLOYMENT, pod.deployment) if pod is not None else None
+        if pod is None or found is None or pod.component != "embedder" or not pod.ready:
+            return None
+        return self.embedders.said_of_class(found)
 
     async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
         pods = self.kubelet.pods

@@ -13,12 +13,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reembed.cluster import kinds
 from reembed.cluster.client import Cluster, ClusterError, Refused
-from reembed.cluster.kinds import Kind
 from reembed.core.model import ConfigMapKey, Problem
 from reembed.stores.protocol import Labels, Unfit
 
-CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 _EXPECTED = '{"query": "text", "relevant": ["id", ...], "slice": "name, if any"}'
 _FIELDS = frozenset({"query", "relevant", "slice"})
 
@@ -45,7 +44,7 @@ def reader(cluster: Cluster, namespace: str) -> ReadKey:
 
     async def read(reference: ConfigMapKey) -> str:
         try:
-            found = await cluster.get(CONFIG_MAP, namespace, reference.name)
+            found = await cluster.get(kinds.CONFIG_MAP, namespace, reference.name)
         except Refused as error:
             raise _unfit(
                 "PrivilegesMissing",

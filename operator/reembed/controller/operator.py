@@ -76,7 +76,7 @@ class Operator:
         observer = Observer(self.cache, typed, self._looks, self._schema, settings.images.backfill)
         effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
-        sizes = Sizes(self.cache, typed, PoolLooks.by(scrape), Nodes(cluster), settings)
+        sizes = Sizes(self.cache, typed, PoolLooks.by(scrape, cluster), Nodes(cluster), settings)
         self.pools = PoolMetrics(metrics.recycled)
         self._passes = {
             kinds.POOL: Pools(self.cache, typed, writer, sizes, self.pools, clock).reconcile,

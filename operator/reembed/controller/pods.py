@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from reembed.controller.cache import Object
+from reembed.core import reasons
 from reembed.core.fingerprint import fingerprint
 from reembed.core.model import JobReport, PoolReport, PoolSpec, Problem
 
@@ -55,6 +56,12 @@ def pool_report(
     ready = sum(ready_replicas(one) for one in deployments)
     problem, permanent = _first_problem(pods) if ready < desired else (None, False)
     return PoolReport(fingerprint(spec.model), ready, desired, memory, problem, permanent)
+
+
+def stranger(pods: Iterable[Object]) -> Problem | None:
+    """Return why a pod does not belong to its collection's class, where one does not, though others may be enough."""
+    found = (problem for pod in pods for problem, _ in _problems(pod))
+    return next((one for one in found if one.reason == reasons.MODEL_CLASS_MISMATCH), None)
 
 
 def unplaced(pod: Object) -> Problem | None:
@@ -130,6 +137,8 @@ def _last_words(pod: str, ended: Mapping[str, Any]) -> tuple[Problem, bool]:
     except (ValueError, KeyError, TypeError):
         why = ended.get("reason", "Error")
         return Problem(f"Pod{why}", f"pod {pod} ended with status {ended.get('exitCode')} ({why}); see its log"), False
+    if problem.reason == reasons.MODEL_CLASS_MISMATCH:  # the pod's own fault, and not its model's
+        problem = Problem(problem.reason, f"pod {pod}: {problem.message}")
     return problem, ended.get("exitCode") == _PERMANENT
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from reembed.api import render_pool_status
 from reembed.api.hosted import parse_hosted_status, render_hosted_status
 from reembed.cluster import kinds
-from reembed.controller import engine_images, hosting, pods
+from reembed.controller import classes, engine_images, hosting, pods
 from reembed.controller.cache import Cache, Key, Object, labels_of
 from reembed.controller.hosting import Asked
 from reembed.controller.loop import RESYNC, Ended
@@ -27,6 +27,7 @@ from reembed.controller.writer import Writer, conditions, differs
 from reembed.core import names, scaling
 from reembed.core.claims import claims
 from reembed.core.conditions import of_pool
+from reembed.core.fingerprint import fingerprint
 from reembed.core.hosted import notes as hosted_notes
 from reembed.core.model import Meta, PoolSpec, Problem
 
@@ -52,6 +53,7 @@ class Pools:
         self._loads = sizes.loads
         self._loadings = sizes.loadings
         self._hosting = sizes.hosting
+        self._classes = sizes.classes
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
         await self._look(key)
@@ -75,7 +77,7 @@ class Pools:
         await self._run(meta, spec, plan, claimed=bool(used_by))
         await self._report(raw, meta, spec, used_by, plan)
         self._metrics.take(key.namespace, key.name, plan.figures)
-        return self._again(meta, spec, plan) if used_by else RESYNC
+        return min(self._again(meta, spec, plan), await self._class(raw, meta, spec)) if used_by else RESYNC
 
     async def _look(self, key: Key) -> None:
         """Ask the pods of a pool in use what they carry, if it is time."""
@@ -84,6 +86,7 @@ class Pools:
             self._loads.forget(key.namespace, key.name)
             self._loadings.forget(key.namespace, key.name)
             self._hosting.forget((key.namespace, key.name))
+            self._classes.forget((key.namespace, key.name))
             return
         meta, spec = parsed
         now, often = self._clock(), self._often(meta, spec, raw)
@@ -120,6 +123,18 @@ class Pools:
         hosted = hosting.EVERY if spec.external is not None else None
         others = (plan.again, self._loadings.due(meta.namespace, meta.name), hosted)
         return min([due, RESYNC, *(one for one in others if one is not None)])
+
+    async def _class(self, raw: Object, meta: Meta, spec: PoolSpec) -> timedelta:
+        """See to it that the pods' class is kept, last of all: nothing waits for it. Return when to look again."""
+        if spec.external is not None:
+            return RESYNC
+        found = self._cache.all(kinds.POD, meta.namespace, embedder.pool_labels(meta))
+        asked = classes.Asked((meta.namespace, meta.name), fingerprint(spec.model), pods.ready_addresses(found))
+        known = self._classes.kept(asked.key) or "class" in (raw.get("status") or {})
+        await self._classes.look(asked, self._clock())
+        if self._classes.kept(asked.key) and not known:
+            return timedelta(0)  # the status is to tell it
+        return self._classes.due(asked) or RESYNC
 
     def _claims(self, meta: Meta, before: Iterable[str]) -> tuple[str, ...]:
         indexes, migrations = self._typed.users(meta.name, meta.namespace)
@@ -177,6 +192,7 @@ class Pools:
         status = _status(replace(plan, report=report), used_by) | {
             "observedGeneration": meta.generation,
             "conditions": conditions(told, raw, meta, now),
+            "class": self._class_told(raw, meta, spec),
         }
         if spec.external is not None:
             before = parse_hosted_status(raw)
@@ -187,6 +203,13 @@ class Pools:
             await self._writer.status(kinds.POOL, meta, status, _MANAGER)
             for note in notes:
                 await self._writer.note(kinds.POOL, meta, note, now)
+
+    def _class_told(self, raw: Object, meta: Meta, spec: PoolSpec) -> dict[str, str] | None:
+        """Return where the class is kept; an operator that did not look yet goes by what was told before."""
+        if not self._classes.kept((meta.namespace, meta.name)):
+            found: dict[str, str] | None = raw.get("status", {}).get("class")
+            return found
+        return {"configMap": names.model_class(fingerprint(spec.model))}
 
     async def _remove(self, meta: Meta) -> None:
         for deployment in self._sizes.deployments(meta):

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 
 from reembed.api import parse_pool_status
 from reembed.cluster import kinds
+from reembed.cluster.client import Cluster
 from reembed.controller import engine_images, pods
 from reembed.controller.cache import Cache, Object, labels_of
+from reembed.controller.classes import Classes
 from reembed.controller.crews import Crews, Means, crews, judged
 from reembed.controller.hosting import Hosting
 from reembed.controller.loading import Loadings
@@ -62,15 +64,16 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class PoolLooks:
-    """What pods are asked: what they carry, how far they are with a file, what a hosted model costs."""
+    """What pods are asked: what they carry, how far they are with a file, what a hosted model costs, their class."""
 
     loads: PoolLoads
     loadings: Loadings
     hosting: Hosting
+    classes: Classes
 
     @classmethod
-    def by(cls, scrape: Pods) -> PoolLooks:
-        return cls(PoolLoads(scrape), Loadings(scrape), Hosting(scrape))
+    def by(cls, scrape: Pods, cluster: Cluster) -> PoolLooks:
+        return cls(PoolLoads(scrape), Loadings(scrape), Hosting(scrape), Classes(cluster, scrape))
 
 
 class Sizes:
@@ -82,6 +85,7 @@ class Sizes:
         self.loads = looks.loads
         self.loadings = looks.loadings
         self.hosting = looks.hosting
+        self.classes = looks.classes
         self.nodes = nodes
         self.settings = settings
 
@@ -170,9 +174,11 @@ class Sizes:
         report = judged(
             pods.pool_report(seen.spec, least, seen.deployments, seen.pods, memory=None), here.problems.values()
         )
-        if report.problem is None and report.ready_replicas < report.desired_replicas:
+        if report.problem is not None:
+            return report
+        if report.ready_replicas < report.desired_replicas:
             return replace(report, problem=self.loadings.of(seen.meta.namespace, seen.meta.name))
-        return report
+        return replace(report, problem=pods.stranger(seen.pods))
 
 
 def _status(

@@ -75,7 +75,7 @@ def of_pool(report: PoolReport, *, claimed: bool, wanted: int = 0) -> tuple[Cond
 def _degrades(problem: Problem | None, *, ready: bool) -> bool:
     if problem is None or problem.reason == reasons.MODEL_LOADING:
         return False
-    return not ready or problem.reason in reasons.OF_ENDPOINT
+    return not ready or problem.reason in reasons.OF_ENDPOINT | {reasons.MODEL_CLASS_MISMATCH}
 
 
 def of_index(status: IndexStatus, gateway: tuple[int, int], problem: Problem | None) -> tuple[Condition, ...]:

@@ -19,11 +19,10 @@ from datetime import UTC, datetime
 
 from reembed.core import reasons
 from reembed.core.model import Problem
+from reembed.core.model_class import LEAST_COSINE
 from reembed.core.notes import Note
 from reembed.core.sketch import cosine
 
-# As for every pod that is to belong to a collection's class.
-LEAST_COSINE = 0.999
 _FAILED_CHECKS = 2
 
 

@@ -16,7 +16,7 @@ SCHEMA = 1
 ANNOTATION_SCHEMA = f"{GROUP}/schema"
 FINALIZER = f"{GROUP}/unwind"
 PART_OF = "reembed"
-LABEL_COMPONENT = "app.kubernetes.io/component"  # embedder, gateway, worker or backfill
+LABEL_COMPONENT = "app.kubernetes.io/component"  # embedder, gateway, worker, backfill or class
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_POOL = f"{GROUP}/pool"
@@ -50,6 +50,11 @@ def embedder_service(pool: str) -> str:
 
 def embedder_url(pool: str, namespace: str) -> str:
     return f"http://{embedder_service(pool)}.{namespace}.svc:{PORT}"
+
+
+def model_class(fingerprint: str) -> str:
+    """ConfigMap of what makes pods of a fingerprint one class; a policy of the chart knows how its name begins."""
+    return fit(f"reembed-class-{fingerprint}")
 
 
 def gateway(index: str) -> str:

@@ -16,6 +16,9 @@ EMERGENCY = "EmergencyProtection"
 MODEL_LOADING = "ModelLoading"
 MODEL_SOURCE_FAILING = "ModelSourceFailing"
 
+# A pod's vectors are not those of its collection's class; the others go on.
+MODEL_CLASS_MISMATCH = "ModelClassMismatch"
+
 # A hosted model's pods are ready, but embed no documents, or nothing.
 MODEL_CHANGED = "ModelChanged"
 BUDGET_SPENT = "BudgetSpent"

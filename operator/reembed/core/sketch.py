@@ -2,7 +2,7 @@
 
 A vector is projected on 64 directions of random signs (Achlioptas, Database-friendly random projections, 2003). Equal
 vectors have equal sketches, and 1 - cosine is kept within about a fifth (the square root of 2/64). They are made where
-vectors are (`embedder.hosted.sketch`) and compared where no numpy is. Pure.
+vectors are (`embedder.sketch`) and compared where no numpy is. Pure.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from reembed.embedder.download import Progress
 from reembed.embedder.failures import EngineBusy, EngineFailed, EngineUnavailable, TextRefused, TextTooLong
 from reembed.embedder.hosted.engine import HostedEngine
 from reembed.embedder.hosted.failures import BudgetSpent, EndpointFailed, Throttled
+from reembed.embedder.membership import Membership, engine
 from reembed.embedder.messages import Packs
 from reembed.embedder.metrics import CONTENT_TYPE, Metrics
 from reembed.embedder.plan import Plan
@@ -78,6 +79,7 @@ class Embedder:
         self.mapped_bytes = 0
         self.plan: Plan | None = None
         self.trial: Trial | None = None
+        self.membership = Membership(settings.model_class, settings.fingerprint)
 
     @property
     def queue_tokens(self) -> int:
@@ -125,6 +127,7 @@ class Embedder:
             Route("/tokenize", self._tokenization, methods=["POST"]),
             Route("/v1/emergency", self._emergency, methods=["PUT"]),
             Route("/v1/loading", self._loading),
+            Route("/v1/class", self._class),
             Route("/v1/hosted", self._hosted),
             Route("/v1/hosted", self._grant, methods=["PUT"]),
             Route("/health", self._health),
@@ -152,12 +155,23 @@ class Embedder:
         """Say how far the model's file is; the operator puts it into the pool's status."""
         return JSONResponse(self.progress.report())
 
+    async def _class(self, _: Request) -> Response:
+        """Say by what pods of this model know each other; the operator keeps what the first of them said."""
+        if self.hosted is not None:
+            return _error(404, "hosted", "this pool's model is hosted elsewhere; /v1/hosted says how its probes look")
+        if self.trial is None or self.weights is None or not self.membership.probes:
+            return _error(503, "not_ready", "the probes were not embedded yet")
+        said = {"fingerprint": self._settings.fingerprint, "probes": self.membership.probes}
+        return JSONResponse({**said, "weights": self.weights.type, "engine": engine()})
+
     async def _ready(self, _: Request) -> Response:
         """Say whether texts are embedded: the engine is ready only after each context embedded a probe."""
         if self._draining:
             return _error(503, "not_ready", "the process is about to end")
         if not self.serves:
             return _error(503, "not_ready", "the model is being loaded")
+        if not self.membership.holds():
+            return _error(503, "not_ready", str(self.membership.refusal))
         return JSONResponse({"status": "ok", "fingerprint": self._settings.fingerprint})
 
     async def _exposition(self, _: Request) -> Response:
@@ -247,6 +261,8 @@ class Embedder:
             raise EngineUnavailable("the model is being fetched; try again soon")
         if self.trial is None:
             raise EngineUnavailable("the model is being tried; try again soon")
+        if self.membership.refusal is not None:
+            raise EngineUnavailable("this pod is not of its collection's class, and ends; another one may answer")
         return self.engine
 
 

@@ -19,6 +19,7 @@ from reembed import cgroup
 from reembed.embedder.breaker import State as Breaker
 from reembed.embedder.download import Progress
 from reembed.embedder.hosted.engine import HostedEngine
+from reembed.embedder.membership import Membership
 from reembed.embedder.messages import Packs
 from reembed.embedder.plan import Plan
 from reembed.embedder.protection import Protection
@@ -74,6 +75,9 @@ class State(Protocol):
 
     @property
     def trial(self) -> Trial | None: ...
+
+    @property
+    def membership(self) -> Membership: ...
 
     @property
     def hosted(self) -> HostedEngine | None: ...
@@ -154,6 +158,9 @@ class _Figures(Collector):
             yield from _of_weights(state.weights)
         if state.trial is not None:
             yield from _of_trial(state.trial)
+        if (cosine := state.membership.cosine) is not None:
+            text = "Smallest cosine of the probes here and in what the first pod of this model found, by sketches."
+            yield GaugeMetricFamily("reembed_embedder_class_cosine", text, value=cosine)
         if state.hosted is not None:
             yield from _of_endpoint(state.hosted)
 

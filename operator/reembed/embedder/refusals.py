@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from reembed.core.reasons import MODEL_CLASS_MISMATCH
+
 
 class Refusal(Exception):
     """The model cannot be served; the text says what was found and what to do."""
@@ -69,6 +71,12 @@ class ReferencesMissing(PassingRefusal):
     """The pool's reference vectors are not there; somebody may bring them."""
 
     reason = "ModelReferencesMissing"
+
+
+class ClassMismatch(PassingRefusal):
+    """The pod's vectors are not those of its collection's class; on another node, or of another image, they may be."""
+
+    reason = MODEL_CLASS_MISMATCH
 
 
 class EndpointRefused(PassingRefusal):

@@ -108,20 +108,33 @@ async def _run_hosted(settings: Settings, embedder: Embedder, hosted: Hosted) ->
 
 
 async def _run(engine: Engine | HostedEngine, settings: Settings, embedder: Embedder) -> None:
-    """Keep an engine until cancelled; raises the refusal if it can't be served, or does not pass its trial."""
+    """Keep an engine until cancelled.
+
+    Raises:
+        Refusal: it can't be served, does not pass its trial, or is not of its collection's class.
+
+    """
     embedder.engine = engine
     engine.start()
     trial = asyncio.create_task(tried(engine, settings.model, settings.references, settings.min_cosine))
+    strange = asyncio.create_task(embedder.membership.ends.wait())
     try:
-        either: set[asyncio.Future[Any]] = {trial, engine.failed}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        await _first(trial, engine.failed)
         if not engine.failed.done():
-            embedder.trial = trial.result()
-            _told(embedder.trial)
-        raise await engine.failed
+            found = trial.result()
+            embedder.membership.begin(found.probes)
+            embedder.trial = found
+            _told(found)
+        await _first(strange, engine.failed)
+        raise embedder.membership.refusal or engine.failed.result()
     finally:
         trial.cancel()
+        strange.cancel()
         await engine.close()
+
+
+async def _first(*ends: asyncio.Future[Any]) -> None:
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _told(trial: Trial) -> None:

@@ -45,6 +45,7 @@ class Settings:
     endpoint: Endpoint = Endpoint()
     references: Path | None = None  # texts with the vectors that they must have
     min_cosine: float = 0.999
+    model_class: Path | None = None  # where the probes of the first pod of this fingerprint are, once there was one
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -68,6 +69,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             access=access_from(environment),
             endpoint=_endpoint(environment),
             references=Path(environment["REEMBED_REFERENCES"]) if environment.get("REEMBED_REFERENCES") else None,
+            model_class=Path(environment["REEMBED_CLASS"]) if environment.get("REEMBED_CLASS") else None,
             min_cosine=float(environment.get("REEMBED_MIN_COSINE", 0.999)),
             cache_bytes=int(environment.get("REEMBED_TEXT_CACHE_BYTES", _CACHE_BYTES)),
         )

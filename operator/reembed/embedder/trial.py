@@ -1,4 +1,7 @@
-"""What an engine is asked before anybody else asks it: how fast it is, and for the pool's reference texts."""
+"""What an engine is asked before anybody else asks it: for the probes, and for the pool's reference texts.
+
+The probes tell how fast it is, and by their vectors which class it belongs to (`embedder.membership`).
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from reembed.embedder.messages import Done
 from reembed.embedder.probes import PROBES
 from reembed.embedder.references import References, Validated
 from reembed.embedder.refusals import ValidationFailed
+from reembed.embedder.sketch import sketch
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -29,10 +33,14 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was found; the speed is None for a hosted model, `validated` without references."""
+    """What was found; the speed is None for a hosted model, `validated` without references.
+
+    `probes` is a sketch of their vectors, empty for a hosted model, and for one that reads none of them.
+    """
 
     tokens_per_second: float | None = None
     validated: Validated | None = None
+    probes: str = ""
 
 
 class Computes(Protocol):
@@ -53,18 +61,25 @@ async def tried(engine: Computes, model: Model, path: Path | None, least: float)
     """
     expected = references.read(path, model.dimensions) if path is not None else None
     await engine.up.wait()
-    # A hosted model's speed is its host's, and each request may cost.
-    speed = await _speed(engine) if model.hosted is None else None
-    return Trial(speed, await _validated(engine, model, expected, least) if expected is not None else None)
+    # A hosted model's speed is its host's, it looks after its probes itself, and each request may cost.
+    speed, probes = await _probed(engine) if model.hosted is None else (None, "")
+    validated = await _validated(engine, model, expected, least) if expected is not None else None
+    return Trial(speed, validated, probes)
 
 
-async def _speed(engine: Computes) -> float:
-    tokens, seconds = 0, 0.0
+async def _probed(engine: Computes) -> tuple[float, str]:
+    """Return tokens a second, and a sketch of the probes' vectors, each computed alone.
+
+    A probe that the model does not take is left out. Every pod of the model does so, and sketches stay comparable.
+    """
+    tokens, seconds, vectors = 0, 0.0, list[bytes]()
     for probe in PROBES:
         with suppress(TextRefused):  # a model that reads few tokens, or another writing
             done = await _asked(engine, [probe])
             tokens, seconds = tokens + sum(done.tokens), seconds + done.computed
-    return tokens / seconds if seconds else 0.0
+            vectors.append(done.vectors)
+    found = sketch(np.stack([np.frombuffer(one, "<f4") for one in vectors])) if vectors else ""
+    return (tokens / seconds if seconds else 0.0), found
 
 
 async def _validated(engine: Computes, model: Model, expected: References, least: float) -> Validated:

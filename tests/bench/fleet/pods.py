@@ -8,15 +8,19 @@ listens; then each line of standard input is one order: `moving` has the active 
 from __future__ import annotations
 
 import asyncio
+import base64
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from time import monotonic
 
 from aiohttp import web
 
 from reembed.api.reports import render_gateway_report, render_store_report
-from reembed.core.model import Arm, CollectionReport, GatewayReport, Routing, StoreReport
+from reembed.core.model import Arm, CollectionReport, GatewayReport, Model, Pooling, Routing, StoreReport
+from reembed.embedder.app import Embedder
 from reembed.embedder.metrics import Metrics
+from reembed.embedder.settings import Settings
 from reembed.gateway.meter import Meter, Outcome, Result
 from tests.bench.fleet import objects, shape
 from tests.bench.fleet.shape import Role
@@ -25,20 +29,10 @@ from tests.bench.fleet.shape import Role
 _RATE = 5
 _PROBE_EVERY = 5
 _QUERY_SECONDS = (0.0082, 0.0111, 0.0124, 0.0163, 0.0279)
+# A sketch of one vector, 64 ones.
+_PROBES = base64.b64encode(b"\0\x3c" * 64).decode()
 # What stands for an arm's collection in a page that is rendered once for all gateways.
 _PLACES = {"a": "<serving>", "b": "<candidate>"}
-
-
-class Idle:
-    """An embedder that has nothing to do."""
-
-    queue_tokens = restarts = mapped_bytes = contexts_peak = 0
-    holds = False
-    entered = under_way = under_way_peak = 0
-
-    @property
-    def protection(self) -> Idle:
-        return self
 
 
 class Load:
@@ -86,7 +80,7 @@ class FleetPods:
     def application(self) -> web.Application:
         made = web.Application()
         made.add_routes([web.get("/v1/index", _answering(self._index)), web.get("/status", _answering(self._store))])
-        made.add_routes([web.get("/metrics", self._metrics)])
+        made.add_routes([web.get("/metrics", self._metrics), web.get("/v1/class", _answering(self._class))])
         return made
 
     def _moves(self, member: int) -> bool:
@@ -101,6 +95,10 @@ class FleetPods:
     def _store(self, _: Role, member: int) -> dict[str, object]:
         collections = tuple(_collection(objects.arm(member, side)) for side in self._sides(member))
         return render_store_report(StoreReport(None, objects.pointer(member), objects.DOCUMENTS, collections))
+
+    def _class(self, role: Role, member: int) -> dict[str, object]:
+        side = "a" if role is Role.SERVING_POOL else "b"
+        return {"fingerprint": objects.arm(member, side).fingerprint, "probes": _PROBES}
 
     async def _metrics(self, request: web.Request) -> web.Response:
         role, member = _asked(request)
@@ -136,11 +134,12 @@ def _collection(arm: Arm) -> CollectionReport:
 
 def _embedder_page() -> str:
     """Return an embedder's page with the memory of a pod; this machine's is nothing to judge by."""
-    metrics = Metrics(Idle())  # type: ignore[arg-type]
+    settings = Settings(Model("file:///model", "0" * 64, Pooling.MEAN, 384, 256), "fp", None, Path(), Path(), 8080)
+    metrics = Metrics(Embedder(settings, 2))
     for _ in range(100):
         metrics.requests.labels("200").inc()
-        metrics.texts.labels("query", "interactive").inc()
-        metrics.seconds.observe(0.01)
+        metrics.texts.labels("query", "live").inc()
+        metrics.seconds.labels("live").observe(0.01)
     values = {"reembed_memory_used_bytes": 180e6, "reembed_memory_limit_bytes": 512e6}
 
     def lines() -> Iterator[str]:

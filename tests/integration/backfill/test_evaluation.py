@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from reembed.backfill.label_lines import CONFIG_MAP, reader
+from reembed.backfill.label_lines import reader
+from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
 from reembed.core.model import ConfigMapKey, EvaluationReport, EvaluationSpec, MetricReport, Problem, SliceReport
 from reembed.stores.pgvector.keeper import Keeper
@@ -80,7 +81,7 @@ async def config_map(kubeconfig: Path, namespace: str, data: dict[str, str], wan
     """Make ConfigMap `questions` and read what is wanted."""
     async with Cluster.connect(str(kubeconfig)) as cluster:
         made: dict[str, Any] = {"metadata": {"name": "questions", "namespace": namespace}, "data": data}
-        await cluster.apply(CONFIG_MAP, made, manager="test")
+        await cluster.apply(kinds.CONFIG_MAP, made, manager="test")
         return await reader(cluster, namespace)(wanted)
 
 

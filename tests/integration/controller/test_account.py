@@ -10,11 +10,8 @@ import pytest
 from reembed.cluster import kinds
 from reembed.cluster.access import of_account
 from reembed.cluster.client import Cluster, ClusterError
-from reembed.cluster.kinds import Kind
 from tests.fixtures.account import mounted
 from tests.integration.controller.world import objects
-
-CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 
 
 async def test_a_pod_reads_and_writes_by_its_account(
@@ -40,7 +37,7 @@ async def test_a_token_that_is_not_valid_is_told_as_what_it_is(
 
 async def test_an_object_as_large_as_they_come_is_watched_in_one_piece(cluster: Cluster, namespace: str) -> None:
     notes = {"metadata": {"namespace": namespace, "name": "notes"}, "data": {"notes": "x" * 1_000_000}}
-    await cluster.apply(CONFIG_MAP, notes, manager="test")
-    async with aclosing(cluster.watch(CONFIG_MAP, namespace, name="notes")) as changes:
+    await cluster.apply(kinds.CONFIG_MAP, notes, manager="test")
+    async with aclosing(cluster.watch(kinds.CONFIG_MAP, namespace, name="notes")) as changes:
         _, seen = await anext(changes)
     assert seen["data"] == notes["data"]

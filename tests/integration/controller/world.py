@@ -7,16 +7,22 @@ or writes goes through the real API server; only the pods' HTTP is answered here
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from typing import Any
 
+from reembed.api import parse_pool
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
+from reembed.controller import classes
 from reembed.controller.scrape import Sample
 from reembed.core import names
+from reembed.core.fingerprint import fingerprint
 from reembed.core.measures import ARM_REQUESTS, ARM_SECONDS
 
 _DOCUMENTS = 1000
+# A sketch of one vector: 64 ones.
+PROBES = base64.b64encode(b"\0\x3c" * 64).decode()
 
 
 class World:
@@ -32,6 +38,7 @@ class World:
         self.ip = "10.0.0.1"  # of every pod
         self.reached = ""  # the farthest that the store gets with a collection; empty is all the way
         self.memory = 100.0  # bytes that every pod uses of 400
+        self.probes = PROBES  # of every embedder
         self.rejected = 0
         self.withdraws = True  # whether the store withdraws and drops what it is told to
         self.silent = False  # whether gateways say nothing of themselves
@@ -58,7 +65,16 @@ class World:
         status = await self._status()
         if path == "/status":
             return dict.fromkeys(addresses, self._store(status))
+        if path == classes.PATH:
+            return {name: await self._class(name) for name in addresses}
         return {} if self.silent else dict.fromkeys(addresses, self._gateway(status))
+
+    async def _class(self, pod: str) -> dict[str, Any]:
+        """Return what a pod says of its class."""
+        found = await self._cluster.get(kinds.POD, self._namespace, pod) or {"metadata": {"labels": {}}}
+        name = found["metadata"]["labels"].get(names.LABEL_POOL, "")
+        pool = await self._cluster.get(kinds.POOL, self._namespace, name)
+        return {"fingerprint": fingerprint_of(pool) if pool is not None else "", "probes": self.probes}
 
     async def metrics(self, addresses: Mapping[str, str]) -> dict[str, list[Sample]]:
         self._answers += 100
@@ -158,6 +174,10 @@ class World:
         await self._cluster.apply(
             kinds.POD, {"metadata": meta, "status": status}, manager="kubelet", subresource="status"
         )
+
+
+def fingerprint_of(pool: dict[str, Any]) -> str:
+    return fingerprint(parse_pool({**pool, "metadata": {"uid": "", **pool["metadata"]}})[1].model)
 
 
 def _collection_of(job: dict[str, Any]) -> str:

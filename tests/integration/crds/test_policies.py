@@ -45,7 +45,11 @@ def installed(kubectl: Kubectl) -> Iterator[Kubectl]:
     create(kubectl, pool("used", *USERS))
     patient_until = time.monotonic() + PATIENCE_SECONDS
     operator = replace(kubectl, user=account(kubectl, "reembed"))
-    while kubectl.run("delete", "epool", "used", "--dry-run=server").returncode == 0 or scale(operator) == 0:
+    while (
+        kubectl.run("delete", "epool", "used", "--dry-run=server").returncode == 0
+        or scale(operator) == 0
+        or operator.run("create", "-f", "-", "--dry-run=server", stdin=config_map("settings")).returncode == 0
+    ):
         assert time.monotonic() < patient_until, "the policies are not in force"
     yield kubectl
     helm(kubectl, "uninstall", "reembed")
@@ -63,6 +67,11 @@ def account(kubectl: Kubectl, name: str) -> str:
 def scale(kubectl: Kubectl) -> int:
     patch = '--patch=[{"op": "replace", "path": "/spec/variants/0/minReplicas", "value": 9}]'
     return kubectl.run("patch", "epool", "used", "--type=json", patch, "--dry-run=server").returncode
+
+
+def config_map(name: str, **fields: Any) -> dict[str, Any]:
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"probes": "x"}}
+    return made | {"immutable": True} | fields
 
 
 @pytest.mark.parametrize("words", [("used",), ("--all",)], ids=["one", "all"])
@@ -120,6 +129,31 @@ def test_others_may_change_what_they_wrote(installed: Kubectl) -> None:
     assert scale(installed) == 0
 
 
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        pytest.param(config_map("settings"), "no ConfigMap but those that begin with 'reembed-class-'", id="a name"),
+        pytest.param(config_map("x-reembed-class-fp-1"), "which this one does not: 'x-reembed-class-fp-1'", id="end"),
+        pytest.param(
+            {**config_map(""), "metadata": {"generateName": "settings-"}}, "which this one does not", id="any name"
+        ),
+        pytest.param(config_map("reembed-class-fp-1", immutable=False), "that can be changed later", id="mutable"),
+    ],
+)
+def test_the_operator_makes_no_config_map_but_a_class_that_nobody_can_change(
+    operator: Kubectl, made: dict[str, Any], why: str
+) -> None:
+    done = operator.run("create", "-f", "-", "--dry-run=server", stdin=made)
+    assert (done.returncode != 0, why in done.stderr) == (True, True), done.stderr
+
+
+def test_the_operator_makes_a_class_and_others_make_what_they_like(installed: Kubectl, operator: Kubectl) -> None:
+    operator.ok("create", "-f", "-", stdin=config_map("reembed-class-fp-1"))
+    operator.ok("get", "configmap", "reembed-class-fp-1")
+    operator.refused("delete", "configmap", "reembed-class-fp-1")
+    installed.ok("create", "-f", "-", "--dry-run=server", stdin=config_map("settings", immutable=False))
+
+
 @pytest.mark.parametrize("more", [(), ("--subresource=status",)], ids=["finalizers", "status"])
 def test_the_operator_can_do_its_work_on_our_kinds(operator: Kubectl, more: tuple[str, ...]) -> None:
     change = {"status": {"phase": "Ready"}} if more else {"metadata": {"finalizers": ["reembed.dev/unwind"]}}
@@ -134,6 +168,14 @@ def test_the_operator_can_do_its_work_on_our_kinds(operator: Kubectl, more: tupl
         ("reembed", "patch", "services", True),
         ("reembed", "delete", "jobs.batch", True),
         ("reembed", "create", "events", True),
+        ("reembed", "get", "configmaps", True),
+        ("reembed", "create", "configmaps", True),
+        ("reembed", "list", "configmaps", False),
+        ("reembed", "watch", "configmaps", False),
+        ("reembed", "update", "configmaps", False),
+        ("reembed", "patch", "configmaps", False),
+        ("reembed", "delete", "configmaps", False),
+        ("reembed-gateway", "get", "configmaps", False),
         ("reembed", "get", "secrets", False),
         ("reembed", "create", "pods/exec", False),
         ("reembed", "delete", "pods", False),

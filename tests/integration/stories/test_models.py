@@ -103,6 +103,7 @@ async def moved(world: World, kubeconfig: Path, old: str, new: str, **evaluation
     async with running(world, kubeconfig, old) as tally:
         await world.move(old, new, evaluation)
         status, index = await world.ended(), await world.released()
+        assert min(await world.agreed()) > 0.9999
     return world.outcome(status, tally, index)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ RATE = 15.0  # queries a second
 _INDEX, _FILL, MIGRATION = "functions", "fill", "move"
 _LONGEST_SECONDS = 240.0
 _LAST_ANSWERS_SECONDS = 1.0  # queries go on for a moment after the end, which is judged too
+_CLASS = re.compile(r"^reembed_embedder_class_cosine (\S+)$", re.MULTILINE)
 _ENDS = frozenset({"Succeeded", "RolledBack", "Failed"})
 # A process of this machine counts the machine's memory, and other tests its time: neither says anything of a model.
 _TRIGGERS = {"memory": {"dryRun": True}, "latency": {"threshold": "5s"}}
@@ -131,6 +133,16 @@ class World:
         value = json.dumps({"uid": raw["metadata"]["uid"], "at": raw["status"]["at"], "nonce": "promote-1"})
         change = {"metadata": {"annotations": {"reembed.dev/promote": value}}}
         await self.cluster.patch(kinds.MIGRATION, self.namespace, MIGRATION, change, manager="user")
+
+    async def agreed(self) -> list[float]:
+        """Return how near the embedders that run are to the class that is kept of their model, once all know."""
+        async with aiohttp.ClientSession() as http, asyncio.timeout(_LONGEST_SECONDS):
+            while True:
+                pages = [await _page(http, f"{url}/metrics") for url in self.kubelet.urls("embedder")]
+                found = [float(one.group(1)) for page in pages if (one := _CLASS.search(page)) is not None]
+                if found and len(found) == len(pages):
+                    return found
+                await asyncio.sleep(0.1)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -228,6 +240,11 @@ async def running(world: World, kubeconfig: Path, serves: str) -> AsyncIterator[
         await stack.enter_async_context(world.watched())
         await world.fill(serves)
         yield await stack.enter_async_context(world.asked())
+
+
+async def _page(http: aiohttp.ClientSession, url: str) -> str:
+    async with http.get(url) as answer:
+        return await answer.text()
 
 
 def pool(model: str) -> str:

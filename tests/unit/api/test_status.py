@@ -113,6 +113,7 @@ HOSTED = HostedStatus(
     {"embed-new-external-a": PodSaid(600, 1_795_953_600, granted=700)},
 )
 BY_THE_POOL = {"phase", "message", "readyReplicas", "desiredReplicas", "fingerprint", "inUseBy", "observedGeneration"}
+BY_THE_POOL |= {"class.configMap"}
 # Written by the index's own loop, which is not the migration's.
 BY_THE_INDEX = {"phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"}
 # A step's text is there only during a canary.

@@ -16,6 +16,7 @@ from tests.unit.chart.rendering import CHART, CRDS, of_kind, operator_pod, rende
 GENERATED = [path.name for path in sorted((CHART / "templates" / "crds").glob("*.yaml"))]
 
 POLICIES = [
+    "reembed-reembed-system-config-maps-are-classes",
     "reembed-reembed-system-pool-in-use",
     "reembed-reembed-system-promote-needs-approve",
     "reembed-reembed-system-spec-is-the-users",

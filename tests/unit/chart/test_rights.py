@@ -23,6 +23,7 @@ OPERATOR = {
     ("", "services"): MAKES,
     ("", "pods"): READS,
     ("", "pods/eviction"): frozenset({"create"}),
+    ("", "configmaps"): frozenset({"get", "create"}),
     ("", "events"): frozenset({"create", "patch"}),
 }
 WORKLOADS = {("reembed.dev", kind): READS for kind in ("embedderpools", "embeddingindexes")}

@@ -8,8 +8,9 @@ from typing import Any
 
 from reembed.api import render_index_status
 from reembed.cluster import kinds
+from reembed.cluster.client import ClusterError
 from reembed.cluster.kinds import Kind
-from reembed.controller import hosting
+from reembed.controller import classes, hosting
 from reembed.controller.cache import Cache, Key
 from reembed.controller.loop import Ended
 from reembed.controller.nodes import Nodes
@@ -36,13 +37,26 @@ class Server(FakeCluster):
         super().__init__(generations=True)
         self.events: list[tuple[str, str]] = []
         self.evicted: list[str] = []
+        self.looked = 0  # for ConfigMaps
+        self.refuses: ClusterError | None = None  # what is answered to who makes one
 
     async def create(self, kind: Kind, namespace: str, obj: Object, *, manager: str) -> Object:
         if kind == kinds.eviction(obj["metadata"]["name"]):
             self.evicted.append(obj["metadata"]["name"])
+        elif kind == kinds.CONFIG_MAP:
+            return await self._config_map(obj)
         else:
             self.events.append((obj["reason"], obj["message"]))
         return obj
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        self.looked += kind == kinds.CONFIG_MAP
+        return await super().get(kind, namespace, name)
+
+    async def _config_map(self, obj: Object) -> Object:
+        if self.refuses is not None:
+            raise self.refuses
+        return self.write(kinds.CONFIG_MAP, obj)
 
 
 class Scrape:
@@ -56,7 +70,7 @@ class Scrape:
         return {pod: self._world.says[pod] for pod in addresses if pod in self._world.says}
 
     async def json(self, addresses: Mapping[str, str], path: str) -> dict[str, Any]:
-        said = self._world.hosted if path == hosting.PATH else self._world.loading
+        said = {hosting.PATH: self._world.hosted, classes.PATH: self._world.classes}.get(path, self._world.loading)
         return {pod: said[pod] for pod in addresses if pod in said}
 
     async def put(self, addresses: Mapping[str, str], path: str, body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -76,6 +90,7 @@ class World:
         self.says: dict[str, list[Sample]] = {}  # by pod
         self.loading: dict[str, Object] = {}  # by pod
         self.hosted: dict[str, Object] = {}  # by pod
+        self.classes: dict[str, Any] = {}  # by pod
         self.granted: dict[str, Object] = {}  # what each pod was told last
         self.process = Metrics()
         self.operate(images)
@@ -83,7 +98,7 @@ class World:
     def operate(self, images: Images) -> None:
         """Start another operator, which remembers nothing."""
         settings, typed = Settings(("rag",), images), Typed(self.cache)
-        looks = PoolLooks.by(Scrape(self))
+        looks = PoolLooks.by(Scrape(self), self.server)
         self.sizes = Sizes(self.cache, typed, looks, Nodes(self.server), settings)  # type: ignore[arg-type]
         writer = Writer(self.server, self.cache)
         self.figures = PoolMetrics(self.process.recycled)

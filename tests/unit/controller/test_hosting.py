@@ -12,7 +12,7 @@ from reembed.cluster import kinds
 from reembed.controller.cache import Key
 from reembed.controller.manifests import embedder
 from reembed.core.fingerprint import fingerprint
-from reembed.embedder.hosted.sketch import sketch
+from reembed.embedder.sketch import sketch
 from tests.unit.controller.pool_world import World
 from tests.unit.controller.test_manifests import IMAGES
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reembed.core.hosted import HostedStatus, PodSaid, granted, grants, notes, problem, seen
 from reembed.core.sketch import cosine
-from reembed.embedder.hosted.sketch import sketch
+from reembed.embedder.sketch import sketch
 
 rng = np.random.default_rng(7)
 VECTORS = rng.standard_normal((5, 384)).astype(np.float32)

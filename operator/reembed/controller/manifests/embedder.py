@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reembed.controller.manifests import pod
+from reembed.controller.manifests.model_class import PROBES
 from reembed.controller.settings import Images
 from reembed.core import names
 from reembed.core.fingerprint import fingerprint
@@ -15,6 +16,7 @@ _CACHE = "/cache"
 _MODELS = "/models"
 _KEY = "/key"
 _REFERENCES = "/references"
+_CLASS = "/class"
 # The variable that names another place, by the URI's scheme, and the keys of a Secret that say who asks.
 _ENDPOINTS = {"hf": "HF_ENDPOINT", "s3": "AWS_ENDPOINT_URL"}
 _SESSION = "AWS_SESSION_TOKEN"
@@ -48,6 +50,8 @@ def deployment(meta: Meta, spec: PoolSpec, variant: Variant, replicas: int, imag
         volumes.append({"name": "key", "secret": _secret(key)})
     if spec.validation is not None:
         volumes.append({"name": "references", "configMap": _references(spec.validation)})
+    if spec.external is None:
+        volumes.append({"name": "class", "configMap": _model_class(spec)})
     selector = labels(meta, variant)
     template = pod.template(container, selector, volumes=volumes, spec=placement)
     name = names.embedder(meta.name, variant.name)
@@ -133,6 +137,8 @@ def _environment(spec: PoolSpec, device: Device) -> dict[str, str]:
     if spec.validation is not None:
         environment["REEMBED_REFERENCES"] = f"{_REFERENCES}/references"
         environment["REEMBED_MIN_COSINE"] = f"{spec.validation.min_cosine:g}"
+    if spec.external is None:
+        environment["REEMBED_CLASS"] = f"{_CLASS}/{PROBES}"
     if spec.default_input_type is not None:
         environment["REEMBED_DEFAULT_INPUT_TYPE"] = spec.default_input_type.value
     return environment
@@ -140,7 +146,7 @@ def _environment(spec: PoolSpec, device: Device) -> dict[str, str]:
 
 def _mounts(spec: PoolSpec) -> list[pod.Manifest]:
     cache = {"name": "cache", "mountPath": _CACHE}
-    return [cache, *_model_mounts(spec), *_key_mounts(spec), *_reference_mounts(spec)]
+    return [cache, *_model_mounts(spec), *_key_mounts(spec), *_reference_mounts(spec), *_class_mounts(spec)]
 
 
 def _model_mounts(spec: PoolSpec) -> list[pod.Manifest]:
@@ -161,6 +167,17 @@ def _references(validation: Validation) -> pod.Manifest:
 def _reference_mounts(spec: PoolSpec) -> list[pod.Manifest]:
     mount = {"name": "references", "mountPath": _REFERENCES, "readOnly": True}
     return [mount] if spec.validation is not None else []
+
+
+def _model_class(spec: PoolSpec) -> pod.Manifest:
+    """Return the ConfigMap's volume; it is made of what the first pods say, and comes to those that run."""
+    items = [{"key": PROBES, "path": PROBES}]
+    return {"name": names.model_class(fingerprint(spec.model)), "items": items, "optional": True}
+
+
+def _class_mounts(spec: PoolSpec) -> list[pod.Manifest]:
+    # As a whole: a file that is mounted by itself would not come later.
+    return [{"name": "class", "mountPath": _CLASS, "readOnly": True}] if spec.external is None else []
 
 
 def _key(spec: PoolSpec) -> SecretKey | None:

@@ -18,14 +18,13 @@ from random import Random
 import numpy as np
 
 from reembed.core.emergency_limits import Limits
-from reembed.core.hosted import LEAST_COSINE
 from reembed.core.model import Truncate
+from reembed.core.model_class import LEAST_COSINE
 from reembed.core.sketch import cosine
 from reembed.embedder.breaker import Breaker, State, pause
 from reembed.embedder.failures import EngineBusy, EngineUnavailable, TextRefused, TextTooLong
 from reembed.embedder.hosted.batches import Batch, batches, shared, tokens_of
 from reembed.embedder.hosted.failures import BudgetSpent, EndpointFailed, Throttled, perhaps_a_text, refusal
-from reembed.embedder.hosted.sketch import sketch
 from reembed.embedder.hosted.terms import Terms
 from reembed.embedder.hosted.throttle import Throttle
 from reembed.embedder.hosted.turns import Turns
@@ -43,6 +42,7 @@ from reembed.embedder.messages import Done, Packs
 from reembed.embedder.probes import PROBES
 from reembed.embedder.refusals import Refusal
 from reembed.embedder.remembered import remembered
+from reembed.embedder.sketch import sketch
 from reembed.embedder.text_cache import TextCache
 
 _log = logging.getLogger("reembed.embedder")
