@@ -79,6 +79,20 @@ def test_what_is_no_leak_is_left_alone(share: object) -> None:
     assert worst(grown(minutes(20, share))) is None
 
 
+def test_a_cache_of_texts_that_fills_is_no_leak_and_a_leak_beside_it_is_one() -> None:
+    found = []
+    for leak in (0.0, 0.012):
+        load = Load()
+        for at in range(0, 1200, 20):
+            kept = 0.02 * at / 60
+            one = Sampled(memory=0.3 + kept + leak * at / 60, kept=kept, process=1.0)
+            load = load.add({"pod": one}, {"pod"}, b.after(at))
+        found.append(worst(load))
+    assert found[0] is None
+    assert found[1] is not None
+    assert (round(found[1].memory, 2), round(found[1].left / 60)) == (0.93, 6)
+
+
 def test_a_pod_that_is_young_is_not_judged() -> None:
     assert worst(grown(minutes(8, lambda minute: 0.5 + 0.03 * minute))) is None
 
