@@ -12,8 +12,10 @@ from reembed.core.model import Problem
 
 PATH = "/v1/loading"
 _EVERY = timedelta(seconds=5)
+_LONGEST = 512
 # What a pod says, each as what it is read.
-_FIELDS = {"source": str, "done": int, "size": int, "breaker": str, "error": str}
+_FIELDS = {"source": lambda said: str(said)[:_LONGEST], "done": int, "size": int}
+_FIELDS |= dict.fromkeys(("breaker", "error"), _FIELDS["source"])
 
 
 class Loadings:
@@ -51,5 +53,5 @@ def _parsed(answers: Mapping[str, Any]) -> Iterator[tuple[str, Loading]]:
         try:
             if said["source"]:
                 yield pod, Loading(**{name: kind(said[name]) for name, kind in _FIELDS.items()})
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue

@@ -83,6 +83,7 @@ class Pools:
             self._loads.forget(key.namespace, key.name)
             self._loadings.forget(key.namespace, key.name)
             self._hosting.forget((key.namespace, key.name))
+            self._sizes.forget(key.namespace, key.name)
             return
         meta, spec = parsed
         now, often = self._clock(), self._often(meta, spec, raw)
@@ -125,13 +126,16 @@ class Pools:
     async def _run(self, meta: Meta, spec: PoolSpec, plan: Plan, *, claimed: bool) -> None:
         for variant in spec.variants:
             if variant.name in plan.replicas:
-                await self._writer.ensure(kinds.DEPLOYMENT, self._deployment(meta, spec, variant.name, plan), _MANAGER)
+                made = self._deployment(meta, spec, variant.name, plan)
+                await self._writer.ensure(kinds.DEPLOYMENT, made, _MANAGER)
+                if claimed:
+                    self._sizes.gave(meta, made["metadata"]["name"], plan.replicas[variant.name])
         await self._writer.ensure(kinds.SERVICE, embedder.service(meta), _MANAGER)
-        await self._writer.ensure(kinds.DISRUPTION_BUDGET, embedder.disruption_budget(meta), _MANAGER)
+        await self._writer.ensure(kinds.DISRUPTION_BUDGET, embedder.disruption_budget(meta, plan.stuck), _MANAGER)
         if plan.goes is not None:
             await self._writer.evict(meta.namespace, plan.goes, _MANAGER)
-        if claimed and not self._enough(meta, spec, plan):
-            return  # whatever serves goes on until the others can take its queries
+        if claimed and (plan.blind or not self._enough(meta, spec, plan)):
+            return  # whatever serves goes on until the others can take its queries, and it is known what it carries
         for name in self._left_over(meta, spec):
             await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, name)
 

@@ -100,6 +100,12 @@ def scales(spec: PoolSpec) -> bool:
     return highest(spec) > lowest(spec)
 
 
+def blind(load: Load) -> int:
+    """Return how many ready pods were not measured."""
+    values = ((one.memory, one.p95, one.queue) for one in load.readings.values())
+    return sum(any(value is None for value in one) for one in values)
+
+
 def size(
     spec: PoolSpec,
     crews: Mapping[str, Crew],
@@ -172,9 +178,8 @@ def _measured(scaling: Scaling, load: Load, present: int, ready: int) -> _Wish:
         return _Wish(present, NO_METRICS, "no ready pod was measured yet")
     wish = _largest([metric.wish(scaling, load, readings, present) for metric in _METRICS])
     if wish.pods <= present:
-        blind = sum(any(value is None for value in (one.memory, one.p95, one.queue)) for one in readings)
-        if blind and wish.pods < present:
-            return _Wish(present, NO_METRICS, f"{blind} of {len(readings)} ready pods were not measured: none goes")
+        if (unknown := blind(load)) and wish.pods < present:
+            return _Wish(present, NO_METRICS, f"{unknown} of {len(readings)} ready pods were not measured: none goes")
         working = math.ceil(math.fsum(one.busy or 0.0 for one in readings) / _BUSY - _ROUNDING)
         # More pods answer than there should be where a variant was renamed: what the old ones compute goes on.
         wish = _Wish(min(max(wish.pods, working), max(present, len(readings))), wish.reason, wish.message)

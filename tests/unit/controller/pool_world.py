@@ -8,6 +8,7 @@ from typing import Any
 
 from reembed.api import render_index_status
 from reembed.cluster import kinds
+from reembed.cluster.client import ClusterError
 from reembed.cluster.kinds import Kind
 from reembed.controller import hosting
 from reembed.controller.cache import Cache, Key
@@ -36,13 +37,19 @@ class Server(FakeCluster):
         super().__init__(generations=True)
         self.events: list[tuple[str, str]] = []
         self.evicted: list[str] = []
+        self.refuses_evictions: ClusterError | None = None
 
     async def create(self, kind: Kind, namespace: str, obj: Object, *, manager: str) -> Object:
         if kind == kinds.eviction(obj["metadata"]["name"]):
+            if self.refuses_evictions is not None:
+                raise self.refuses_evictions
             self.evicted.append(obj["metadata"]["name"])
         else:
             self.events.append((obj["reason"], obj["message"]))
         return obj
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
+        self.gone(kind, namespace, name)
 
 
 class Scrape:
@@ -152,10 +159,11 @@ class World:
         deployment = self.deployment(variant, pool)
         meta, wanted = deployment["metadata"], deployment["spec"]["replicas"]
         ready = wanted if ready is None else ready
-        self.put(kinds.DEPLOYMENT, {**deployment, "status": {"readyReplicas": ready, "updatedReplicas": wanted}})
+        status = {"readyReplicas": ready, "updatedReplicas": wanted, "observedGeneration": meta["generation"]}
+        self.put(kinds.DEPLOYMENT, {**deployment, "status": status})
         found = []
         for number in range(wanted):
-            pod = f"{meta['name']}-{number}"
+            pod = f"{meta['name']}-"[:58] + str(number)
             body = {"metadata": {"name": pod, "labels": meta["labels"]}}
             condition = {"type": "Ready", "status": "True"}
             if number >= ready:

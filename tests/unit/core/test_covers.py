@@ -17,7 +17,7 @@ UP = {"gpu": Crew(1, 1), "cpu": Crew()}
     [
         pytest.param(UP, (), Cover({"gpu": 1, "cpu": 0}), id="nothing is replaced"),
         pytest.param(UP, ("gpu",), Cover({"gpu": 1, "cpu": 1}, frozenset({"gpu"})), id="another comes first"),
-        pytest.param({**UP, "cpu": Crew(1, 1)}, ("gpu",), Cover({"gpu": 1, "cpu": 0}), id="another answers"),
+        pytest.param({**UP, "cpu": Crew(1, 1)}, ("gpu",), Cover({"gpu": 1, "cpu": 1}), id="another answers"),
         pytest.param(
             {**UP, "cpu": Crew(1, 0)}, ("gpu",), Cover({"gpu": 1, "cpu": 1}, frozenset({"gpu"})), id="another starts"
         ),
