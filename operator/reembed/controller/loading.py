@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,10 +12,21 @@ from reembed.core.model import Problem
 
 PATH = "/v1/loading"
 _EVERY = timedelta(seconds=5)
+# What a pod says may be anything, and goes into a status.
 _LONGEST = 512
-# What a pod says, each as what it is read.
-_FIELDS = {"source": lambda said: str(said)[:_LONGEST], "done": int, "size": int}
-_FIELDS |= dict.fromkeys(("breaker", "error"), _FIELDS["source"])
+
+
+def _text(said: object) -> str:
+    return str(said)[:_LONGEST]
+
+
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "source": _text,
+    "done": int,
+    "size": int,
+    "breaker": _text,
+    "error": _text,
+}
 
 
 class Loadings:
