@@ -157,7 +157,10 @@ def _wished(spec: PoolSpec, crews: Mapping[str, Crew], load: Load, floor: int) -
     if not scales(spec):
         return _Wish(lowest(spec), FIXED, "no variant has a maxReplicas above its minReplicas")
     needed = _Wish(floor, MIGRATION, f"a migration needs {pods(floor)}, since its queries may all come here")
-    return _largest([minimum, needed, _measured(spec.scaling, load, present, ready)])
+    measured = _measured(spec.scaling, load, present, ready)
+    found = _largest([minimum, needed, measured])
+    # Pods that wait for a node are not present, and are not to go either.
+    return measured if measured.reason == NO_METRICS and found.pods < sum(crew.desired for crew in known) else found
 
 
 def _largest(wishes: Sequence[_Wish]) -> _Wish:

@@ -118,6 +118,14 @@ def test_what_is_not_measured_takes_no_pod_away(readings: list[Reading], wanted:
     assert (found.replicas, found.reason) == ({"cpu": wanted}, "NoMetrics")
 
 
+@pytest.mark.parametrize("floor", [0, 3])
+def test_what_is_not_measured_takes_no_pod_away_that_waits_for_a_node(floor: int) -> None:
+    waits = {"cpu": Crew(4, 2, stuck=2)}
+    of = spec(Variant("cpu", 2, 4), scale_down_window=timedelta(0))
+    found = size(of, waits, load(Reading(), Reading()), floor=floor)
+    assert (found.replicas, found.reason) == ({"cpu": 4}, "NoMetrics")
+
+
 def test_a_silent_pod_counts_as_on_its_target_when_others_ask_for_more() -> None:
     found = size(spec(), all_ready(3), load(*[replace(IDLE, p95=1.0)] * 2, Reading()))
     assert found.replicas == {"cpu": 5}  # 2 + 2 + 1
