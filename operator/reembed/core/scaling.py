@@ -243,10 +243,12 @@ class _Metric:
 def _of_memory(scaling: Scaling, load: Load) -> _Range:
     """Return what of a pod's memory is its work: more pods take nothing of what an idle one has.
 
-    Where that is on the target by itself, or above it, the target is halfway from there to the limit.
+    Where that is on the target by itself, or above it, the target is halfway from there to the limit. No target is so
+    near the limit that a pod is killed there before it is beyond the tolerance.
     """
-    if load.rest is None or load.rest < scaling.memory_target * (1 - TOLERANCE):
-        return _Range(0.0, scaling.memory_target)
+    target = min(scaling.memory_target, 1 - TOLERANCE)
+    if load.rest is None or load.rest < target * (1 - TOLERANCE):
+        return _Range(0.0, target)
     return _Range(load.rest, (load.rest + max(1.0, load.rest)) / 2 + _ROUNDING)
 
 

@@ -171,6 +171,11 @@ def test_memory_that_an_idle_pod_has_keeps_no_pod() -> None:
     assert found == [3, 2, 1]
 
 
+def test_a_memory_target_near_the_limit_is_acted_upon_before_the_limit() -> None:
+    found = [size(spec(memory_target=1.0), all_ready(2), busy(2, memory=at)).replicas for at in (0.98, 0.995)]
+    assert found == [{"cpu": 2}, {"cpu": 3}]
+
+
 def test_a_clock_that_was_set_back_delays_pods_by_one_window_and_drops_none_before() -> None:
     ahead = (Recommendation("cpu", 4, b.after(90_000)),)
     first = size(spec(), all_ready(4), busy(4), standing=ahead)
