@@ -130,7 +130,8 @@ class Sizes:
         going = recycle(before.recycling, leak, here.variants, standing, least)
         pinned = any(images.get(device) != image for device, image in new.items())
         outdated = set() if pinned else self._outdated(seen, images)
-        covered = cover(spec.variants, here.crews, _surged(size.replicas, going), outdated)
+        rolling = {labels_of(one).get(names.LABEL_VARIANT, "") for one in seen.deployments if pods.is_rolling(one)}
+        covered = cover(spec.variants, here.crews, _surged(size.replicas, going), outdated, rolling)
         wanted = self._kept(meta, covered.replicas, standing)
         types = {name: self._weight_types(seen, name, load) for name in wanted}
         status = told(before, _status(before, size, needed, (wanted, here, going, images, types)), now)
@@ -139,10 +140,10 @@ class Sizes:
             replicas={name: count for name, count in wanted.items() if here.crews[name].refused is None},
             status=status,
             report=report,
-            wanted=max(least, sum(count - min(here.crews[name].stuck, count) for name, count in wanted.items())),
+            wanted=max(least, sum(max(count - here.crews[name].lacking, 0) for name, count in wanted.items())),
             images=images,
             kept=frozenset(wanted) if pinned else covered.waits,
-            stuck=sum(one.stuck for one in here.crews.values()),
+            stuck=sum(one.lacking for one in here.crews.values()),
             blind=scaling.scales(spec) and scaling.blind(load) > 0,
             goes=going.pod if going is not None and going.goes else None,
             notes=notes(before, status, dict(here.problems), _leak_told(leak, going)),
@@ -151,12 +152,12 @@ class Sizes:
         )
 
     def _outdated(self, seen: _Seen, images: Mapping[Device, str]) -> set[str]:
-        """Return the variants whose pods are not of the template that they should be of; only GPUs have to know."""
+        """Return the variants whose pods are of another template than they should be; only GPUs have to know."""
         if all(one.device is Device.CPU for one in seen.spec.variants):
             return set()
         given = self.settings.images.with_engines(images)
         running = {one["metadata"]["name"]: one["metadata"].get("annotations") or {} for one in seen.deployments}
-        found = {labels_of(one).get(names.LABEL_VARIANT, "") for one in seen.deployments if pods.is_rolling(one)}
+        found = set()
         for variant in seen.spec.variants:
             made = embedder.deployment(seen.meta, seen.spec, variant, 0, given)["metadata"]
             digest = running.get(made["name"], {}).get(names.ANNOTATION_TEMPLATE)

@@ -56,6 +56,15 @@ class Crew:
     stuck: int = 0
     refused: Problem | None = None  # why it can have no pods at all
 
+    @property
+    def lacking(self) -> int:
+        """Return how many of the desired pods have no node. One beyond these may wait for one too: a surge."""
+        return max(min(self.stuck, self.desired - self.ready), 0)
+
+    @property
+    def placed(self) -> int:
+        return self.desired - self.lacking
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -141,17 +150,12 @@ def _crew(crews: Mapping[str, Crew], variant: Variant) -> Crew:
     return crews.get(variant.name, Crew())
 
 
-def _placed(crew: Crew) -> int:
-    """Return the pods that have a node. One beyond the desired may wait for one: a surge, which is nobody's place."""
-    return max(crew.desired - crew.stuck, crew.ready, 0)
-
-
 def _wished(spec: PoolSpec, crews: Mapping[str, Crew], load: Load, floor: int) -> _Wish:
     """Return how many pods are needed, by what they carry, by the spec, and by migrations; the first largest counts."""
     if spec.scaling.paused:
         return _Wish(0, PAUSED, "spec.scaling.paused keeps the pods that there are")
     known = [_crew(crews, one) for one in spec.variants]
-    present = sum(_placed(crew) for crew in known if crew.refused is None)
+    present = sum(crew.placed for crew in known if crew.refused is None)
     ready = sum(crew.ready for crew in known)
     minimum = _Wish(lowest(spec), MINIMUM, f"the minimum is enough for what is asked of the pool: {pods(lowest(spec))}")
     if not scales(spec):
@@ -301,7 +305,7 @@ def _filled(variants: Sequence[Variant], crews: Mapping[str, Crew], running: int
             continue
         take = min(variant.max_replicas, max(variant.min_replicas, left - later))
         found[variant.name] = take
-        left -= min(take, _placed(crew)) if crew.stuck else take
+        left -= min(take, crew.placed) if crew.lacking else take
     return found
 
 
@@ -309,7 +313,7 @@ def _answered(variants: Sequence[Variant], crews: Mapping[str, Crew], wanted: Ma
     """Return what is wanted with the pods that answer in place of some that are not ready yet, but may soon be."""
     found = dict(wanted)
     crew = {one.name: _crew(crews, one) for one in variants}
-    waits = sum(max(count - crew[name].stuck - crew[name].ready, 0) for name, count in found.items())
+    waits = sum(max(count - crew[name].lacking - crew[name].ready, 0) for name, count in found.items())
     for one in variants:
         kept = min(waits, max(min(crew[one.name].ready, one.max_replicas) - found[one.name], 0))
         found[one.name] += kept

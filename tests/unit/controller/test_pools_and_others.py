@@ -76,6 +76,27 @@ async def test_nodes_can_be_drained_while_a_pod_waits_for_a_gpu() -> None:
     assert (waits, world.server.objects[BUDGET]["spec"]["maxUnavailable"]) == (2, 1)
 
 
+async def test_a_surge_without_a_node_lets_no_second_pod_be_drained() -> None:
+    world = await serving(World(), {"name": "cpu", "minReplicas": 2})
+    meta = world.deployment()["metadata"]
+    stamp = world.now.isoformat().replace("+00:00", "Z")
+    no_room = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": stamp}
+    status = {"phase": "Pending", "conditions": [no_room]}
+    world.put(kinds.POD, {"metadata": {"name": f"{meta['name']}-9", "labels": meta["labels"]}, "status": status})
+    await world.passes(seconds=31)
+    assert world.server.objects[BUDGET]["spec"]["maxUnavailable"] == 1
+
+
+async def test_a_gpu_variant_that_grows_needs_no_cover() -> None:
+    world = await serving(World(), GPU, OVERFLOW)
+    world.says[world.up("gpu")[0]] = carries(queue=16_384 * 2)
+    found = []
+    for _ in range(3):
+        await world.passes(seconds=5)
+        found.append(world.sizes_now())
+    assert found[-1] == {"gpu": 2, "cpu": 0}
+
+
 async def leaking(world: World, pool: str = "old") -> str:
     """Have the first pod of a pool leak until it is being replaced; return its name."""
     pod = world.up(pool=pool)[0]
