@@ -165,7 +165,7 @@ class Pools:
 
     async def _report(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: tuple[str, ...], plan: Plan) -> None:
         report = plan.report
-        if used_by and report.problem is None and not self._enough(meta, spec, plan):
+        if used_by and report.problem is None and (plan.blind or not self._enough(meta, spec, plan)):
             report = replace(report, problem=_kept(self._left_over(meta, spec).values()))
         where = (meta.namespace, meta.name)
         if used_by and report.problem is None and spec.external is not None:
@@ -200,7 +200,7 @@ def _kept(variants: Iterable[str]) -> Problem | None:
     listed = ", ".join(sorted(variants))
     if not listed:
         return None
-    text = f"variants no longer in spec ({listed}) are kept until all pods of the others are ready"
+    text = f"variants no longer in spec ({listed}) are kept until all pods of the others are ready and measured"
     return Problem("VariantKept", text)
 
 

@@ -203,6 +203,9 @@ async def test_pods_of_a_renamed_variant_stay_until_it_is_known_what_they_carry(
     world.up("new")
     await world.passes(seconds=5)
     assert Key(kinds.DEPLOYMENT, "rag", "reembed-embedder-old-cpu") in world.server.objects
+    assert world.status()["message"] == (
+        "variants no longer in spec (cpu) are kept until all pods of the others are ready and measured"
+    )
 
 
 async def test_a_pool_that_waits_for_a_gpu_does_not_hold_up_the_engines_of_others() -> None:
