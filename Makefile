@@ -96,8 +96,9 @@ test-sim: venv ## Simulate lives of migrations with faults, by seed: make sim SE
 	@$(BIN)/pytest tests/sim $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: sim
-sim: venv ## Simulate SEEDS lives
-	@REEMBED_SIM_SEEDS=$(SEEDS) $(BIN)/pytest tests/sim/test_seeds.py $(SIDE_BY_SIDE) $(ARGS)
+sim: venv ## Simulate SEEDS lives of migrations, and a tenth as many of pools that scale
+	@REEMBED_SIM_SEEDS=$(SEEDS) REEMBED_POOL_SEEDS=$$(($(SEEDS) / 10)) \
+	  $(BIN)/pytest tests/sim/test_seeds.py tests/sim/test_seeds_of_pools.py $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test-integration
 test-integration: prepare venv ## Test against a real API server, PostgreSQL and model

@@ -38,6 +38,21 @@ def _crowded(sim: Simulation, argument: str) -> Undo:
     return lambda: kubelet.place(deployment)
 
 
+def _starts_late(sim: Simulation, argument: str) -> Undo:
+    """The pods of a variant take long to be ready: `POOL VARIANT`."""
+    deployment, held = names.embedder(*argument.split()), sim.world.kubelet.held
+    held.add(deployment)
+    return lambda: held.discard(deployment)
+
+
+def _scaled(sim: Simulation, argument: str) -> None:
+    """Somebody gives a Deployment another number of pods: `POOL VARIANT PODS`."""
+    pool, variant, replicas = argument.split()
+    name = names.embedder(pool, variant)
+    if sim.world.server.get(kinds.DEPLOYMENT, name) is not None:
+        sim.world.server.patch(kinds.DEPLOYMENT, name, {"spec": {"replicas": int(replicas)}}, "user")
+
+
 def _leaks(sim: Simulation, argument: str) -> None:
     """The first ready pod of a pool loses memory: `POOL SHARE`, of its limit in an hour."""
     pool, share = argument.split()
@@ -60,5 +75,7 @@ ACTIONS: Mapping[str, Callable[[Simulation, str], Undo | None]] = {
     "unmeasured": _unmeasured,
     "crowded": _crowded,
     "leaks": _leaks,
+    "starts late": _starts_late,
+    "scaled": _scaled,
     "scaling paused": _scaling_paused,
 }

@@ -90,7 +90,7 @@ class History:
         self.evidence.take(now, change, holder, clear=clear)
         self._shadowed(now, holder)
         for pool in self.pools.values():
-            pool.take(now)
+            pool.take(now, event.change)
 
     def since(self, name: str) -> float:
         """Return for how long a fact has not been true."""
@@ -119,6 +119,11 @@ class History:
     def skew(self) -> float:
         """Return by how much wall clocks may have disagreed, with themselves or each other, in seconds."""
         return sum(abs(float(one.split()[2])) for one in self.sim.happened if one.startswith("clock jumps"))
+
+    @property
+    def ahead(self) -> float:
+        """Return by how much wall clocks may have been set forward, in seconds."""
+        return sum(max(float(one.split()[2]), 0.0) for one in self.sim.happened if one.startswith("clock jumps"))
 
     def disturbed_at(self) -> float:
         """Return when the operator or its way to the API server was last gone."""

@@ -159,7 +159,7 @@ def one_epoch_is_one_routing(history: History, event: Event) -> str:
 def what_answers_keeps_its_pods(history: History, event: Event) -> str:
     """3: no Deployment of a pool that may get queries is scaled below what the pool asks for."""
     change = event.change
-    if change is None or change.kind != kinds.DEPLOYMENT or change.before is None:
+    if change is None or change.kind != kinds.DEPLOYMENT or change.before is None or change.by == "user":
         return ""
     pool = change.newest["metadata"]["labels"].get(names.LABEL_POOL)
     wanted = history.sim.script.replicas.get(pool or "", 1)

@@ -9,7 +9,8 @@ from typing import Any
 from reembed.controller import classes as classes_module
 from reembed.controller import sizes as sizes_module
 from reembed.controller.classes import Classes
-from reembed.core import scaling
+from reembed.core import leaks, scaling
+from reembed.core.forecast import line
 
 Original = Callable[..., Any]
 
@@ -76,6 +77,9 @@ MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "leaks are not looked at": (sizes_module, "worst", lambda _: lambda *args: None),
     "a pod that leaks goes at once": (sizes_module, "recycle", _goes_at_once),
     "migrations need no pods": (sizes_module, "floor", lambda _: lambda *args: 0),
+    "pods go before others take their place": (scaling, "_answered", lambda _: lambda variants, crews, wanted: wanted),
+    "what somebody makes of a Deployment is believed": (sizes_module.Sizes, "gave", lambda _: lambda *args: None),
+    "a step is a leak": (leaks, "_late", lambda original: lambda points: (line(points), line(points))),
     "variants have no minimum": (scaling, "_filled", _bounds(min_replicas=0)),
     "variants have no maximum": (scaling, "_filled", _bounds(max_replicas=99)),
     "classes are not kept": (Classes, "_keep", _never),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from reembed.cluster import kinds
 from reembed.core import names
-from tests.sim.api_server import Object
+from tests.sim.api_server import Change, Object
 from tests.sim.evidence import Stretch
 
 if TYPE_CHECKING:
@@ -46,9 +46,18 @@ class PoolEvidence:
         self.enough_at = 0.0  # when more pods than have to be were last ready
         self.leaked_at = _NEVER  # when a pod of it last leaked
         self.leaks: set[str] = set()  # every pod of it that ever leaked
+        self.ready_at = 0.0  # when another number of pods was last ready
+        self._ready = 0
+        self._hands: dict[str, tuple[int, Stretch]] = {}  # by Deployment that somebody scaled: its pods before
+        self.put_right = False  # whether what happened just now only takes away what somebody added
+        self.put_wrong = ""  # what was made of a Deployment that somebody scaled, though nothing else happened
+        self._jumps = 0  # of clocks
 
-    def take(self, now: float) -> None:
+    def take(self, now: float, change: Change | None = None) -> None:
         world = self._sim.world
+        self._touch(change, now)
+        if self.ready() != self._ready:
+            self._ready, self.ready_at = self.ready(), now
         demand = world.embedders.demand(self.pool)
         if demand != self._demand:
             self._demand, self.changed_at = demand, now
@@ -71,11 +80,14 @@ class PoolEvidence:
             self.enough_at = now
         free = clear and not self.paused.since and not self.moving()
         self.short.take(now, holds=free and demand > self.desired() * 1.15 + 0.05 and self.desired() < self.most())
-        if self.desired() != self._desired or self.changed_at == now:
+        jumps = sum(one.startswith("clock jumps") for one in self._sim.happened)
+        if self.desired() != self._desired or self.changed_at == now or jumps != self._jumps:
             self.idle = Stretch()  # each number of pods has a window of its own, which the load may begin anew
-        self._desired = self.desired()
+        self._desired, self._jumps = self.desired(), jumps
         more = self.desired() > max(self.least(), demand * 1.07 + 1.1)
         self.idle.take(now, holds=free and more and now - self.leaked_at > 60)
+        for _, stretch in self._hands.values():
+            stretch.take(now, holds=free)
 
     def desired(self) -> int:
         return sum(self.replicas(one["name"]) for one in self.spec["variants"])
@@ -83,6 +95,20 @@ class PoolEvidence:
     def replicas(self, variant: str) -> int:
         found = self._sim.world.server.get(kinds.DEPLOYMENT, names.embedder(self.pool, variant))
         return int(found["spec"]["replicas"]) if found is not None else 0
+
+    def stays(self) -> int:
+        """Return how many of the pods that answer now their Deployments keep."""
+        ready = [pod.deployment for pod in self._pods() if pod.ready and not pod.leaving]
+        found = {names.embedder(self.pool, one["name"]): self.replicas(one["name"]) for one in self.spec["variants"]}
+        return sum(min(ready.count(name), replicas) for name, replicas in found.items())
+
+    def placed(self) -> int:
+        """Return how many pods there should be, without those that wait for a node."""
+        return self.desired() - sum(not pod.placed for pod in self._pods() if not pod.leaving)
+
+    def touched(self, now: float) -> float:
+        """Return for how long a Deployment has been as somebody else scaled it, where nothing is in the way."""
+        return max((stretch.lasted(now) for _, stretch in self._hands.values()), default=0.0)
 
     def ready(self) -> int:
         return self._sim.world.kubelet.ready(self.pool)
@@ -114,6 +140,24 @@ class PoolEvidence:
     def recycling(self) -> str | None:
         found: str | None = ((self._object().get("status") or {}).get("scaling") or {}).get("recycling")
         return found
+
+    def _touch(self, change: Change | None, now: float) -> None:
+        """Note who scales a Deployment."""
+        self.put_right, self.put_wrong = False, ""
+        if change is None or change.kind != kinds.DEPLOYMENT or change.before is None or change.after is None:
+            return
+        before, after = (int(one["spec"]["replicas"]) for one in (change.before, change.after))
+        if before == after or change.name not in {
+            names.embedder(self.pool, one["name"]) for one in self.spec["variants"]
+        }:
+            return
+        if change.by == "user":
+            self._hands.setdefault(change.name, (before, Stretch()))
+        elif change.name in self._hands:
+            had, _ = self._hands.pop(change.name)
+            self.put_right = after >= had
+            calm = now - max(self.changed_at, self.hindered_at) > 2 * KNOWN_AFTER + self.window()
+            self.put_wrong = f"had {had} pods, and after somebody changed that {after}" if calm and after != had else ""
 
     def _clear(self) -> bool:
         """Return whether nothing keeps the operator from seeing and doing what is due."""

@@ -17,6 +17,8 @@ _SILENT = 20.0
 _COMES_WITHIN = 90.0
 # The window is true to a tenth of it.
 _TENTH = 0.1
+# Without any news a pool is looked at so often.
+_LOOKS = 5.0
 # For so long a surge outlives the pod that it replaced.
 _SURGE = 60.0
 
@@ -71,8 +73,28 @@ def nobody_goes_before_the_window(history: History, event: Event) -> str:
     if found is None:
         return ""
     ago = event.at - found.pool.needed_at.get(found.total, -math.inf)
-    due = found.pool.window() * (1 - _TENTH) - KNOWN_AFTER
+    due = found.pool.window() * (1 - _TENTH) - KNOWN_AFTER - history.ahead
     return _told(found, f"more were needed {ago:.0f} s ago") if ago < due else ""
+
+
+def nobody_goes_before_who_takes_its_place(history: History, event: Event) -> str:
+    """As long as pods of other variants are not ready, those that answer in their place stay."""
+    found = _lowered(history, event)
+    if found is None or event.at - found.pool.ready_at < history.patience:
+        return ""
+    stays, placed = found.pool.stays(), found.pool.placed()
+    return _told(found, f"{stays} of {placed} pods answer") if stays < min(placed, found.pool.ready()) else ""
+
+
+def hands_change_nothing(history: History, event: Event) -> str:
+    """A Deployment that somebody else scales is put right, and soon, unless the pool's scaling is paused."""
+    wrong = [f"pool {one.pool} {one.put_wrong}" for one in history.pools.values() if one.put_wrong]
+    if wrong:
+        return wrong[0]
+    for one in history.pools.values() if event.what == "tick" else ():
+        if one.touched(event.at) > history.patience + _LOOKS:
+            return f"pool {one.pool} has {one.desired()} pods since somebody changed that"
+    return ""
 
 
 def paused_pools_stay(history: History, event: Event) -> str:
@@ -147,6 +169,8 @@ RULES = (
     no_more_than_the_most,
     nobody_goes_unmeasured,
     nobody_goes_before_the_window,
+    nobody_goes_before_who_takes_its_place,
+    hands_change_nothing,
     paused_pools_stay,
     who_goes_leaks_and_leaves_enough,
     who_leaks_is_not_killed,
@@ -161,7 +185,7 @@ def _resized(history: History, event: Event) -> Resized | None:
     if change is None or change.kind != kinds.DEPLOYMENT or change.before is None or change.after is None:
         return None
     before, after = (int(one["spec"]["replicas"]) for one in (change.before, change.after))
-    if before == after:
+    if before == after or change.by == "user":
         return None
     for one in history.pools.values():
         for variant in one.spec["variants"]:
@@ -174,6 +198,8 @@ def _lowered(history: History, event: Event) -> Resized | None:
     """Return what lost pods, but for the surge of one that was replaced, and a pool that nobody uses."""
     found = _resized(history, event)
     if found is None or found.after >= found.before or not found.pool.used() or not found.total:
+        return None
+    if found.pool.put_right:
         return None
     surged = event.at - found.pool.leaked_at < _SURGE or found.pool.recycling() is not None
     return None if surged and found.before - found.after == 1 else found

@@ -24,10 +24,15 @@ UNSCHEDULABLE = "Unschedulable"
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """The images that the operator can run, and the nodes that it knows."""
+    """The images that the operator can run, the nodes that it knows, and how many pods it gave Deployments by name.
+
+    What it gave counts, whatever somebody else made of that: else a person or an autoscaler that takes pods away would
+    be believed, and the load of those that are gone forgotten.
+    """
 
     images: Mapping[Device, str]
     nodes: Sequence[Node] = ()
+    given: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,8 @@ def crews(
         problem = refused or _no_room(variant, lacks, means.nodes)
         if problem is not None:
             problems[variant.name] = problem
-        made[variant.name] = _crew(running.get(names.embedder(meta.name, variant.name)), len(lacks), refused)
+        name = names.embedder(meta.name, variant.name)
+        made[variant.name] = _crew(running.get(name), means.given.get(name), len(lacks), refused)
     left = [_PATIENCE - waited for waited in waits.values() if waited < _PATIENCE]
     return Crews(made, problems, pods.ready_addresses(found), variants, min(left, default=None))
 
@@ -97,11 +103,10 @@ def said(pool: Object) -> list[Problem]:
     return [Problem(reason, status.get("message", "")) for reason in found if reason]
 
 
-def _crew(deployment: Object | None, stuck: int, refused: Problem | None) -> Crew:
-    if deployment is None:
-        return Crew(stuck=stuck, refused=refused)
-    desired = deployment["spec"].get("replicas", 0)
-    return Crew(desired, min(pods.ready_replicas(deployment), desired), min(stuck, desired), refused)
+def _crew(deployment: Object | None, given: int | None, stuck: int, refused: Problem | None) -> Crew:
+    there = deployment if deployment is not None else {"spec": {}}
+    desired = given if given is not None else there["spec"].get("replicas", 0)
+    return Crew(desired, min(pods.ready_replicas(there), desired), min(stuck, desired), refused)
 
 
 def _refused(variant: Variant, images: Mapping[Device, str]) -> Problem | None:

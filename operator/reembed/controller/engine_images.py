@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reembed.cluster import kinds
-from reembed.controller.cache import Cache, Object
+from reembed.controller.cache import Cache, Object, labels_of
 from reembed.controller.settings import Images
 from reembed.core import names
 from reembed.core.model import Device, Meta
@@ -73,13 +73,16 @@ def _comes_first(pool: Object, name: str, new: Mapping[Device, str]) -> bool:
 
 def _changes(cache: Cache, pool: Object, new: Mapping[Device, str]) -> bool:
     label = {names.LABEL_COMPONENT: "embedder", names.LABEL_POOL: names.fit(pool["metadata"]["name"])}
+    lacking = {names.fit(one["name"]) for one in (pool.get("status") or {}).get("variants") or () if one.get("reason")}
     return any(
-        _rolling(one, set(new.values())) for one in cache.all(kinds.DEPLOYMENT, pool["metadata"]["namespace"], label)
+        _rolling(one, set(new.values()), placed=labels_of(one).get(names.LABEL_VARIANT) not in lacking)
+        for one in cache.all(kinds.DEPLOYMENT, pool["metadata"]["namespace"], label)
     )
 
 
-def _rolling(deployment: Object, new: set[str]) -> bool:
+def _rolling(deployment: Object, new: set[str], *, placed: bool) -> bool:
+    """Return whether a Deployment's new pods are not all ready yet; those that wait for a node tell of no image."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     size, status = deployment["spec"].get("replicas", 0), deployment.get("status") or {}
-    done = min(status.get("updatedReplicas", size), status.get("readyReplicas", 0)) >= size
+    done = status.get("updatedReplicas", size) >= size and (status.get("readyReplicas", 0) >= size or not placed)
     return container["image"] in new and size > 0 and not done

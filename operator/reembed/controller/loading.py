@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,8 +12,21 @@ from reembed.core.model import Problem
 
 PATH = "/v1/loading"
 _EVERY = timedelta(seconds=5)
-# What a pod says, each as what it is read.
-_FIELDS = {"source": str, "done": int, "size": int, "breaker": str, "error": str}
+# What a pod says may be anything, and goes into a status.
+_LONGEST = 512
+
+
+def _text(said: object) -> str:
+    return str(said)[:_LONGEST]
+
+
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "source": _text,
+    "done": int,
+    "size": int,
+    "breaker": _text,
+    "error": _text,
+}
 
 
 class Loadings:
@@ -51,5 +64,5 @@ def _parsed(answers: Mapping[str, Any]) -> Iterator[tuple[str, Loading]]:
         try:
             if said["source"]:
                 yield pod, Loading(**{name: kind(said[name]) for name, kind in _FIELDS.items()})
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue

@@ -84,6 +84,14 @@ def ready_replicas(deployment: Object) -> int:
     return ready
 
 
+def is_rolling(deployment: Object) -> bool:
+    """Return whether not all pods of a Deployment are of its newest template, as far as it says so."""
+    meta, status = deployment["metadata"], deployment.get("status") or {}
+    size = deployment["spec"].get("replicas", 0)
+    seen = status.get("observedGeneration", meta.get("generation")) == meta.get("generation")
+    return not seen or status.get("updatedReplicas", size) < size
+
+
 def job_report(job: Object, pods: Iterable[Object] = ()) -> JobReport:
     """Return how a Job is; `pods` are its own."""
     status = job.get("status", {})

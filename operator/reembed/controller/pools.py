@@ -87,6 +87,7 @@ class Pools:
             self._loadings.forget(key.namespace, key.name)
             self._hosting.forget((key.namespace, key.name))
             self._classes.forget((key.namespace, key.name))
+            self._sizes.forget(key.namespace, key.name)
             return
         meta, spec = parsed
         now, often = self._clock(), self._often(meta, spec, raw)
@@ -146,13 +147,16 @@ class Pools:
     async def _run(self, meta: Meta, spec: PoolSpec, plan: Plan, *, claimed: bool) -> None:
         for variant in spec.variants:
             if variant.name in plan.replicas:
-                await self._writer.ensure(kinds.DEPLOYMENT, self._deployment(meta, spec, variant.name, plan), _MANAGER)
+                made = self._deployment(meta, spec, variant.name, plan)
+                await self._writer.ensure(kinds.DEPLOYMENT, made, _MANAGER)
+                if claimed:
+                    self._sizes.gave(meta, made["metadata"]["name"], plan.replicas[variant.name])
         await self._writer.ensure(kinds.SERVICE, embedder.service(meta), _MANAGER)
-        await self._writer.ensure(kinds.DISRUPTION_BUDGET, embedder.disruption_budget(meta), _MANAGER)
+        await self._writer.ensure(kinds.DISRUPTION_BUDGET, embedder.disruption_budget(meta, plan.stuck), _MANAGER)
         if plan.goes is not None:
             await self._writer.evict(meta.namespace, plan.goes, _MANAGER)
-        if claimed and not self._enough(meta, spec, plan):
-            return  # whatever serves goes on until the others can take its queries
+        if claimed and (plan.blind or not self._enough(meta, spec, plan)):
+            return  # whatever serves goes on until the others can take its queries, and it is known what it carries
         for name in self._left_over(meta, spec):
             await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, name)
 
@@ -182,7 +186,7 @@ class Pools:
 
     async def _report(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: tuple[str, ...], plan: Plan) -> None:
         report = plan.report
-        if used_by and report.problem is None and not self._enough(meta, spec, plan):
+        if used_by and report.problem is None and (plan.blind or not self._enough(meta, spec, plan)):
             report = replace(report, problem=_kept(self._left_over(meta, spec).values()))
         where = (meta.namespace, meta.name)
         if used_by and report.problem is None and spec.external is not None:
@@ -229,7 +233,7 @@ def _kept(variants: Iterable[str]) -> Problem | None:
     listed = ", ".join(sorted(variants))
     if not listed:
         return None
-    text = f"variants no longer in spec ({listed}) are kept until all pods of the others are ready"
+    text = f"variants no longer in spec ({listed}) are kept until all pods of the others are ready and measured"
     return Problem("VariantKept", text)
 
 

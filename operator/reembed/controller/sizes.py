@@ -45,6 +45,8 @@ class Plan:
     wanted: int  # pods that should run, without those that no node has room for
     images: Mapping[Device, str]
     kept: frozenset[str] = frozenset()  # the variants whose pods stay as they are, whatever their template should be
+    stuck: int = 0  # pods that no node has room for
+    blind: bool = False  # whether it is not known what pods carry by which the pool is scaled
     goes: str | None = None  # the pod that is to be deleted
     notes: tuple[Note, ...] = ()
     again: timedelta | None = None
@@ -88,6 +90,14 @@ class Sizes:
         self.classes = looks.classes
         self.nodes = nodes
         self.settings = settings
+        self._given: dict[tuple[str, str], dict[str, int]] = {}  # pods by Deployment, of each pool in use
+
+    def gave(self, meta: Meta, deployment: str, replicas: int) -> None:
+        """Note how many pods a Deployment of a pool in use was given."""
+        self._given.setdefault((meta.namespace, meta.name), {})[deployment] = replicas
+
+    def forget(self, namespace: str, pool: str) -> None:
+        self._given.pop((namespace, pool), None)
 
     def plan(self, raw: Object, meta: Meta, spec: PoolSpec, used_by: Iterable[str], now: datetime) -> Plan:
         users = tuple(used_by)
@@ -111,7 +121,9 @@ class Sizes:
         running = before.images or _running(seen.deployments)
         new = engine_images.wanted(self.settings.images)
         images = engine_images.chosen(self._cache, meta, running, self.settings.images, users)
-        here = crews(meta, spec, seen.deployments, seen.pods, Means(images, self.nodes.known), now)
+        # Somebody who pauses a pool may scale it by hand.
+        given = self._given.get((meta.namespace, meta.name), {}) if not spec.scaling.paused else {}
+        here = crews(meta, spec, seen.deployments, seen.pods, Means(images, self.nodes.known, given), now)
         loads = self.loads.of(meta.namespace)
         load = loads.get(meta.name, Load())
         needed = floor(meta.name, self._typed.users(meta.name, meta.namespace)[1], loads, before.floor)
@@ -122,8 +134,9 @@ class Sizes:
         going = recycle(before.recycling, leak, here.variants, standing, least)
         pinned = any(images.get(device) != image for device, image in new.items())
         outdated = set() if pinned else self._outdated(seen, images)
-        covered = cover(spec.variants, here.crews, _surged(size.replicas, going), outdated)
-        wanted = self._kept(meta, covered.replicas, here.crews)
+        rolling = {labels_of(one).get(names.LABEL_VARIANT, "") for one in seen.deployments if pods.is_rolling(one)}
+        covered = cover(spec.variants, here.crews, _surged(size.replicas, going), outdated, rolling)
+        wanted = self._kept(meta, covered.replicas, standing)
         types = {name: self._weight_types(seen, name, load) for name in wanted}
         status = told(before, _status(before, size, needed, (wanted, here, going, images, types)), now)
         report = self._judged(seen, here, least)
@@ -131,9 +144,11 @@ class Sizes:
             replicas={name: count for name, count in wanted.items() if here.crews[name].refused is None},
             status=status,
             report=report,
-            wanted=max(least, sum(count - min(here.crews[name].stuck, count) for name, count in wanted.items())),
+            wanted=max(least, sum(max(count - here.crews[name].lacking, 0) for name, count in wanted.items())),
             images=images,
             kept=frozenset(wanted) if pinned else covered.waits,
+            stuck=sum(one.lacking for one in here.crews.values()),
+            blind=scaling.scales(spec) and scaling.blind(load) > 0,
             goes=going.pod if going is not None and going.goes else None,
             notes=notes(before, status, dict(here.problems), _leak_told(leak, going)),
             again=here.again,
@@ -213,7 +228,7 @@ def _without_surge(meta: Meta, recycling: str | None, present: Mapping[str, Crew
     """Return crews without the pod that was made to replace another, which may be gone by now."""
     if recycling is None:
         return dict(present)
-    own = [name for name in present if recycling.startswith(f"{names.embedder(meta.name, name)}-")]
+    own = [name for name in present if recycling.startswith(names.pods_of(names.embedder(meta.name, name)))]
     surged = max(own, key=len, default="")
     return {
         name: replace(crew, desired=max(crew.desired - 1, 0)) if name == surged else crew

@@ -146,8 +146,8 @@ class Writer:
         try:
             await self._cluster.create(kinds.eviction(pod), namespace, body, manager=manager)
         except ClusterError as error:
-            # 404 and 409: it is gone, or another one; 429: the budget.
-            if error.status not in {404, 409, 429}:
+            # 404 and 409: it is gone, or another one; 429: the budget; 500: two budgets are about it.
+            if error.status not in {404, 409, 429, 500}:
                 raise
 
     def forget(self, key: Key) -> None:

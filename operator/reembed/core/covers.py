@@ -1,7 +1,7 @@
 """Which GPU variants may have their pods replaced now: one that is replaced does not answer, so another answers first.
 
 A GPU's pod is replaced without a surge, since the new one would wait for the GPU of the old one. So a pod of another
-variant is made before, where the pool has one with room; the window that keeps pods keeps it until all are replaced.
+variant is made before, where the pool has one with room, and kept until all are replaced.
 """
 
 from __future__ import annotations
@@ -22,15 +22,25 @@ class Cover:
 
 
 def cover(
-    variants: Sequence[Variant], crews: Mapping[str, Crew], wanted: Mapping[str, int], outdated: Collection[str]
+    variants: Sequence[Variant],
+    crews: Mapping[str, Crew],
+    wanted: Mapping[str, int],
+    outdated: Collection[str],
+    rolling: Collection[str] = (),
 ) -> Cover:
-    """Return what to have while the pods of the `outdated` variants are replaced."""
-    due = [one.name for one in variants if one.name in outdated and one.device is Device.GPU and crews[one.name].ready]
-    others = [one for one in variants if one.name not in due and crews[one.name].refused is None]
-    if not due or any(crews[one.name].ready for one in others):
+    """Return what to have while pods of `outdated` variants are to be replaced, and those of `rolling` ones are so."""
+    gpus = [one.name for one in variants if one.device is Device.GPU and crews[one.name].ready]
+    due = [name for name in gpus if name in outdated]
+    under_way = [name for name in gpus if name in rolling]
+    busy = {*due, *under_way}
+    others = [one for one in variants if one.name not in busy and crews[one.name].refused is None]
+    answers = [one.name for one in others if crews[one.name].ready]
+    if busy and answers:
+        return Cover({**wanted, answers[-1]: max(wanted[answers[-1]], 1)})  # without a window it would go just now
+    if not due:
         return Cover(wanted)
     able = [one for one in others if one.max_replicas and not crews[one.name].stuck]
-    if not able:
-        return Cover(wanted, frozenset(due[1:]))  # one after the other; of a single one it is a gap of seconds
+    if not able:  # one after the other; of a single one it is a gap of seconds
+        return Cover(wanted, frozenset(due if under_way else due[1:]))
     name = able[-1].name
     return Cover({**wanted, name: max(wanted[name], 1)}, frozenset(due))

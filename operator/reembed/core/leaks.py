@@ -1,9 +1,10 @@
 """Finds the pod whose memory grows without end, before it is killed at its limit.
 
 A pod's memory grows while it warms up, and up and down with its work; a leak is a slope that is there for certain, over
-many minutes, and still in the last third of them. Its line says when the limit is reached: a pod that has less than
-half an hour is replaced gracefully, one at a time (`controller.pools`), instead of being killed among its queries.
-How fast memory grows is told of every pool, whether that is a leak or not.
+many minutes, and still in both halves of their last third: load that rises at once makes a step. The texts that a pod
+keeps fill up as well, to a size that the pool's spec sets, and are left out. The line says when the limit is reached: a
+pod that has less than half an hour is replaced gracefully, one at a time (`controller.pools`), instead of being killed
+among its queries. How fast memory grows is told of every pool, whether that is a leak or not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from reembed.core.load import Load, Track
 # A pod that starts fills its caches.
 _WARM_UP = 120.0
 _SHORTEST = 480.0  # seconds of measurements after that
+_LATE = 12  # measurements
 _HORIZON = 1800.0
 # Below this nothing is urgent, whatever the line says: steps of a cache look like slopes.
 _CALM = 0.5
@@ -70,7 +72,7 @@ def worst(load: Load) -> Leak | None:
 
 
 def _leaks(tracks: Mapping[str, Track]) -> list[Leak]:
-    return [leak for pod, track in tracks.items() if (leak := _leak(pod, track.memory)) is not None]
+    return [leak for pod, track in tracks.items() if (leak := _leak(pod, track)) is not None]
 
 
 def _warm(memory: Points) -> Points:
@@ -83,14 +85,20 @@ def _whole(points: Points) -> Line | None:
     return line(points) if points and points[-1][0] - points[0][0] >= _SHORTEST else None
 
 
-def _leak(pod: str, memory: Points) -> Leak | None:
-    points = _warm(memory)
-    if not points or points[-1][1] < _CALM or (whole := _whole(points)) is None:
+def _late(points: Points) -> tuple[Line | None, Line | None]:
+    """Return the lines through the halves of the last third, None of too few measurements."""
+    late = points[-max(len(points) // 3, _LATE) :]
+    return line(late[: len(late) // 2]), line(late[len(late) // 2 :])
+
+
+def _leak(pod: str, track: Track) -> Leak | None:
+    points = _warm(track.grown)
+    if not points or track.memory[-1][1] < _CALM or (whole := _whole(points)) is None:
         return None
-    late = line(points[-max(len(points) // 3, 8) :])
-    if late is None or whole.steady <= 0 or late.slope < whole.slope / 2:
+    if whole.steady <= 0 or not all(part is not None and part.slope >= whole.slope / 2 for part in _late(points)):
         return None
-    left = whole.until(_LIMIT)
+    memory = track.memory[-1][1]
+    left = whole.until(_LIMIT - (memory - points[-1][1]))
     if left > _HORIZON:
         return None
-    return Leak(pod, points[-1][1], whole.slope * 3600, whole.error * 3600, left)
+    return Leak(pod, memory, whole.slope * 3600, whole.error * 3600, left)

@@ -23,10 +23,22 @@ PACK_TOKENS = f"{_PREFIX}pack_tokens_total"
 PACK_SECONDS = f"{_PREFIX}pack_seconds_total"
 CONTEXTS = f"{_PREFIX}contexts_peak"
 WEIGHTS = f"{_PREFIX}weights"
+KEPT_BYTES = f"{_PREFIX}text_cache_bytes"
 MEMORY = "reembed_memory_"
 
 # What the names of all series begin with that are read here.
-SERIES = (REQUEST_SECONDS, QUEUE_TOKENS, TEXTS, TOKENS, PACK_TOKENS, PACK_SECONDS, CONTEXTS, WEIGHTS, MEMORY)
+SERIES = (
+    REQUEST_SECONDS,
+    QUEUE_TOKENS,
+    TEXTS,
+    TOKENS,
+    PACK_TOKENS,
+    PACK_SECONDS,
+    CONTEXTS,
+    WEIGHTS,
+    KEPT_BYTES,
+    MEMORY,
+)
 
 # Rates and percentiles are of this long.
 WINDOW = timedelta(seconds=30)
@@ -39,8 +51,13 @@ _MEMORY = timedelta(hours=1)
 _MEMORY_STEP = timedelta(seconds=20)
 # The query rate's peak is that of the last hour, minute by minute.
 _PEAK_MINUTES = 60
+# A burst of a few seconds is no rate: migrations' floors would never fall below it.
+_SHORTEST = 10.0
 # A context that computed for a smaller share of the time says nothing of what it can do.
 _BUSY_ENOUGH = 0.02
+# No answer takes a day, and nothing that pods count or measure is as much as this: who says so is not measured.
+_LONGEST = 86_400.0
+_MOST = 1e18
 # As types are called: F16, Q4_K.
 _LONGEST_TYPE = 8
 
@@ -54,16 +71,27 @@ class Sampled:
 
     memory: float | None = None  # share of its room that cannot be reclaimed
     room: float | None = None  # bytes: its limit, less what is mapped
+    kept: float = 0.0  # share of its room that vectors of texts take, which ends at `textCache`
     queue: float | None = None  # tokens
     seconds: Mapping[float, int] = field(default_factory=dict)  # of live requests, cumulative by upper bound
     live_texts: float = 0.0
     texts: float = 0.0
     tokens: float = 0.0
     computed: float = 0.0  # tokens
-    busy: float = 0.0  # seconds in calls of the engine, all contexts
+    busy: float | None = None  # seconds in calls of the engine, all contexts
     contexts: float = 1.0
     process: float | None = None  # when it began
     weights: str = ""  # the type in which they are multiplied
+
+    def goes_on_from(self, before: Sampled) -> bool:
+        """Return whether it is the same process that was asked before: its counts never fall."""
+        counts = ((self.texts, before.texts), (self.computed, before.computed), (self.busy or 0.0, before.busy or 0.0))
+        fell = any(now < then for now, then in counts)
+        return self.process == before.process and not fell and _whole(self.seconds) >= _whole(before.seconds)
+
+    def rested_since(self, before: Sampled) -> bool:
+        """Return whether it computed nothing since then, as far as it says what it computes, and has nothing to do."""
+        return self.busy is not None and self.busy == before.busy and not self.queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +107,29 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A pod's scrapes within the last window, the newest last, and its memory over the last hour."""
+    """A pod's scrapes within the last window, the newest last, and its memory over the last hour.
+
+    `grown` is its memory without the texts that it keeps: these fill up, and that is no leak. `rest` is the least that
+    it had between two looks in which it computed nothing.
+    """
 
     marks: tuple[tuple[datetime, Sampled], ...]
     memory: Points = ()
+    grown: Points = ()
+    rest: float | None = None
+
+    @classmethod
+    def begin(cls, sampled: Sampled, now: datetime) -> Track:
+        return cls(((now, sampled),), *_memory((), (), sampled, now))
 
     def add(self, sampled: Sampled, now: datetime) -> Track:
-        anew = self.marks[-1][1].process != sampled.process or now < self.marks[-1][0]
-        marks = () if anew else tuple(mark for mark in self.marks if now - mark[0] <= WINDOW)
-        # Memory of a process before this one says nothing of this one's leak.
-        return Track((*marks, (now, sampled)), _memory(() if anew else self.memory, sampled, now))
+        at, last = self.marks[-1]
+        if now < at or not sampled.goes_on_from(last):
+            return Track.begin(sampled, now)  # memory of a process before this one says nothing of this one's leak
+        marks = (*(mark for mark in self.marks if now - mark[0] <= WINDOW), (now, sampled))
+        found = [self.rest, sampled.memory if sampled.rested_since(last) else None]
+        rest = min((one for one in found if one is not None), default=None)
+        return Track(marks, *_memory(self.memory, self.grown, sampled, now), rest)
 
     def reading(self, now: datetime) -> Reading:
         at, last = self.marks[-1]
@@ -105,14 +146,14 @@ class Track:
             memory=last.memory,
             p95=slowest.total_seconds() if slowest is not None else 0.0,
             queue=queue,
-            busy=min((last.busy - first.busy) / span / max(last.contexts, 1.0), 1.0),
-            live=(last.live_texts - first.live_texts) / span,
+            busy=min(_more(first.busy, last.busy) / span / max(last.contexts, 1.0), 1.0),
+            live=(last.live_texts - first.live_texts) / span if span >= _SHORTEST else None,
         )
 
     def speed(self) -> float | None:
         """Return the tokens that the pod computes in a second of which it loses none; None if it hardly computed."""
         (first_at, first), (at, last) = self.marks[0], self.marks[-1]
-        busy, contexts = last.busy - first.busy, max(last.contexts, 1.0)
+        busy, contexts = _more(first.busy, last.busy), max(last.contexts, 1.0)
         if busy <= _BUSY_ENOUGH * (at - first_at).total_seconds() * contexts or busy <= 0:
             return None
         return (last.computed - first.computed) / busy * contexts
@@ -139,6 +180,7 @@ class Load:
     speed: float | None = None  # tokens a second of one pod that is never idle, as last measured
     tokens_a_text: float | None = None
     idle: float = 0.0  # the share of its memory that a pod has used at least, whatever it did
+    rest: float | None = None  # the same of the pods that computed nothing; None if each has been at work
 
     def add(self, scraped: Mapping[str, Sampled], ready: Collection[str], now: datetime) -> Load:
         """Return the load with one more look; pods that did not answer are left out of `scraped`."""
@@ -154,6 +196,7 @@ class Load:
             speed=math.fsum(speeds) / len(speeds) if speeds else self.speed,
             tokens_a_text=_tokens_a_text(known.values()) or self.tokens_a_text,
             idle=_idle(known.values()),
+            rest=min((track.rest for track in known.values() if track.rest is not None), default=None),
         )
 
     @property
@@ -165,7 +208,7 @@ class Load:
         before = self.tracks.get(pod)
         if sampled is None:
             return before
-        return before.add(sampled, now) if before is not None else Track(((now, sampled),), _memory((), sampled, now))
+        return before.add(sampled, now) if before is not None else Track.begin(sampled, now)
 
 
 def sampled(samples: Iterable[Scraped]) -> Sampled:
@@ -175,7 +218,7 @@ def sampled(samples: Iterable[Scraped]) -> Sampled:
     live = texts = 0.0
     weights = ""
     for name, labels, value in samples:
-        if not math.isfinite(value):
+        if not 0 <= value <= _MOST:
             continue
         if name == REQUEST_SECONDS:
             if labels.get("priority", "live") == "live" and (bound := _bound(labels.get("le", ""))) is not None:
@@ -190,15 +233,16 @@ def sampled(samples: Iterable[Scraped]) -> Sampled:
     room = plain.get("reembed_memory_limit_bytes", 0.0) - plain.get("reembed_memory_mapped_bytes", 0.0)
     used = plain.get("reembed_memory_used_bytes")
     return Sampled(
-        memory=used / room if used is not None and room > 0 else None,
-        room=room if room > 0 else None,
+        memory=used / room if used is not None and room >= 1 else None,
+        room=room if room >= 1 else None,
+        kept=plain.get(KEPT_BYTES, 0.0) / room if room >= 1 else 0.0,
         queue=plain.get(QUEUE_TOKENS),
         seconds=seconds,
         live_texts=live,
         texts=texts,
         tokens=plain.get(TOKENS, 0.0),
         computed=plain.get(PACK_TOKENS, 0.0),
-        busy=plain.get(PACK_SECONDS, 0.0),
+        busy=plain.get(PACK_SECONDS),
         contexts=plain.get(CONTEXTS, 1.0),
         process=plain.get(PROCESS),
         weights=weights,
@@ -210,14 +254,26 @@ def _bound(text: str) -> float | None:
         bound = float(text)
     except ValueError:
         return None
-    return bound if bound > 0 else None
+    return bound if 0 < bound <= _LONGEST or bound == math.inf else None
 
 
-def _memory(points: Points, sampled: Sampled, now: datetime) -> Points:
+def _whole(seconds: Mapping[float, int]) -> int:
+    return max(seconds.values(), default=0)
+
+
+def _more(before: float | None, after: float | None) -> float:
+    return (after or 0.0) - (before or 0.0)
+
+
+def _memory(memory: Points, grown: Points, sampled: Sampled, now: datetime) -> tuple[Points, Points]:
+    """Return a pod's memory, and that without the texts that it keeps, with one more point of each if it is time."""
     at = now.timestamp()
-    if sampled.memory is None or (points and at - points[-1][0] < _MEMORY_STEP.total_seconds()):
-        return points
-    return (*(one for one in points if at - one[0] <= _MEMORY.total_seconds()), (at, sampled.memory))
+    if sampled.memory is None or (memory and at - memory[-1][0] < _MEMORY_STEP.total_seconds()):
+        return memory, grown
+    oldest = at - _MEMORY.total_seconds()
+    added = ((memory, sampled.memory), (grown, sampled.memory - sampled.kept))
+    one, other = (((*(point for point in points if point[0] >= oldest), (at, value))) for points, value in added)
+    return one, other
 
 
 def _longer(series: Series, readings: Mapping[str, Reading], tracks: Mapping[str, Track], now: datetime) -> Series:

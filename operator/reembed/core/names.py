@@ -28,6 +28,8 @@ ANNOTATION_FORCE_STABLE = f"{GROUP}/force-stable"
 PORT = 8080
 
 _LONGEST = 63
+# Of what Kubernetes makes a pod's name of; five characters of chance follow.
+_LONGEST_BASE = 58
 _HASH = 8
 
 
@@ -41,6 +43,11 @@ def fit(name: str) -> str:
 def embedder(pool: str, variant: str) -> str:
     """Deployment of one variant of a pool."""
     return fit(f"reembed-embedder-{pool}-{variant}")
+
+
+def pods_of(deployment: str) -> str:
+    """Return what the names of a Deployment's pods begin with."""
+    return f"{deployment}-"[:_LONGEST_BASE]
 
 
 def embedder_service(pool: str) -> str:

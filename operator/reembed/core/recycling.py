@@ -38,8 +38,9 @@ def recycle(
         return None
     ready = sum(one.ready for one in crews.values())
     if before != pod:
-        # Whatever else is missing comes first.
-        return Recycle(pod, variant, goes=False) if ready >= least and crew.ready >= crew.desired else None
+        # Whatever else is missing comes first, but for what may never find a node.
+        whole = crew.ready >= crew.desired - crew.stuck
+        return Recycle(pod, variant, goes=False) if ready >= least and whole else None
     replaced = crew.ready > crew.desired and ready > least
     no_room = crew.stuck > 0 and crew.ready >= 2 and ready - 1 >= max(least, 1)
     return Recycle(pod, variant, goes=replaced or no_room)

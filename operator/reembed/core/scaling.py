@@ -8,10 +8,11 @@ memory, latency and queue counts, now or within a minute by its line. Then, in t
   is not measured.
 * Up at once, at most to twice the ready pods or four more: those that start have not taken their share yet.
 * Down to what was needed at most within the window, and to no fewer than the computing that is done now needs: latency
-  says nothing of how much slower fewer pods would be. Memory that an idle pod has keeps none of the others.
+  says nothing of how much slower fewer pods would be. Memory that an idle pod has keeps none of the others, and brings
+  none: where it is above the target by itself, only what work adds to it counts.
 * No fewer than a migration needs (`floors`), whatever was measured.
 * Variants are filled in their order. Pods that no node has room for are wanted all the same, so that they run when one
-  has; others take their place until then.
+  has; others take their place until then, and until those are ready.
 
 Pure: what must outlive the operator, the larger numbers of the last window, comes in and goes out as `standing`.
 """
@@ -54,6 +55,15 @@ class Crew:
     ready: int = 0
     stuck: int = 0
     refused: Problem | None = None  # why it can have no pods at all
+
+    @property
+    def lacking(self) -> int:
+        """Return how many of the desired pods have no node. One beyond these may wait for one too: a surge."""
+        return max(min(self.stuck, self.desired - self.ready), 0)
+
+    @property
+    def placed(self) -> int:
+        return self.desired - self.lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,12 @@ def scales(spec: PoolSpec) -> bool:
     return highest(spec) > lowest(spec)
 
 
+def blind(load: Load) -> int:
+    """Return how many ready pods were not measured."""
+    values = ((one.memory, one.p95, one.queue) for one in load.readings.values())
+    return sum(any(value is None for value in one) for one in values)
+
+
 def size(
     spec: PoolSpec,
     crews: Mapping[str, Crew],
@@ -121,11 +137,12 @@ def size(
     kept = [
         stabilised(one, wanted[one.name], _crew(crews, one).desired, standing, (now, window)) for one in spec.variants
     ]
-    replicas = {one.name: count for one, (count, _) in zip(spec.variants, kept, strict=True)}
+    lasting = {one.name: count for one, (count, _) in zip(spec.variants, kept, strict=True)}
+    replicas = _answered(spec.variants, crews, lasting)
     stands = tuple(found for _, entries in kept for found in entries)
     if sum(replicas.values()) > sum(wanted.values()):
-        text = f"{wish.message}; {pods(wish.pods)} would do, and others go when that was so for the whole window"
-        wish = _Wish(wish.pods, FEWER, text)
+        when = "that was so for the whole window" if lasting == replicas else "those that take their place are ready"
+        wish = _Wish(wish.pods, FEWER, f"{wish.message}; {pods(wish.pods)} would do, and others go when {when}")
     return Size(replicas, wish.reason, wish.message, stands, wanted)
 
 
@@ -138,13 +155,16 @@ def _wished(spec: PoolSpec, crews: Mapping[str, Crew], load: Load, floor: int) -
     if spec.scaling.paused:
         return _Wish(0, PAUSED, "spec.scaling.paused keeps the pods that there are")
     known = [_crew(crews, one) for one in spec.variants]
-    present = sum(max(crew.desired - crew.stuck, 0) for crew in known if crew.refused is None)
+    present = sum(crew.placed for crew in known if crew.refused is None)
     ready = sum(crew.ready for crew in known)
     minimum = _Wish(lowest(spec), MINIMUM, f"the minimum is enough for what is asked of the pool: {pods(lowest(spec))}")
     if not scales(spec):
         return _Wish(lowest(spec), FIXED, "no variant has a maxReplicas above its minReplicas")
     needed = _Wish(floor, MIGRATION, f"a migration needs {pods(floor)}, since its queries may all come here")
-    return _largest([minimum, needed, _measured(spec.scaling, load, present, ready)])
+    measured = _measured(spec.scaling, load, present, ready)
+    found = _largest([minimum, needed, measured])
+    # Pods that wait for a node are not present, and are not to go either.
+    return measured if measured.reason == NO_METRICS and found.pods < sum(crew.desired for crew in known) else found
 
 
 def _largest(wishes: Sequence[_Wish]) -> _Wish:
@@ -164,14 +184,25 @@ def _measured(scaling: Scaling, load: Load, present: int, ready: int) -> _Wish:
     if not readings or ready == 0:
         return _Wish(present, NO_METRICS, "no ready pod was measured yet")
     wish = _largest([metric.wish(scaling, load, readings, present) for metric in _METRICS])
-    if wish.pods > present:
-        step = max(2 * ready, ready + _MORE_AT_ONCE)
-        return _Wish(min(wish.pods, max(step, present)), wish.reason, wish.message)
-    blind = sum(any(value is None for value in (one.memory, one.p95, one.queue)) for one in readings)
-    if blind and wish.pods < present:
-        return _Wish(present, NO_METRICS, f"{blind} of {len(readings)} ready pods were not measured: none goes")
-    working = math.ceil(math.fsum(one.busy or 0.0 for one in readings) / _BUSY - _ROUNDING)
-    return _Wish(min(max(wish.pods, working), present), wish.reason, wish.message)
+    if wish.pods <= present:
+        if (unknown := blind(load)) and wish.pods < present:
+            return _Wish(present, NO_METRICS, f"{unknown} of {len(readings)} ready pods were not measured: none goes")
+        working = math.ceil(math.fsum(one.busy or 0.0 for one in readings) / _BUSY - _ROUNDING)
+        # More pods answer than there should be where a variant was renamed: what the old ones compute goes on.
+        wish = _Wish(min(max(wish.pods, working), max(present, len(readings))), wish.reason, wish.message)
+    step = max(2 * ready, ready + _MORE_AT_ONCE, present)
+    return _Wish(min(wish.pods, step), wish.reason, wish.message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Values of a metric that are no pod's work at all, and all that one should carry."""
+
+    none: float
+    full: float
+
+    def units(self, value: float) -> float:
+        return (value - self.none) / (self.full - self.none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,34 +215,50 @@ class _Metric:
     reason: str
     value: Callable[[Reading], float | None]
     points: Callable[[Load], Points]
-    target: Callable[[Scaling], float]
-    words: Callable[[float, float], str]
+    span: Callable[[Scaling, Load], _Range]
+    words: Callable[[float, _Range], str]
     idle: Callable[[Load], float] = lambda load: 0.0
 
     def wish(self, scaling: Scaling, load: Load, readings: Sequence[Reading], present: int) -> _Wish:
-        target = self.target(scaling)
+        span = self.span(scaling, load)
         found = [self.value(one) for one in readings]
         known = [value for value in found if value is not None]
         if not known:
             return _Wish(present, NO_METRICS, "no ready pod was measured yet")
         pairs = zip(readings, found, strict=True)
-        units = [value / target if value is not None else _unmeasured(one) for one, value in pairs]
-        mean = math.fsum(known) / len(known)
-        coming = self._coming(load, target)
-        carried, text = math.fsum(units) / len(units), self.words(mean, target)
-        if coming > max(carried, 1 + TOLERANCE):
-            carried, text = coming, f"{text}, and {self.words(coming * target, target)} in a minute"
+        units = [max(span.units(value), 0.0) if value is not None else _unmeasured(one) for one, value in pairs]
+        mean, coming = math.fsum(known) / len(known), self._coming(load)
+        carried, text = math.fsum(units) / len(units), self.words(mean, span)
+        if span.units(coming) > max(carried, 1 + TOLERANCE):
+            carried, text = span.units(coming), f"{text}, and {self.words(coming, span)} in a minute"
         if abs(carried - 1) <= TOLERANCE:
-            return _Wish(present, self.reason, text)
+            return _Wish(max(present, len(readings)), self.reason, text)
         if carried < 1:
-            idle = min(self.idle(load) / target, carried)
+            idle = min(max(span.units(self.idle(load)), 0.0), carried)
             carried = (carried - idle) / (1 - idle)
         needed = math.ceil(carried * len(readings) - _ROUNDING)
         return _Wish(needed, self.reason, f"{text}, which needs {pods(needed)}")
 
-    def _coming(self, load: Load, target: float) -> float:
+    def _coming(self, load: Load) -> float:
         found = line(self.points(load))
-        return found.ahead(AHEAD_SECONDS) / target if found is not None and found.steady > 0 else 0.0
+        return found.ahead(AHEAD_SECONDS) if found is not None and found.steady > 0 else 0.0
+
+
+def _of_memory(scaling: Scaling, load: Load) -> _Range:
+    """Return what of a pod's memory is its work: more pods take nothing of what an idle one has.
+
+    Where that is on the target by itself, or above it, the target is halfway from there to the limit. No target is so
+    near the limit that a pod is killed there before it is beyond the tolerance.
+    """
+    target = min(scaling.memory_target, 1 - TOLERANCE)
+    if load.rest is None or load.rest < target * (1 - TOLERANCE):
+        return _Range(0.0, target)
+    return _Range(load.rest, (load.rest + max(1.0, load.rest)) / 2 + _ROUNDING)
+
+
+def _memory_told(value: float, span: _Range) -> str:
+    idle = f" (an idle pod has {span.none:.0%})" if span.none else ""
+    return f"memory {value:.0%} of the limit for {span.full:.0%}{idle}"
 
 
 def _unmeasured(reading: Reading) -> float:
@@ -224,23 +271,23 @@ _METRICS = (
         LATENCY,
         lambda one: one.p95,
         lambda load: load.series.p95,
-        lambda scaling: scaling.latency_target.total_seconds(),
-        lambda value, target: f"p95 of live requests {value * 1000:.0f} ms for {target * 1000:.0f} ms",
+        lambda scaling, _: _Range(0.0, scaling.latency_target.total_seconds()),
+        lambda value, span: f"p95 of live requests {value * 1000:.0f} ms for {span.full * 1000:.0f} ms",
     ),
     _Metric(
         MEMORY,
         lambda one: one.memory,
         lambda load: load.series.memory,
-        lambda scaling: scaling.memory_target,
-        lambda value, target: f"memory {value:.0%} of the limit for {target:.0%}",
+        _of_memory,
+        _memory_told,
         lambda load: load.idle,
     ),
     _Metric(
         QUEUE,
         lambda one: one.queue,
         lambda load: load.series.queue,
-        lambda scaling: float(scaling.queue_target),
-        lambda value, target: f"{value:.0f} tokens in a pod's queue for {target:.0f}",
+        lambda scaling, _: _Range(0.0, float(scaling.queue_target)),
+        lambda value, span: f"{value:.0f} tokens in a pod's queue for {span.full:.0f}",
     ),
 )
 
@@ -258,8 +305,19 @@ def _filled(variants: Sequence[Variant], crews: Mapping[str, Crew], running: int
             continue
         take = min(variant.max_replicas, max(variant.min_replicas, left - later))
         found[variant.name] = take
-        placed = max(crew.desired - crew.stuck, 0)
-        left -= min(take, placed) if crew.stuck else take
+        left -= min(take, crew.placed) if crew.lacking else take
+    return found
+
+
+def _answered(variants: Sequence[Variant], crews: Mapping[str, Crew], wanted: Mapping[str, int]) -> dict[str, int]:
+    """Return what is wanted with the pods that answer in place of some that are not ready yet, but may soon be."""
+    found = dict(wanted)
+    crew = {one.name: _crew(crews, one) for one in variants}
+    waits = sum(max(count - crew[name].lacking - crew[name].ready, 0) for name, count in found.items())
+    for one in variants:
+        kept = min(waits, max(min(crew[one.name].ready, one.max_replicas) - found[one.name], 0))
+        found[one.name] += kept
+        waits -= kept
     return found
 
 

@@ -18,8 +18,8 @@ _REFRESH = 10
 def standing(
     found: Iterable[Recommendation], variant: Variant, now: datetime, window: timedelta
 ) -> list[Recommendation]:
-    """Return what stands of a variant. Times that lie ahead are of a clock that was set back."""
-    return _maxima(one for one in found if one.variant == variant.name and timedelta(0) <= now - one.at < window)
+    """Return what stands of a variant."""
+    return _maxima(one for one in _own(found, variant, now) if now - one.at < window)
 
 
 def stabilised(
@@ -31,14 +31,12 @@ def stabilised(
 ) -> tuple[int, list[Recommendation]]:
     """Return a variant's pods with the larger numbers of the window, and which of these stand from now on.
 
-    Whoever had more until now was asked for that a moment ago, unless a standing number says otherwise. Times that lie
-    ahead are of a clock that was set back. A maxReplicas that somebody lowered holds at once.
+    Whoever had more until now was asked for that a moment ago, unless a standing number says otherwise. A maxReplicas
+    that somebody lowered holds at once.
     """
     now, window = when
-    own = [
-        replace(one, replicas=min(one.replicas, variant.max_replicas)) for one in found if one.variant == variant.name
-    ]
-    known = [one for one in own if timedelta(0) <= now - one.at < window]
+    own = _own(found, variant, now)
+    known = [one for one in own if now - one.at < window]
     before = min(desired, variant.max_replicas)
     if before > wanted and window and before > max((one.replicas for one in own), default=0):
         known.append(Recommendation(variant.name, before, now))
@@ -46,6 +44,15 @@ def stabilised(
         return wanted, []
     known = _noted(known, Recommendation(variant.name, wanted, now), window / _REFRESH)
     return max(one.replicas for one in known), _maxima(known)
+
+
+def _own(found: Iterable[Recommendation], variant: Variant, now: datetime) -> list[Recommendation]:
+    """Return the numbers of a variant. A time that lies ahead is of a clock that was set back: it was a moment ago."""
+    return [
+        replace(one, replicas=min(one.replicas, variant.max_replicas), at=min(one.at, now))
+        for one in found
+        if one.variant == variant.name
+    ]
 
 
 def _noted(known: list[Recommendation], latest: Recommendation, lasts: timedelta) -> list[Recommendation]:

@@ -83,6 +83,12 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("pool-new", "spec.variants", [], "should have at least 1 items"),
     ("pool-new", "spec.variants", [{"name": "cpu"}, {"name": "cpu"}], 'Duplicate value: {"name":"cpu"}'),
     ("pool-new", "spec.variants.0.device", "GPU", "a variant with device GPU needs resources.limits of a GPU"),
+    (
+        "pool-new",
+        "spec.variants.0",
+        {"name": "gpu", "device": "GPU", "resources": {"limits": {"nvidia.com/gpu": 0}}},
+        "a variant with device GPU needs resources.limits of a GPU",
+    ),
     ("pool-new", "spec.variants.0.device", "TPU", 'supported values: "CPU", "GPU"'),
     (
         "pool-new",

@@ -39,9 +39,12 @@ class Server(FakeCluster):
         self.evicted: list[str] = []
         self.looked = 0  # for ConfigMaps
         self.refuses: ClusterError | None = None  # what is answered to who makes one
+        self.refuses_evictions: ClusterError | None = None
 
     async def create(self, kind: Kind, namespace: str, obj: Object, *, manager: str) -> Object:
         if kind == kinds.eviction(obj["metadata"]["name"]):
+            if self.refuses_evictions is not None:
+                raise self.refuses_evictions
             self.evicted.append(obj["metadata"]["name"])
         elif kind == kinds.CONFIG_MAP:
             return await self._config_map(obj)
@@ -57,6 +60,9 @@ class Server(FakeCluster):
         if self.refuses is not None:
             raise self.refuses
         return self.write(kinds.CONFIG_MAP, obj)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
+        self.gone(kind, namespace, name)
 
 
 class Scrape:
@@ -167,10 +173,11 @@ class World:
         deployment = self.deployment(variant, pool)
         meta, wanted = deployment["metadata"], deployment["spec"]["replicas"]
         ready = wanted if ready is None else ready
-        self.put(kinds.DEPLOYMENT, {**deployment, "status": {"readyReplicas": ready, "updatedReplicas": wanted}})
+        status = {"readyReplicas": ready, "updatedReplicas": wanted, "observedGeneration": meta["generation"]}
+        self.put(kinds.DEPLOYMENT, {**deployment, "status": status})
         found = []
         for number in range(wanted):
-            pod = f"{meta['name']}-{number}"
+            pod = f"{meta['name']}-"[:58] + str(number)
             body = {"metadata": {"name": pod, "labels": meta["labels"]}}
             condition = {"type": "Ready", "status": "True"}
             if number >= ready:

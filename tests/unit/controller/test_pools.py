@@ -154,8 +154,8 @@ async def test_a_gpu_pod_is_replaced_after_another_variant_answers() -> None:
     assert (waits, goes) == (({"gpu": 1, "cpu": 1}, "gpu:1"), ({"gpu": 1, "cpu": 1}, "gpu:2"))
 
 
-def running(world: World, variant: str) -> str:
-    (container,) = world.deployment(variant)["spec"]["template"]["spec"]["containers"]
+def running(world: World, variant: str, pool: str = "old") -> str:
+    (container,) = world.deployment(variant, pool)["spec"]["template"]["spec"]["containers"]
     return str(container["image"])
 
 

@@ -70,6 +70,9 @@ def test_a_pod_that_fills_up_within_half_an_hour_is_found_with_its_numbers() -> 
         pytest.param(lambda minute: 0.8, id="much and no more"),
         pytest.param(lambda minute: 0.9 - 0.4 * math.exp(-minute / 3), id="a cache that fills"),
         pytest.param(lambda minute: 0.5 + 0.3 * (minute > 10), id="a step"),
+        pytest.param(lambda minute: 0.5 + 0.3 * (minute > 15), id="a step a while ago"),
+        pytest.param(lambda minute: 0.5 + 0.3 * (minute > 17), id="a step of late"),
+        pytest.param(lambda minute: 0.5 + 0.3 * (minute > 18.5), id="a step just now"),
         pytest.param(lambda minute: 0.1 + 0.01 * minute, id="far from its limit"),
         pytest.param(lambda minute: 0.6 + 0.002 * minute, id="slow enough to wait"),
         pytest.param(lambda minute: 0.7 + 0.1 * math.sin(minute), id="work that comes and goes"),
@@ -77,6 +80,20 @@ def test_a_pod_that_fills_up_within_half_an_hour_is_found_with_its_numbers() -> 
 )
 def test_what_is_no_leak_is_left_alone(share: object) -> None:
     assert worst(grown(minutes(20, share))) is None
+
+
+def test_a_cache_of_texts_that_fills_is_no_leak_and_a_leak_beside_it_is_one() -> None:
+    found = []
+    for leak in (0.0, 0.012):
+        load = Load()
+        for at in range(0, 1200, 20):
+            kept = 0.02 * at / 60
+            one = Sampled(memory=0.3 + kept + leak * at / 60, kept=kept, process=1.0)
+            load = load.add({"pod": one}, {"pod"}, b.after(at))
+        found.append(worst(load))
+    assert found[0] is None
+    assert found[1] is not None
+    assert (round(found[1].memory, 2), round(found[1].left / 60)) == (0.93, 6)
 
 
 def test_a_pod_that_is_young_is_not_judged() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from reembed.core.load import Load, Reading, Sampled, sampled
 from tests import builders as b
 
@@ -57,6 +59,35 @@ def test_a_process_that_began_anew_is_counted_from_there() -> None:
     load = look(Load(), 0, a=sampled(scraped(1000)))
     load = look(load, 10, a=sampled([*scraped(5), ("process_start_time_seconds", {}, 9.0)]))
     assert load.readings["a"].live is None
+
+
+def test_counts_that_fall_are_of_a_process_that_began_anew_whether_it_says_so_or_not() -> None:
+    load = look(Load(), 0, a=sampled(scraped(1000)))
+    assert look(load, 10, a=sampled(scraped(5))).readings["a"].p95 is None
+
+
+def test_a_few_seconds_are_no_rate() -> None:
+    load = look(look(Load(), 0, a=sampled(scraped(0))), 4, a=sampled(scraped(2000)))
+    assert (load.readings["a"].live, load.peak) == (None, 0.0)
+
+
+def test_what_a_pod_has_when_it_computes_nothing_is_known_from_then_on() -> None:
+    found, load = [], Load()
+    course = [(0, 0, 0.9), (5, 10, 0.9), (10, 10, 0.6), (15, 10, 0.5), (20, 30, 0.4), (25, 30, 0.8)]
+    for seconds, live, share in course:
+        memory = ("reembed_memory_used_bytes", {}, 600 * share)
+        load = look(load, seconds, a=sampled([*scraped(live, queue_tokens=0.0), memory]))
+        found.append(load.rest)
+    assert found == [None, None, 0.6, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("value", [-1.0, 1e300, math.inf], ids=["negative", "huge", "infinite"])
+def test_a_pod_that_reports_nonsense_is_not_measured_and_breaks_nothing(value: float) -> None:
+    said = [(name, labels, value) for name, labels, _ in scraped(1)]
+    bounds = ("reembed_embedder_request_seconds_bucket", {**LIVE, "le": "1e300"}, 50.0)
+    ends = ("reembed_embedder_request_seconds_bucket", {**LIVE, "le": "+Inf"}, 50.0)
+    load = look(look(Load(), 0, a=sampled(said)), 20, a=sampled([*said, bounds, ends]))
+    assert load.readings["a"] == Reading(memory=None, p95=0.0, queue=None, busy=0.0, live=0.0)
 
 
 def test_the_trend_begins_anew_with_every_pod_that_comes() -> None:

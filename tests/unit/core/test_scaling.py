@@ -118,6 +118,14 @@ def test_what_is_not_measured_takes_no_pod_away(readings: list[Reading], wanted:
     assert (found.replicas, found.reason) == ({"cpu": wanted}, "NoMetrics")
 
 
+@pytest.mark.parametrize("floor", [0, 3])
+def test_what_is_not_measured_takes_no_pod_away_that_waits_for_a_node(floor: int) -> None:
+    waits = {"cpu": Crew(4, 2, stuck=2)}
+    of = spec(Variant("cpu", 2, 4), scale_down_window=timedelta(0))
+    found = size(of, waits, load(Reading(), Reading()), floor=floor)
+    assert (found.replicas, found.reason) == ({"cpu": 4}, "NoMetrics")
+
+
 def test_a_silent_pod_counts_as_on_its_target_when_others_ask_for_more() -> None:
     found = size(spec(), all_ready(3), load(*[replace(IDLE, p95=1.0)] * 2, Reading()))
     assert found.replicas == {"cpu": 5}  # 2 + 2 + 1
@@ -163,9 +171,27 @@ def test_memory_that_an_idle_pod_has_keeps_no_pod() -> None:
     assert found == [3, 2, 1]
 
 
-def test_a_clock_that_was_set_back_delays_nothing_for_ever() -> None:
+def test_a_memory_target_near_the_limit_is_acted_upon_before_the_limit() -> None:
+    found = [size(spec(memory_target=1.0), all_ready(2), busy(2, memory=at)).replicas for at in (0.98, 0.995)]
+    assert found == [{"cpu": 2}, {"cpu": 3}]
+
+
+def test_a_clock_that_was_set_back_delays_pods_by_one_window_and_drops_none_before() -> None:
     ahead = (Recommendation("cpu", 4, b.after(90_000)),)
-    assert size(spec(), all_ready(4), busy(4), standing=ahead).replicas == {"cpu": 1}
+    first = size(spec(), all_ready(4), busy(4), standing=ahead)
+    blind = size(spec(), all_ready(4), load(), standing=ahead)
+    last = [size(spec(), all_ready(4), busy(4), standing=one.standing, seconds=300) for one in (first, blind)]
+    assert [one.replicas for one in (first, blind, *last)] == [{"cpu": 4}, {"cpu": 4}, {"cpu": 1}, {"cpu": 1}]
+
+
+def test_more_pods_do_not_help_where_an_idle_one_is_above_its_memory_target() -> None:
+    found = [size(spec(), all_ready(2), replace(busy(2, memory=at), rest=0.8)) for at in (0.8, 0.91, 0.99)]
+    assert [(one.wanted, one.reason) for one in found] == [
+        ({"cpu": 1}, "Fewer"),
+        ({"cpu": 2}, "Memory"),
+        ({"cpu": 4}, "Memory"),
+    ]
+    assert found[2].message == "memory 99% of the limit for 90% (an idle pod has 80%), which needs 4 pods"
 
 
 def test_a_lowered_maximum_holds_at_once() -> None:
@@ -225,6 +251,28 @@ def test_variants_are_filled_in_their_order_and_others_take_what_has_no_room(
     crews: dict[str, Crew], carried: Load, wanted: dict[str, int]
 ) -> None:
     assert size(MIXED, crews, carried).replicas == wanted
+
+
+def test_what_took_the_place_of_a_gpu_answers_until_the_gpu_s_pod_is_ready_however_long_that_takes() -> None:
+    of = spec(GPU, OVERFLOW, scale_down_window=timedelta(0))
+    starting, there = {"gpu": Crew(1, 0), "cpu": Crew(1, 1)}, {"gpu": Crew(1, 1), "cpu": Crew(1, 1)}
+    found = [size(of, starting, busy(1)), size(of, there, busy(2))]
+    assert [one.replicas for one in found] == [{"gpu": 1, "cpu": 1}, {"gpu": 1, "cpu": 0}]
+    assert found[0].message.endswith("1 pod would do, and others go when those that take their place are ready")
+
+
+def test_a_pod_without_a_node_beyond_those_that_are_ready_takes_none_of_these_away() -> None:
+    """A rolling update makes a pod more than there have to be, which a full cluster has no room for."""
+    updating = {"cpu": Crew(2, 2, stuck=1)}
+    found = size(spec(scale_down_window=timedelta(0)), updating, busy(2, p95=0.5))
+    assert found.replicas == {"cpu": 2}
+
+
+def test_pods_of_a_variant_that_was_renamed_count_until_they_go() -> None:
+    """Six of a variant that is no longer there, and the first of the one in its place: together on their target."""
+    found = size(spec(), all_ready(1), busy(7, p95=0.5))
+    computing = size(spec(), all_ready(1), busy(7, busy=0.6))
+    assert (found.replicas, computing.replicas) == ({"cpu": 5}, {"cpu": 5})
 
 
 def test_what_took_the_place_of_a_gpu_goes_when_one_was_there_for_the_window() -> None:

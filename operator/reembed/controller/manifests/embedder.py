@@ -66,8 +66,11 @@ def image(device: Device, images: Images) -> str:
     return images.embedder_gpu if device is Device.GPU else images.embedder
 
 
-def disruption_budget(meta: Meta) -> pod.Manifest:
+def disruption_budget(meta: Meta, stuck: int) -> pod.Manifest:
     """Return the budget of a pool: nodes are drained a pod at a time.
+
+    Pods that no node has room for (`stuck`) are disruptions that last, and would use it up: then no node with a pod of
+    the pool could be drained for as long.
 
     A pool of one pod can be drained as well, or one small pool would hold up every upgrade of a node. Pods that never
     became ready hold up nothing.
@@ -76,7 +79,7 @@ def disruption_budget(meta: Meta) -> pod.Manifest:
     return {
         "metadata": {"name": names.embedder_service(meta.name), "namespace": meta.namespace, "labels": with_labels},
         "spec": {
-            "maxUnavailable": 1,
+            "maxUnavailable": 1 + stuck,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": with_labels},
         },
