@@ -87,7 +87,7 @@ def _plan(header: Header, model: Model, sizes: tuple[int, ...], device: Device, 
     piece = PACK_TOKENS if _in_pieces(header, model) else None
     steady = sum(_context(header, size, min(size, piece or size)) for size in sizes)
     # While contexts are made, the buffer that an encoder gives back is there for a moment, of one at a time.
-    passing = 0 if header.causal else _outputs(header, max(sizes))
+    passing = 0 if header.decodes else _outputs(header, max(sizes))
     work = max(steady + int(cache * _CACHED), passing)
     # A GPU has weights of its own, and the file's pages may go.
     mapped = 0 if device is Device.GPU else header.size
@@ -97,7 +97,7 @@ def _plan(header: Header, model: Model, sizes: tuple[int, ...], device: Device, 
 def _context(header: Header, size: int, call: int) -> int:
     """Return what a context of `size` tokens keeps, of which llama.cpp computes `call` at once."""
     computing = 4 * call * (2 * header.inner + 4 * header.dimensions)
-    if not header.causal:
+    if not header.decodes:
         return _CONTEXT + computing + _MASK * call * call + 4 * header.dimensions * max(call, PACK_TEXTS)
     words = 4 * call * (header.vocabulary + 4 * header.dimensions)
     # Halves, of keys and of values.
