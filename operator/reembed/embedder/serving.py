@@ -141,9 +141,11 @@ async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
 
     means = Means(settings.access, progress=embedder.progress)
     path = await fetch(settings.model, settings.cache, means=means, check=check)
-    wanted = WeightType.AS_FILE if settings.device is Device.GPU else settings.weights
-    weights = await choose(path, settings.model, settings.cache, wanted)
     planned = plans[-1]  # no file is whole without its header
+    # Two models are measured side by side, each with a context of its own.
+    measurable = settings.device is not Device.GPU and len(planned.capacities) > 1
+    wanted = settings.weights if measurable else WeightType.AS_FILE
+    weights = await choose(path, settings.model, settings.cache, wanted)
     start = Start(weights.path, settings.model, cpus, planned.capacities, planned.piece, settings.device)
     engine = Engine(start, embedder.protection.limits, embedder.cache)
     embedder.weights, embedder.mapped_bytes = weights, weights.path.stat().st_size

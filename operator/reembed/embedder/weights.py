@@ -12,11 +12,13 @@ type, and pods on other CPUs may use another.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+import socket
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +27,7 @@ import numpy as np
 
 from reembed.core.model import Model, WeightType
 from reembed.embedder.gguf import Tensor, read_tensors
-from reembed.embedder.node_cache import held
+from reembed.embedder.node_cache import held, looks
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -92,14 +94,16 @@ def _kind(path: Path) -> int:
         return prevailing(read_tensors(file))
 
 
-def convert(source: Path, target: Path) -> None:
-    """Write a copy of a file with its F16 matrices as BF16; whole or not at all.
+def convert(source: Path, target: Path, part: Path) -> None:
+    """Write a copy of a file with its F16 matrices as BF16, by way of `part`; whole or not at all.
 
     Raises:
         OSError: there is no room, or no right to write.
 
     """
-    part = target.with_suffix(".part")
+    if shutil.disk_usage(target.parent).free < source.stat().st_size:
+        # Others on this disk shall not meet it full meanwhile.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
         shutil.copyfile(source, part)
         with part.open("r+b") as file:
@@ -123,21 +127,23 @@ def _convert(file: int, tensor: Tensor) -> None:
 
 
 async def _recorded_or_measured(path: Path, converted: Path, model: Model) -> Measured | None:
-    record = converted.with_suffix(".json")
+    record = _record(converted)
     known = _recorded(record, converted)
     if known is not None:
         return known
     try:
-        async with held(converted.with_suffix(".lock")):
-            return _recorded(record, converted) or await _measure(path, converted, record, model)
+        async with held(converted.with_suffix(".lock")) as alone:
+            # Where nobody can be kept out, each pod writes a copy of its own.
+            part = converted.with_suffix(".part" if alone else f".{socket.gethostname()}.part")
+            return _recorded(record, converted) or await _measure(path, converted, part, model)
     except OSError as error:
         _log.warning("the weights are served as the file has them: no copy can be made (%s)", error.strerror)
         return None
 
 
-async def _measure(path: Path, converted: Path, record: Path, model: Model) -> Measured | None:
+async def _measure(path: Path, converted: Path, part: Path, model: Model) -> Measured | None:
     """Convert, and measure in a process of its own: it may die, and takes its memory with it."""
-    await asyncio.to_thread(convert, path, converted)
+    await asyncio.to_thread(convert, path, converted, part)
     wish = {
         "as_file": str(path),
         "other": str(converted),
@@ -161,28 +167,28 @@ async def _measure(path: Path, converted: Path, record: Path, model: Model) -> M
         if process.returncode is None:
             process.kill()
             await process.wait()
-    _write(record, converted, measured)
+    _write(_record(converted), converted, measured)
     return measured
+
+
+def _record(converted: Path) -> Path:
+    return converted.with_suffix(".json")
 
 
 def _write(record: Path, converted: Path, measured: Measured) -> None:
     if not measured.worth:
         converted.unlink(missing_ok=True)
-    record.write_text(json.dumps({"size": _size(converted), **asdict(measured)}))
+    record.write_text(json.dumps({"copy": looks(converted) if measured.worth else None, **asdict(measured)}))
 
 
 def _recorded(record: Path, converted: Path) -> Measured | None:
-    """Return what an earlier start found, if its file is still there or was not worth keeping."""
+    """Return what an earlier start found, if its copy is as it was left or was not worth keeping."""
     try:
         found = json.loads(record.read_text())
         measured = Measured(float(found["ratio"]), float(found["cosine"]))
+        return measured if not measured.worth or found.get("copy") == looks(converted) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return measured if not measured.worth or _size(converted) == found.get("size") else None
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1
 
 
 def _may_multiply_bf16() -> bool:
