@@ -7,7 +7,10 @@ from reembed.core.model import Device, Model
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
 from reembed.embedder.requests import MOST_TEXTS
 
-_MOST_BYTES = 16 << 20
+# A body is in memory three times while it is read, as JSON, text and texts; what the plan leaves for it is 40 MiB.
+_LEAST_BYTES, _MOST_BYTES = 4 << 20, 16 << 20
+# Bytes of a body for each token that the model may read of it: four times what they have on average.
+_BYTES_PER_TOKEN = 16
 # Some seconds' work for a small model; who would wait longer had better try another pod.
 _QUEUE_TOKENS = 65_536
 # A context's buffers grow with its capacity times the vocabulary (60 MiB at 512 tokens and 30,000 words). Where a model
@@ -33,7 +36,7 @@ def normal(model: Model, cpus: int, device: Device = Device.CPU) -> Limits:
     """Return the limits of a process that has `cpus` CPUs."""
     return Limits(
         requests=None,
-        body_bytes=_MOST_BYTES,
+        body_bytes=min(_MOST_BYTES, max(_LEAST_BYTES, MOST_TEXTS * model.max_tokens * _BYTES_PER_TOKEN)),
         # A request larger than the whole queue must pass when nothing waits.
         request_tokens=MOST_TEXTS * model.max_tokens,
         queue_tokens=_QUEUE_TOKENS,
