@@ -72,6 +72,8 @@ def test_memory_never_passes_the_plan_from_the_first_moment_on(whole: tuple[str,
         for background in (True, False):
             for page in ([_TEXTS[-1]] * 24, _TEXTS * 20):
                 assert embedder.ask(page, background=background).status_code == 200
+        # As large as a body may be; one character outside of the first plane makes each of them four bytes.
+        assert embedder.ask("word " * 800_000 + "\U0001f600").status_code == 200
         plan = embedder.metric("reembed_embedder_memory_plan_bytes") / (1 << 20)
     assert memory.anonymous <= 1.05 * plan
     assert plan < 1.6 * memory.anonymous
