@@ -17,13 +17,16 @@ from dataclasses import dataclass
 
 from reembed.core.model import Device, Model, Pooling
 from reembed.embedder.gguf import Header
-from reembed.embedder.limits import capacities
+from reembed.embedder.limits import body_bytes, capacities
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
 from reembed.embedder.refusals import MemoryInsufficient
 
 _MIB = 1 << 20
-# Interpreter and libraries of the server and of the engine, and what a full queue of texts adds to both.
-_PROCESSES = 80 * _MIB
+# Interpreter and libraries of the server and of the engine, and what a full queue of short texts adds to both.
+_PROCESSES = 54 * _MIB
+# A body is there as it came, as text and as texts; text has four bytes a character where one is outside of the first
+# plane (emoji).
+_BODY = 9
 # Of each word of the vocabulary, with the pairs that it is made of.
 _WORD = 300
 _CONTEXT = 4 * _MIB
@@ -91,7 +94,8 @@ def _plan(header: Header, model: Model, sizes: tuple[int, ...], device: Device, 
     work = max(steady + int(cache * _CACHED), passing)
     # A GPU has weights of its own, and the file's pages may go.
     mapped = 0 if device is Device.GPU else header.size
-    return Plan(sizes, piece, _PROCESSES + _WORD * header.vocabulary + work, mapped)
+    around = _PROCESSES + _BODY * body_bytes(model) + _WORD * header.vocabulary
+    return Plan(sizes, piece, around + work, mapped)
 
 
 def _context(header: Header, size: int, call: int) -> int:
