@@ -115,6 +115,7 @@ async def _run(engine: Engine | HostedEngine, settings: Settings, embedder: Embe
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not engine.failed.done():
             embedder.trial = trial.result()
+            embedder.cache.begin()
             _told(embedder.trial)
         raise await engine.failed
     finally:
