@@ -1,8 +1,8 @@
 """The embedder's HTTP API: OpenAI's /v1/embeddings with an input type and a priority, and what Kubernetes asks for.
 
-Statuses are used apart: 413 a text is too long, 422 the request is malformed, 429 too much waits, 503 the model is not
-there (yet, or again); the last two say when to come back. The API answers from the first second, while the model is
-still being fetched: a liveness probe must not end a long download.
+Statuses are used apart: 408 a body came too slowly, 413 a text is too long, 422 the request is malformed, 429 too much
+waits, 503 the model is not there (yet, or again); the last two say when to come back. The API answers from the first
+second, while the model is still being fetched: a liveness probe must not end a long download.
 
 `PUT /v1/emergency {"seconds": 30}` holds emergency protection for so long unless it is asked for again; 0 lifts it.
 It needs no credential beyond what the other endpoints need: it can only lower what this process does, for a minute at
@@ -34,7 +34,7 @@ from reembed.embedder.messages import Packs
 from reembed.embedder.metrics import CONTENT_TYPE, Metrics
 from reembed.embedder.plan import Plan
 from reembed.embedder.process import Engine
-from reembed.embedder.protection import Overloaded, Protection
+from reembed.embedder.protection import Admitted, Overloaded, Protection
 from reembed.embedder.requests import Malformed, decode, parse, parse_grant, parse_seconds, parse_texts
 from reembed.embedder.settings import Settings
 from reembed.embedder.text_cache import TextCache
@@ -45,10 +45,19 @@ PRIORITY = "x-reembed-priority"
 _SMALL_BYTES = 1 << 10
 _EMERGENCY_EXAMPLE = '{"seconds": 30}'
 _GRANT_EXAMPLE = '{"tokens": 100000, "changed": false}'
+# A caller who sends a body slower keeps a place that another waits for.
+_BODY_SECONDS = 30
 # nginx's status for a caller who left; nobody receives it, but it is counted.
 _CALLER_LEFT = 499
 _NOT_HOSTED = ("not_hosted", "this pool's model is not hosted elsewhere")
+
+
+class Late(Exception):
+    """A body did not come in time."""
+
+
 _STATUSES: Mapping[type[Exception], tuple[int, str]] = {
+    Late: (408, "late"),
     Malformed: (422, "invalid_request"),
     TextRefused: (422, "invalid_text"),
     TextTooLong: (413, "text_too_long"),
@@ -181,8 +190,8 @@ class Embedder:
         """Run a handler and turn what it raises into the status that fits."""
         try:
             # Counted before its body is read, which is the first that a request costs.
-            with self.protection.admitted(background=_is_background(request)):
-                body = decode(await self._body(request))
+            with self.protection.admitted(background=_is_background(request)) as admitted:
+                body = decode(await self._body(request, admitted))
                 response = await _unless_caller_leaves(request, handler(request, body))
         except ClientDisconnect:
             return Response(status_code=_CALLER_LEFT)
@@ -212,10 +221,10 @@ class Embedder:
     async def _tokenize(self, _: Request, body: Mapping[str, Any]) -> Response:
         return JSONResponse({"tokens": await self._running().count(parse_texts(body))})
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, admitted: Admitted) -> bytearray:
         most = self.protection.limits.body_bytes
         try:
-            return await _read(request, most, "send several requests")
+            return await _read(request, most, "send fewer or shorter texts at a time", admitted.take)
         except Malformed:
             self.protection.refuse_body(most)
             raise
@@ -227,7 +236,7 @@ class Embedder:
             seconds = parse_seconds(decode(data, _EMERGENCY_EXAMPLE))
         except ClientDisconnect:
             return Response(status_code=_CALLER_LEFT)
-        except Malformed as error:
+        except (Late, Malformed) as error:
             return _refused(error)
         self.protection.hold(seconds)
         return JSONResponse({"seconds": seconds, "limits": asdict(self.protection.limits)})
@@ -247,7 +256,7 @@ class Embedder:
             grant = parse_grant(decode(data, _GRANT_EXAMPLE))
         except ClientDisconnect:
             return Response(status_code=_CALLER_LEFT)
-        except Malformed as error:
+        except (Late, Malformed) as error:
             return _refused(error)
         engine.grant(grant.tokens, changed=grant.changed)
         return JSONResponse({"tokens": grant.tokens, "changed": grant.changed})
@@ -270,13 +279,18 @@ def _is_background(request: Request) -> bool:
     return request.headers.get(PRIORITY, "").lower() == "background"
 
 
-async def _read(request: Request, most: int, advice: str) -> bytes:
+async def _read(request: Request, most: int, advice: str, take: Callable[[int], None] = lambda _: None) -> bytearray:
     data = bytearray()
-    async for block in request.stream():
-        data += block
-        if len(data) > most:
-            raise Malformed(f"the body is larger than {most} bytes; {advice}")
-    return bytes(data)
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for block in request.stream():
+                take(len(block))
+                data += block
+                if len(data) > most:
+                    raise Malformed(f"the body is larger than {most} bytes; {advice}")
+    except TimeoutError:
+        raise Late(f"the body was not whole after {_BODY_SECONDS} seconds ({len(data)} bytes); send it again") from None
+    return data
 
 
 async def _unless_caller_leaves(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:

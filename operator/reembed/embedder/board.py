@@ -72,6 +72,8 @@ class Board:
             self.clear(context)
 
     def close(self) -> None:
+        """Give the memory back; there are no slots from now on."""
+        self._contexts = 0
         self._words.release()
         self._memory.close()
         os.close(self.descriptor)

@@ -89,6 +89,7 @@ class Work:
         self._lanes: Lanes[Text] = Lanes()
         self._alone: list[Text] = []
         self._isolating = False
+        self._others_until = 0.0  # before then live texts go before those that must be alone
         self._jobs: dict[int, Job] = {}
         self._packs = Packs()
         self._accounted = 0.0
@@ -107,6 +108,9 @@ class Work:
                     self._forget(request)
                 case Pace():
                     self._set(message)
+                case Request(tokens_only=True):
+                    # Megabytes may be counted, which takes seconds.
+                    threading.Thread(target=self._count, args=(message,), daemon=True).start()
                 case _:
                     self._accept(message)
 
@@ -121,14 +125,19 @@ class Work:
             self._board.clear(number)
             with self._changed:
                 del self._busy[number]
-                self._account(groups, monotonic() - began)
-                self._isolating = False
+                ended = monotonic()
+                self._account(groups, ended - began)
+                if self._isolating:
+                    # Everybody waited for this text: now it is others' turn for as long.
+                    self._isolating, self._others_until = False, 2 * ended - began
                 self._changed.notify_all()
 
     def _wait_for_pack(self, number: int) -> list[Item[Text]]:
         while True:
             self._gather()
             if pack := self._next_pack(number):
+                if pack[0].tokens > self._capacities[0]:
+                    self._changed.notify_all()  # who left this text to this context may take what is behind it
                 return pack
             self._changed.wait()
 
@@ -143,7 +152,7 @@ class Work:
         # The last contexts go on where not all may: they can read the longest texts.
         if number < len(self._capacities) - self._allowed or len(self._busy) >= self._allowed or self._isolating:
             return []
-        if self._alone:
+        if self._alone and not (self._lanes.live_tokens and monotonic() < self._others_until):
             return self._next_alone(number)
         live_only = number == 0 and len(self._capacities) > 1
         if len(self._busy) >= self._cpus:
@@ -211,6 +220,12 @@ class Work:
             self._send(Computing(0))
             self._changed.notify_all()
 
+    def _count(self, request: Request) -> None:
+        try:
+            self._send(Done(request.id, b"", tuple(map(self._weights.count, request.texts)), ()))
+        except EngineError as error:
+            self._send(Broken(request.id, str(error)))
+
     def _accept(self, request: Request) -> None:
         try:
             read = [self._weights.tokenize(text) for text in request.texts]
@@ -218,10 +233,9 @@ class Work:
             self._send(Broken(request.id, str(error)))
             return
         cut = tuple(index for index, text in enumerate(read) if text.cut)
-        if request.tokens_only:
-            self._send(Done(request.id, b"", tuple(text.full for text in read), cut))
-        elif cut and self._weights.model.truncate is Truncate.REFUSE:
-            self._send(TooLong(request.id, cut[0], read[cut[0]].full))
+        if cut and self._weights.model.truncate is Truncate.REFUSE:
+            first = read[cut[0]]
+            self._send(TooLong(request.id, cut[0], first.full, first.whole))
         elif (empty := next((index for index, text in enumerate(read) if not len(text.ids)), None)) is not None:
             self._send(Unreadable(request.id, empty, "has nothing that the model's vocabulary knows; leave it out"))
         else:
@@ -245,6 +259,7 @@ class Work:
             if job is not None:
                 self._lanes.discard(lambda text: text.job is job)
                 self._alone = [text for text in self._alone if text.job is not job]
+                self._changed.notify_all()
         return job is not None
 
     def _compute_pack(self, context: Context, groups: Sequence[Sequence[Text]]) -> None:

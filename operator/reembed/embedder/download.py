@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -334,6 +335,11 @@ def _why(error: Exception) -> str:
 
 
 def _why_not_connected(error: OSError) -> str:
+    # Their numbers are not the system's.
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"it speaks no TLS that is understood: {error.reason}"
     # asyncio puts its own words with the address into strerror; a resolver's errors have negative numbers.
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)

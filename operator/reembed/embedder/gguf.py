@@ -96,6 +96,11 @@ class Header:
     vocabulary: int = 0  # tokens
     causal: bool = False  # a decoder, each of whose tokens sees only those before it
 
+    @property
+    def decodes(self) -> bool:
+        """Return whether llama.cpp keeps a memory for it and predicts words, in whichever direction it reads."""
+        return self.architecture in _DECODERS
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -136,7 +141,7 @@ def read_header(file: BinaryIO) -> Header:
         )
     except KeyError as error:
         raise NotGGUF(f"the file's GGUF header has no {error.args[0]}; convert the model again") from error
-    except (_Damaged, UnicodeDecodeError, ValueError) as error:
+    except (_Damaged, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise NotGGUF(f"the file's GGUF header is damaged ({error}); convert the model again") from error
 
 

@@ -7,7 +7,10 @@ from reembed.core.model import Device, Model
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
 from reembed.embedder.requests import MOST_TEXTS
 
-_MOST_BYTES = 16 << 20
+# The plan has room for one such body (`embedder.plan`), and so many bytes are taken of all requests together.
+_LEAST_BYTES, _MOST_BYTES = 4 << 20, 8 << 20
+# Bytes of a body for each token that the model may read of it: four times what they have on average.
+_BYTES_PER_TOKEN = 16
 # Some seconds' work for a small model; who would wait longer had better try another pod.
 _QUEUE_TOKENS = 65_536
 # A context's buffers grow with its capacity times the vocabulary (60 MiB at 512 tokens and 30,000 words). Where a model
@@ -29,11 +32,16 @@ def capacities(max_tokens: int, cpus: int, device: Device = Device.CPU) -> tuple
     return (PACK_TOKENS, *[others] * (cpus - 1), max(PACK_TOKENS, max_tokens))
 
 
+def body_bytes(model: Model) -> int:
+    """Return how large a request's body may be: what the model may read of a full page, and no less than 4 MiB."""
+    return min(_MOST_BYTES, max(_LEAST_BYTES, MOST_TEXTS * model.max_tokens * _BYTES_PER_TOKEN))
+
+
 def normal(model: Model, cpus: int, device: Device = Device.CPU) -> Limits:
     """Return the limits of a process that has `cpus` CPUs."""
     return Limits(
         requests=None,
-        body_bytes=_MOST_BYTES,
+        body_bytes=body_bytes(model),
         # A request larger than the whole queue must pass when nothing waits.
         request_tokens=MOST_TEXTS * model.max_tokens,
         queue_tokens=_QUEUE_TOKENS,

@@ -43,7 +43,11 @@ class Link(asyncio.Protocol):
         link = cls(take)
         with theirs:
             await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
-            await link.run(theirs.fileno(), board.descriptor)
+            try:
+                await link.run(theirs.fileno(), board.descriptor)
+            except OSError:
+                await link.ended()
+                raise
         return link
 
     async def run(self, *descriptors: int) -> None:

@@ -36,6 +36,16 @@ _POOLING = {
 _MADV_DONTNEED = 4
 # More than any model has: all of them go to the GPU.
 _ALL_LAYERS = 10_000
+# Characters a token that are looked at first. Tokens have four on average, and reading 16 MB to keep 256 of them takes
+# seconds and some hundred MiB.
+_CHARACTERS = 8
+# Tokens behind the limit that must be known before the rest of a text is left out: what stands at its place of
+# division may be read as other tokens.
+_MARGIN = 64
+# More are llama.cpp's way to say that it can't.
+_MOST_TOKENS = 1 << 30
+# Characters that are counted at once.
+_PIECE = 1 << 16
 
 Ids = npt.NDArray[np.int32]
 Vectors = npt.NDArray[np.float32]
@@ -51,10 +61,11 @@ class ModelUnusable(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A text as the model reads it; `full` counts the tokens before its end was left out."""
+    """A text as the model reads it; `full` counts the tokens before its end was left out, all of them if `whole`."""
 
     ids: Ids
     full: int
+    whole: bool = True
 
     @property
     def cut(self) -> bool:
@@ -84,20 +95,43 @@ class Weights:
         self._ends = frozenset(token for token in ends if token >= 0)
 
     def tokenize(self, text: str) -> Tokens:
-        """Return a text's tokens with the special ones, cut to the model's limit if it is longer."""
-        data = text.encode()
-        room = len(data) + 8
-        buffer = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self._vocabulary, data, len(data), buffer, room, True, False)
-        if count < 0:
-            raise EngineError(f"llama.cpp finds more than {room} tokens in a text of {len(data)} bytes")
+        """Return a text's tokens with the special ones, cut to the model's limit if it is longer.
+
+        Of a text far longer than the model reads, only as much is looked at as is needed for that.
+        """
         limit = self.model.max_tokens
+        end = _CHARACTERS * (limit + _MARGIN)
+        # Tokens can be far longer (white space has none), so it is looked at more and more.
+        while len(found := self._ids(text[:end])) <= limit + _MARGIN and end < len(text):
+            end *= 2
         # A copy: the buffer is as long as the text.
-        ids = np.ctypeslib.as_array(buffer)[: min(count, limit)].copy()
+        ids = found[:limit].copy()
         # The token that closes a text stays: the model was trained with it.
-        if count > limit and (last := buffer[count - 1]) in self._ends:
+        if len(found) > limit and (last := int(found[-1])) in self._ends:
             ids[-1] = last
-        return Tokens(ids, count)
+        return Tokens(ids, len(found), end >= len(text))
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has. A long one is counted in pieces from space to space."""
+        begin, found, special = 0, 0, len(self._ids(""))
+        while len(text) - begin > _PIECE:
+            space = text.rfind(" ", begin + 1, begin + _PIECE)
+            end = space if space > 0 else begin + _PIECE
+            found += len(self._ids(text[begin:end])) - special
+            begin = end
+        return found + len(self._ids(text[begin:]))
+
+    def _ids(self, text: str) -> Ids:
+        data = text.encode()
+        count = -(len(data) + 8)
+        while count < 0:
+            # Some vocabularies write a character as several before they read it; llama.cpp then says how much it needs.
+            room = -count
+            buffer = (lib.llama_token * room)()
+            count = lib.llama_tokenize(self._vocabulary, data, len(data), buffer, room, True, False)
+            if count < -_MOST_TOKENS:
+                raise EngineError(f"llama.cpp can't read a text of {len(data)} bytes")
+        return np.ctypeslib.as_array(buffer)[:count]
 
 
 class Context:

@@ -121,11 +121,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A text is longer than the model reads, and the pool refuses such."""
+    """A text is longer than the model reads, and the pool refuses such; it has more tokens unless `whole`."""
 
     id: int
     index: int
     tokens: int
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

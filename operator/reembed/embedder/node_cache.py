@@ -64,23 +64,23 @@ def sum_of(path: Path, record: Path) -> str:
         OSError: the file cannot be read.
 
     """
-    looks = _looks(path.stat())
+    now = looks(path)
     try:
         known = json.loads(record.read_text())
-        if isinstance(known, dict) and {name: known.get(name) for name in looks} == looks:
+        if isinstance(known, dict) and {name: known.get(name) for name in now} == now:
             return str(known["sha256"])
     except (OSError, ValueError, KeyError):
         pass
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
         # As it was when it was opened: what changed meanwhile is summed again the next time.
-        remember(path, record, found, looks)
+        remember(path, record, found, now)
     return found
 
 
-def remember(path: Path, record: Path, sha256: str, looks: dict[str, int] | None = None) -> None:
+def remember(path: Path, record: Path, sha256: str, found: dict[str, int] | None = None) -> None:
     """Keep a file's sum; where it cannot be kept, the next start sums the file again."""
-    written = {**(looks or _looks(path.stat())), "sha256": sha256}
+    written = {**(found or looks(path)), "sha256": sha256}
     part = record.with_suffix(f".{os.getpid()}.tmp")
     try:
         part.write_text(json.dumps(written))
@@ -91,5 +91,7 @@ def remember(path: Path, record: Path, sha256: str, looks: dict[str, int] | None
             part.unlink(missing_ok=True)
 
 
-def _looks(stat: os.stat_result) -> dict[str, int]:
+def looks(path: Path) -> dict[str, int]:
+    """Return what a file that is changed has another of; raises OSError if there is none."""
+    stat = path.stat()
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}

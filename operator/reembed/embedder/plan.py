@@ -17,13 +17,16 @@ from dataclasses import dataclass
 
 from reembed.core.model import Device, Model, Pooling
 from reembed.embedder.gguf import Header
-from reembed.embedder.limits import capacities
+from reembed.embedder.limits import body_bytes, capacities
 from reembed.embedder.packing import PACK_TEXTS, PACK_TOKENS
 from reembed.embedder.refusals import MemoryInsufficient
 
 _MIB = 1 << 20
-# Interpreter and libraries of the server and of the engine, and what a full queue of texts adds to both.
-_PROCESSES = 80 * _MIB
+# Interpreter and libraries of the server and of the engine, and what a full queue of short texts adds to both.
+_PROCESSES = 54 * _MIB
+# A body is there as it came, as text and as texts; text has four bytes a character where one is outside of the first
+# plane (emoji).
+_BODY = 9
 # Of each word of the vocabulary, with the pairs that it is made of.
 _WORD = 300
 _CONTEXT = 4 * _MIB
@@ -89,18 +92,19 @@ def _plan(header: Header, model: Model, sizes: tuple[int, ...], device: Device, 
     piece = PACK_TOKENS if _in_pieces(header, model) else None
     steady = sum(_context(header, size, min(size, piece or size)) for size in sizes)
     # While contexts are made, the buffer that an encoder gives back is there for a moment, of one at a time.
-    passing = 0 if header.causal else _outputs(header, max(sizes))
+    passing = 0 if header.decodes else _outputs(header, max(sizes))
     work = max(steady + int(cache * _CACHED), passing)
     # A GPU has weights of its own, and the file's pages may go.
     mapped = 0 if device is Device.GPU else header.size
-    return Plan(sizes, piece, _PROCESSES + _WORD * header.vocabulary + work, mapped)
+    around = _PROCESSES + _BODY * body_bytes(model) + _WORD * header.vocabulary
+    return Plan(sizes, piece, around + work, mapped)
 
 
 def _context(header: Header, size: int, call: int) -> int:
     """Return what a context of `size` tokens keeps, of which llama.cpp computes `call` at once."""
     computing = 4 * call * (2 * header.inner + 4 * header.dimensions)
     tiles = _tiles(header, size, call)
-    if not header.causal:
+    if not header.decodes:
         return tiles + _CONTEXT + computing + _MASK * call * call + 4 * header.dimensions * max(call, PACK_TEXTS)
     words = 4 * call * (header.vocabulary + 4 * header.dimensions)
     # Halves, of keys and of values.

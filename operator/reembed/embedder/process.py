@@ -51,6 +51,8 @@ _BYTES_PER_TOKEN = 3
 _RESTART_PAUSE = 0.5
 # An engine that dies so often before it was ever ready will not be ready the next time.
 _EARLY_DEATHS = 3
+# As a shell says that a command could not be started.
+_NOT_STARTED = 127
 # What ends a process by its own doing; SIGKILL is the kernel's or somebody's, and no text's.
 _CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 
@@ -86,10 +88,13 @@ class Engine:
         self._board = Board.make(len(start.capacities))
         self._ids = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
+        self._left: dict[int, Request] = {}  # what is still computed for callers who went
+        self._heard = 0.0  # when the engine last said or computed something, or nothing was asked of it
         self._link: Link | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._hung = False
         self.tokens = 0  # that wait or are computed, estimated
+        self._background = 0  # those of background texts
         self.failed: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()  # why it can't even start
         self.ready = False
         self.up = asyncio.Event()  # it was ready once
@@ -156,15 +161,16 @@ class Engine:
         tokens = self._admit(texts, background=background)
         waiting = _Waiting(asyncio.get_running_loop().create_future(), request, tokens)
         self._waiting[request.id] = waiting
-        self.tokens += tokens
+        self._count_in(tokens, background=background)
         try:
             self._link.send(request)
             done = await waiting.answer
         except asyncio.CancelledError:
             self._link.send(Cancel(request.id))
+            self._remember(request)
             raise
         finally:
-            self.tokens -= tokens
+            self._count_in(-tokens, background=background)
             self._waiting.pop(request.id, None)
         if alone:
             self._suspects.acquit(texts)
@@ -175,11 +181,25 @@ class Engine:
         longest = self._start.model.max_tokens
         tokens = sum(min(len(text.encode()) // _BYTES_PER_TOKEN + 2, longest) for text in texts)
         limit = self._limits.background_tokens if background else self._limits.queue_tokens
-        if (waiting := self.tokens) and waiting + tokens > limit:
+        waiting = self.tokens
+        if not background:
+            # One request may be larger than the bound; what it has above that is not at the cost of queries.
+            waiting -= max(0, self._background - self._limits.background_tokens)
+        if waiting and waiting + tokens > limit:
             raise EngineBusy(f"about {waiting} tokens wait, {tokens} more pass the limit of {limit}; try again later")
         if tokens > (most := max(limit, self._limits.request_tokens)):
             raise EngineBusy(f"the request has about {tokens} tokens, {most} are taken now; send fewer texts at a time")
         return tokens
+
+    def _count_in(self, tokens: int, *, background: bool) -> None:
+        self.tokens += tokens
+        self._background += tokens if background else 0
+
+    def _remember(self, request: Request) -> None:
+        """Keep a request whose caller went while it is computed: it may end the engine yet."""
+        computed = {number for slot in self._board.slots() for number, _ in slot.texts}
+        left = {**self._left, request.id: request}
+        self._left = {number: one for number, one in left.items() if number in computed}
 
     def _shed_background(self) -> None:
         for number, waiting in self._waiting.items():
@@ -193,11 +213,7 @@ class Engine:
         """Run processes one after the other."""
         early = 0
         while True:
-            self._link = await Link.open(self._board, self._take)
-            self._link.send(self._start)
-            self._link.send(_pace(self._limits))
-            self.contexts_peak = 0
-            status = await self._link.ended()
+            status = await self._run()
             early = 0 if self.ready else early + 1
             self.ready = False
             self._suspect(status)
@@ -213,12 +229,27 @@ class Engine:
             self.restarts += 1
             await asyncio.sleep(_RESTART_PAUSE)
 
+    async def _run(self) -> int:
+        """Run a process to its end; return its exit status."""
+        try:
+            self._link = await Link.open(self._board, self._take)
+        except OSError as error:
+            _log.error("the engine's process cannot be started: %s", error.strerror)
+            return _NOT_STARTED
+        self._link.send(self._start)
+        self._link.send(_pace(self._limits))
+        self.contexts_peak = 0
+        return await self._link.ended()
+
     async def _watch(self) -> None:
-        """End an engine that computes one call for far too long."""
+        """End an engine that computes one call for far too long, or is asked and does nothing at all."""
         while True:
             await asyncio.sleep(self._patience.look_every)
-            now = monotonic()
-            if self._link is not None and any(self._patience.over(slot, now) for slot in self._board.slots()):
+            now, slots = monotonic(), list(self._board.slots())
+            if slots or not (self.ready and self._waiting):
+                self._heard = now
+            silent = now - self._heard > self._patience.seconds
+            if self._link is not None and (silent or any(self._patience.over(slot, now) for slot in slots)):
                 self._hung = True
                 self._link.kill()
 
@@ -226,10 +257,12 @@ class Engine:
         """Remember what the process that died computed, if that may have been why."""
         if self._hung or -status in _CRASHES:
             found = [pair for slot in self._board.slots() for pair in slot.texts]
-            known = [(self._waiting[number].request, index) for number, index in found if number in self._waiting]
+            requests = self._left | {number: waiting.request for number, waiting in self._waiting.items()}
+            known = [(requests[number], index) for number, index in found if number in requests]
             texts = [request.texts[index] for request, index in known]
             self._suspects.crashed(texts, alone=len(found) == 1 and all(request.alone for request, _ in known))
         self._board.wipe()
+        self._left.clear()
 
     def _lose_waiting(self) -> None:
         for waiting in self._waiting.values():
@@ -237,6 +270,7 @@ class Engine:
                 waiting.answer.set_exception(EngineUnavailable("the engine stopped; another is started, try again"))
 
     def _take(self, message: FromEngine) -> None:
+        self._heard = monotonic()
         match message:
             case Ready(offloads, cosine):
                 self.ready, self.offloads, self.cosine = True, offloads, cosine
@@ -261,8 +295,9 @@ class Engine:
         match answer:
             case Done():
                 waiting.answer.set_result(answer)
-            case TooLong(_, index, tokens):
-                message = f"has {tokens} tokens, the model reads {limit} and the pool says truncate: Refuse; shorten it"
+            case TooLong(_, index, tokens, whole):
+                count = f"{tokens} tokens" if whole else f"more than {tokens} tokens"
+                message = f"has {count}, the model reads {limit} and the pool says truncate: Refuse; shorten it"
                 waiting.answer.set_exception(TextTooLong(index, message))
             case Unreadable(_, index, message):
                 waiting.answer.set_exception(TextRefused(index, message))
@@ -275,15 +310,21 @@ def _pace(limits: Limits) -> Pace:
 
 
 def _refusal(status: int, times: int) -> Refusal:
-    """Say why an engine never became ready."""
+    """Say why an engine never became ready; only what llama.cpp itself gave up for is the file's fault."""
     if status == -signal.SIGKILL:
         return Unavailable(
             f"the engine was killed {times} times while it loaded the model, most likely for want of memory: raise the "
             "memory limit of the pool's variant"
         )
+    found = f"the engine ended {times} times while it loaded the model ({_ending(status)})"
+    if status == -signal.SIGBUS:
+        return Unavailable(f"{found}: its file cannot be read any more; look at the cache's volume and its disk")
+    if status == -signal.SIGILL:
+        return Unavailable(f"{found}: this node's CPU lacks what the image's llama.cpp was built for; use other nodes")
+    if status >= 0:
+        return Unavailable(f"{found}; its own words are in the pod's log, and the pod tries again")
     return ArchitectureUnsupported(
-        f"the engine ended {times} times while it loaded the model ({_ending(status)}); the file's tensors are not "
-        "what llama.cpp expects: convert the model again"
+        f"{found}; the file's tensors are not what llama.cpp expects: convert the model again"
     )
 
 

@@ -27,6 +27,31 @@ class Overloaded(Exception):
         self.retry_after = retry_after
 
 
+# A body up to here is always read: many of them are still little.
+_SMALL_BYTES = 64 << 10
+
+
+class Admitted:
+    """A request that is under way, and what its body takes of the memory that all bodies share."""
+
+    def __init__(self, protection: Protection) -> None:
+        self._protection = protection
+        self._bytes = 0
+
+    def take(self, size: int) -> None:
+        """Take room for so many bytes more, until the request is answered.
+
+        Raises:
+            Overloaded: other requests have it.
+
+        """
+        self._bytes += size
+        self._protection.take_bytes(size, self._bytes)
+
+    def leave(self) -> None:
+        self._protection.bytes_under_way -= self._bytes
+
+
 class Protection:
     """The limits of one process and who is let in under them. All methods belong to one event loop."""
 
@@ -40,6 +65,7 @@ class Protection:
         self.entered = 0
         self.under_way = 0
         self.under_way_peak = 0  # since the limits last changed
+        self.bytes_under_way = 0  # of the bodies of the requests that are
 
     @property
     def holds(self) -> bool:
@@ -67,7 +93,7 @@ class Protection:
             _log.info("emergency protection ended after %.0f s; requests it refused: %d", held, self._refused)
 
     @contextmanager
-    def admitted(self, *, background: bool) -> Iterator[None]:
+    def admitted(self, *, background: bool) -> Iterator[Admitted]:
         """Count a request as under way.
 
         Raises:
@@ -81,9 +107,11 @@ class Protection:
             raise self._refusal(f"{self.under_way} requests are under way, emergency protection allows {most}")
         self.under_way += 1
         self.under_way_peak = max(self.under_way_peak, self.under_way)
+        request = Admitted(self)
         try:
-            yield
+            yield request
         finally:
+            request.leave()
             self.under_way -= 1
 
     def refuse_background(self) -> None:
@@ -93,6 +121,13 @@ class Protection:
             until = datetime.now(UTC) + timedelta(seconds=left)
             text = f"emergency protection holds until {until:%H:%M:%S} UTC unless renewed: no background requests"
             raise self._refusal(text, max(1, math.ceil(left)))
+
+    def take_bytes(self, size: int, own: int) -> None:
+        """Count bytes of a body that has `own` by now; raise Overloaded if it is large and others have the room."""
+        self.bytes_under_way += size
+        most, all_bytes = self.limits.body_bytes, self.bytes_under_way
+        if own > _SMALL_BYTES and own < all_bytes > most:
+            raise self._refusal(f"{all_bytes} bytes of requests are under way, at most {most} are taken at a time")
 
     def refuse_body(self, most: int) -> None:
         """Raise Overloaded if a body above `most` bytes is one that would normally be read."""

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from reembed.core.emergency_limits import MOST_SECONDS
-from reembed.core.model import InputType, Model
+from reembed.core.model import InputType, Model, Truncate
 
 # Texts of one request, counted alike whether they come as one string or an array.
 MOST_TEXTS = 256
+
+# Characters that a text has at the most for each token that the model reads; no text that means something has a tenth.
+_CHARACTERS_PER_TOKEN = 1024
 
 _INPUT_TYPES = {"query": InputType.QUERY, "document": InputType.DOCUMENT}
 _FORMATS = ("float", "base64")
@@ -35,9 +38,10 @@ class Asked:
     base64: bool
 
     def prefixed(self, model: Model) -> tuple[str, ...]:
-        """Return the texts as the model was trained to read them."""
+        """Return the texts as the model was trained to read them, without megabytes that it will not read."""
         prefix = model.query_prefix if self.input_type is InputType.QUERY else model.document_prefix
-        return tuple(prefix + text for text in self.texts)
+        end = _CHARACTERS_PER_TOKEN * model.max_tokens if model.truncate is Truncate.END else None
+        return tuple(prefix + text[:end] for text in self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Grant:
     changed: bool
 
 
-def decode(data: bytes, example: str = '{"input": ...}') -> Mapping[str, Any]:
+def decode(data: bytes | bytearray, example: str = '{"input": ...}') -> Mapping[str, Any]:
     """Return a request's body; `example` is what a caller who sent something else is shown.
 
     Raises:

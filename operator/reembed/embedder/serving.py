@@ -124,6 +124,7 @@ async def _run(engine: Engine | HostedEngine, settings: Settings, embedder: Embe
             found = trial.result()
             embedder.membership.begin(found.probes)
             embedder.trial = found
+            embedder.cache.begin()
             _told(found)
         await _first(strange, engine.failed)
         raise embedder.membership.refusal or engine.failed.result()
@@ -156,11 +157,11 @@ async def _run_model(settings: Settings, embedder: Embedder, cpus: int) -> None:
 
     means = Means(settings.access, progress=embedder.progress)
     path = await fetch(settings.model, settings.cache, means=means, check=check)
-    on_gpu = settings.device is Device.GPU
-    wanted = WeightType.AS_FILE if on_gpu else settings.weights
-    library = None if on_gpu else tiles.library(cpu_flags())
-    weights = await choose(path, settings.model, settings.cache, wanted, library)
     planned = plans[-1]  # no file is whole without its header
+    # Two models are measured side by side, each with a context of its own.
+    measurable = settings.device is not Device.GPU and len(planned.capacities) > 1
+    wanted = settings.weights if measurable else WeightType.AS_FILE
+    weights = await choose(path, settings.model, settings.cache, wanted, tiles.library(cpu_flags()))
     contexts = (planned.capacities, planned.piece)
     start = Start(weights.path, settings.model, cpus, *contexts, settings.device, weights.tiles)
     engine = Engine(start, embedder.protection.limits, embedder.cache)

@@ -56,14 +56,19 @@ class Request:
 
 def access_from(environment: Mapping[str, str]) -> Access:
     """Return what the variables say that the hub's and S3's own tools read."""
+
+    def said(name: str) -> str:
+        # A Secret that was made from a file ends with its line's end, which no header may hold.
+        return environment.get(name, "").strip()
+
     return Access(
-        hub=(environment.get("HF_ENDPOINT") or _HUB).rstrip("/"),
-        hub_token=environment.get("HF_TOKEN", ""),
-        s3_endpoint=environment.get("AWS_ENDPOINT_URL", "").rstrip("/"),
-        region=environment.get("AWS_REGION") or _REGION,
-        access_key=environment.get("AWS_ACCESS_KEY_ID", ""),
-        secret_key=environment.get("AWS_SECRET_ACCESS_KEY", ""),
-        session_token=environment.get("AWS_SESSION_TOKEN", ""),
+        hub=(said("HF_ENDPOINT") or _HUB).rstrip("/"),
+        hub_token=said("HF_TOKEN"),
+        s3_endpoint=said("AWS_ENDPOINT_URL").rstrip("/"),
+        region=said("AWS_REGION") or _REGION,
+        access_key=said("AWS_ACCESS_KEY_ID"),
+        secret_key=said("AWS_SECRET_ACCESS_KEY"),
+        session_token=said("AWS_SESSION_TOKEN"),
     )
 
 
@@ -95,7 +100,11 @@ def shown(uri: str) -> str:
     # By hand, since what is no address must be shown as well.
     scheme, _, rest = re.split("[?#]", uri, maxsplit=1)[0].partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    host = host.rpartition("@")[2]
+    if "@" in uri and not re.fullmatch(r"[^:]*(:\d*)?|\[.*\](:\d*)?", host):
+        # A password with one of /?# in it: what looks like host and path is a part of it.
+        return f"{scheme}://..."
+    return f"{scheme}://{host}{slash}{path}"
 
 
 def _of_hub(rest: str, access: Access) -> Request:

@@ -64,5 +64,10 @@ class TextCache:
         self._entries.clear()
         self.size = 0
 
+    def begin(self) -> None:
+        """Forget what was asked so far, and that it was: the trial of an engine is nobody's query."""
+        self.clear()
+        self.hits = self.misses = 0
+
     def _key(self, text: str) -> bytes:
         return blake2b(text.encode(), digest_size=16, key=self._fingerprint[:64]).digest()

@@ -13,11 +13,13 @@ type, and pods on other CPUs may use another.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+import socket
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +28,7 @@ import numpy as np
 
 from reembed.core.model import Model, WeightType
 from reembed.embedder.gguf import Tensor, read_tensors
-from reembed.embedder.node_cache import held
+from reembed.embedder.node_cache import held, looks
 
 _log = logging.getLogger("reembed.embedder")
 
@@ -117,14 +119,16 @@ def _kind(path: Path) -> int:
         return prevailing(read_tensors(file))
 
 
-def convert(source: Path, target: Path) -> None:
-    """Write a copy of a file with its F16 matrices as BF16; whole or not at all.
+def convert(source: Path, target: Path, part: Path) -> None:
+    """Write a copy of a file with its F16 matrices as BF16, by way of `part`; whole or not at all.
 
     Raises:
         OSError: there is no room, or no right to write.
 
     """
-    part = target.with_suffix(".part")
+    if shutil.disk_usage(target.parent).free < source.stat().st_size:
+        # Others on this disk shall not meet it full meanwhile.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
         shutil.copyfile(source, part)
         with part.open("r+b") as file:
@@ -151,17 +155,19 @@ async def _recorded_or_measured(other: _Other, model: Model) -> Measured | None:
     if (known := _recorded(other)) is not None:
         return known
     try:
-        async with held(other.record.with_suffix(".lock")):
-            return _recorded(other) or await _measure(other, model)
+        async with held(other.record.with_suffix(".lock")) as alone:
+            # Where nobody can be kept out, each pod writes a copy of its own.
+            part = other.path.with_suffix(".part" if alone else f".{socket.gethostname()}.part")
+            return _recorded(other) or await _measure(other, part, model)
     except OSError as error:
         _log.warning("the weights are served as the file has them: the cache takes nothing more (%s)", error.strerror)
         return None
 
 
-async def _measure(other: _Other, model: Model) -> Measured | None:
+async def _measure(other: _Other, part: Path, model: Model) -> Measured | None:
     """Convert, and measure in a process of its own: it may die, and takes its memory with it."""
     if other.copied:
-        await asyncio.to_thread(convert, other.source, other.path)
+        await asyncio.to_thread(convert, other.source, other.path, part)
     wish = {
         "as_file": str(other.source),
         "other": str(other.path),
@@ -193,21 +199,18 @@ async def _measure(other: _Other, model: Model) -> Measured | None:
 def _write(other: _Other, measured: Measured) -> None:
     if other.copied and not measured.worth:
         other.path.unlink(missing_ok=True)
-    other.record.write_text(json.dumps({"size": _size(other.path), **asdict(measured)}))
+    copy = looks(other.path) if measured.worth else None
+    other.record.write_text(json.dumps({"copy": copy, **asdict(measured)}))
 
 
 def _recorded(other: _Other) -> Measured | None:
-    """Return what an earlier start found, if its file is still there or was not worth keeping."""
+    """Return what an earlier start found, if its file is as it was left or was not worth keeping."""
     try:
         found = json.loads(other.record.read_text())
         measured = Measured(float(found["ratio"]), float(found["cosine"]), bool(found["tiles"]))
+        return measured if not measured.worth or found.get("copy") == looks(other.path) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return measured if not measured.worth or _size(other.path) == found.get("size") else None
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1
 
 
 def _cpu() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from demo.models import sha256_of
 from reembed.core.model import Model, Pooling
+from reembed.embedder.download import _why_not_connected
 from reembed.embedder.fetch import Retries, fetch
 from reembed.embedder.refusals import (
     ChecksumMismatch,
@@ -172,6 +174,18 @@ async def test_an_unreachable_server_is_named_without_credentials(tmp_path: Path
     assert "http://127.0.0.1:9/m.gguf can't be read (Connection refused in 3 tries)" in message
     assert "secret" not in message
     assert "hidden" not in message
+
+
+async def test_a_server_without_tls_is_told_as_such(whole: Model, tmp_path: Path) -> None:
+    kind, message = await _refused(replace(whole, uri=whole.uri.replace("http://", "https://")), tmp_path)
+    assert kind is Unavailable
+    assert "can't be read (it speaks no TLS that is understood: " in message
+
+
+def test_a_certificate_that_is_not_trusted_is_told_as_such() -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+    assert _why_not_connected(error) == "its certificate is not trusted: self-signed certificate"
 
 
 async def test_a_local_file_is_used_where_it_is(models: dict[str, ModelFile], tmp_path: Path) -> None:

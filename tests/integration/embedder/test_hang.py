@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -29,8 +31,9 @@ def _newest_child() -> int:
     return int(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()[-1])
 
 
-async def test_a_hung_engine_is_ended_and_another_answers(tmp_path: Path) -> None:
-    file = decoder(tmp_path / "model.gguf")
+@asynccontextmanager
+async def _running(directory: Path) -> AsyncIterator[Engine]:
+    file = decoder(directory / "model.gguf")
     model = Model(file.path.as_uri(), file.sha256, Pooling.LAST, DIMENSIONS, 16_384)
     patience = Patience(seconds=1.0, seconds_per_token=0.0001, look_every=0.1)
     start = Start(file.path, model, cpus=1, capacities=(256, 16_384))
@@ -38,6 +41,13 @@ async def test_a_hung_engine_is_ended_and_another_answers(tmp_path: Path) -> Non
     engine.start()
     try:
         await _until(engine)
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def test_a_hung_engine_is_ended_and_another_answers(tmp_path: Path) -> None:
+    async with _running(tmp_path) as engine:
         child = _newest_child()
         asked = asyncio.create_task(engine.embed([_LONG], background=False))
         await _until(engine, busy=True)
@@ -47,5 +57,24 @@ async def test_a_hung_engine_is_ended_and_another_answers(tmp_path: Path) -> Non
         await _until(engine)
         answer = await engine.embed(["a"], background=False)
         assert (engine.restarts, len(answer.vectors), engine._suspects.suspicious([_LONG])) == (1, 4 * DIMENSIONS, True)
-    finally:
-        await engine.close()
+
+
+async def test_a_text_is_suspected_although_its_caller_had_less_patience(tmp_path: Path) -> None:
+    async with _running(tmp_path) as engine:
+        child = _newest_child()
+        asked = asyncio.create_task(engine.embed([_LONG], background=False))
+        await _until(engine, busy=True)
+        os.kill(child, signal.SIGSTOP)
+        asked.cancel()
+        await asyncio.to_thread(eventually, lambda: engine.restarts == 1)
+        assert (engine._suspects.suspicious([_LONG]), engine.tokens) == (True, 0)
+
+
+async def test_an_engine_that_takes_nothing_at_all_is_ended(tmp_path: Path) -> None:
+    async with _running(tmp_path) as engine:
+        os.kill(_newest_child(), signal.SIGSTOP)
+        with pytest.raises(EngineUnavailable):
+            await asyncio.wait_for(engine.embed(["a"], background=False), 30)
+        await _until(engine)
+        await engine.embed(["a"], background=False)
+        assert engine.restarts == 1

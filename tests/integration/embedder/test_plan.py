@@ -13,8 +13,7 @@ import pytest
 
 from demo.models import sha256_of
 from tests.bench.embedder.machine import watched
-from tests.cluster import processes
-from tests.fixtures.embedders import Embedder, environment, eventually, start
+from tests.fixtures.embedders import Embedder, eventually, start
 from tests.fixtures.models import ModelFile
 from tests.fixtures.random_models import Shape, decoder, encoder
 
@@ -31,13 +30,6 @@ import llama_cpp.llama_cpp as lib
 parameters = lib.llama_model_quantize_default_params()
 parameters.ftype = getattr(lib, sys.argv[3])
 sys.exit(lib.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), parameters))
-"""
-_WITH_LIMIT = """
-import sys
-from reembed import cgroup
-cgroup.memory = lambda: cgroup.Memory(0, int(sys.argv.pop()) << 20)
-from reembed.embedder.__main__ import main
-sys.exit(main())
 """
 
 
@@ -72,6 +64,8 @@ def test_memory_never_passes_the_plan_from_the_first_moment_on(whole: tuple[str,
         for background in (True, False):
             for page in ([_TEXTS[-1]] * 24, _TEXTS * 20):
                 assert embedder.ask(page, background=background).status_code == 200
+        # As large as a body may be; one character outside of the first plane makes each of them four bytes.
+        assert embedder.ask("word " * 800_000 + "\U0001f600").status_code == 200
         plan = embedder.metric("reembed_embedder_memory_plan_bytes") / (1 << 20)
     assert memory.anonymous <= 1.05 * plan
     assert plan < 1.6 * memory.anonymous
@@ -96,22 +90,11 @@ def test_quantized_files_give_nearly_the_vectors_of_the_whole_one(
     assert cosines.mean() > {"Q8_0": 0.99, "Q6_K": 0.97, "Q4_K_M": 0.85}[kind_of_weights]
 
 
-def _with_limit(mebibytes: int, file: ModelFile, directory: Path) -> subprocess.Popen[bytes]:
-    with (directory / "log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-c", _WITH_LIMIT, str(mebibytes)],
-            env=environment(file, directory, processes.free_port(), **_changes("encoder")),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-
 def test_a_limit_below_the_plan_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     file = encoder(tmp_path / "model.gguf", shape=_SHAPE)
-    process = _with_limit(100, file, tmp_path)
-    with watched(process.pid, _OFTEN) as memory:
-        assert process.wait(30) == 2
-    words = (tmp_path / "termination-log").read_text()
-    assert '"reason": "MemoryInsufficient"' in words
-    assert "the container's limit is 100 MiB; nothing was loaded" in words
+    embedder = start(file, tmp_path, wait=False, limit=100, **_changes("encoder"))
+    with watched(embedder.process.pid, _OFTEN) as memory:
+        status, said = embedder.ended()
+    assert (status, said["reason"]) == (2, "MemoryInsufficient")
+    assert "the container's limit is 100 MiB; nothing was loaded" in said["message"]
     assert memory.anonymous < 100

@@ -16,7 +16,7 @@ import pytest
 from reembed.core.model import Model, Pooling
 from reembed.embedder.board import Board
 from reembed.embedder.child import Work
-from reembed.embedder.jobs import Text
+from reembed.embedder.jobs import Text, job
 from reembed.embedder.llama import Context, Ids, Tokens, Vectors, Weights
 from reembed.embedder.messages import Computing, Done, Pace, Request
 from reembed.embedder.packing import Item
@@ -38,6 +38,9 @@ class _Weights:
         count, _, name = text.partition(" ")
         ids = np.full(int(count), len(name) or 1000 + self._read, np.int32)
         return Tokens(ids, len(ids))
+
+    def count(self, text: str) -> int:
+        return self.tokenize(text).full
 
 
 class _Context:
@@ -183,7 +186,8 @@ def test_texts_that_must_be_alone_are_computed_one_by_one_with_nothing_beside_th
         world.pipe.send(_request(1, texts=3, alone=True))
         world.pipe.send(_request(2, texts=3))
         assert world.answers(2) == {1, 2}
-    assert world.contexts[2].packs[:3] == [1, 1, 1]
+    # The others have a pack of their own, in between or behind.
+    assert sorted(size for context in world.contexts for size in context.packs) == [1, 1, 1, 3]
 
 
 def test_equal_texts_of_a_pack_are_computed_once_and_all_get_the_vector() -> None:
@@ -198,3 +202,52 @@ def test_equal_texts_of_a_pack_are_computed_once_and_all_get_the_vector() -> Non
             world.contexts[0].together.wait(_PATIENCE)
         assert world.answers(2) == {1, 2}
     assert world.contexts[0].packs == [1, 1]
+
+
+def test_what_waits_behind_a_long_text_is_taken_as_soon_as_that_is_computed() -> None:
+    work = _work([256, 2048])
+    for tokens in (1000, 10):
+        work._lanes.add(Item(tokens, False, cast("Text", tokens)))
+    waits, taken = threading.Event(), []
+
+    def small() -> None:
+        with work._changed:
+            waits.set()
+            taken.append([item.work for item in work._wait_for_pack(0)])
+
+    thread = threading.Thread(target=small, daemon=True)
+    thread.start()
+    assert waits.wait(_PATIENCE)
+    with work._changed:  # free when the other thread waits for something to change
+        long = [item.work for item in work._wait_for_pack(1)]
+    thread.join(_PATIENCE)
+    assert (long, taken) == ([1000], [[10]])
+
+
+def test_texts_that_must_be_alone_do_not_keep_live_ones_waiting_one_after_the_other() -> None:
+    work = _work([256] * 2)
+    request = Request(1, ("10", "10"), background=True, alone=True)
+    work._queue(*job(request, [_Weights().tokenize("10")] * 2, 2, 0.0))
+    work._lanes.add(Item(10, False, cast("Text", "live")))
+    alone = work._next_pack(1)
+    work._isolating, work._others_until = False, float("inf")
+    others = [item.work for item in work._next_pack(1)]
+    again = work._next_pack(1)
+    assert ([item.work.index for item in alone], others, [item.work.index for item in again]) == ([0], ["live"], [1])
+
+
+def test_after_a_text_alone_it_is_the_turn_of_others_for_as_long() -> None:
+    with _world([256]) as world:
+        world.contexts[0].together = threading.Barrier(2)
+        world.pipe.send(_request(1, texts=2, alone=True))
+        world.wait_until_computing(1)
+        world.pipe.send(Request(2, ("3",) * 2, background=False))
+        for number in range(3, 40):  # so that the second waits by now, and the first has been computed for a while
+            world.pipe.send(Request(number, ("3",), background=False, tokens_only=True))
+            assert world.answers(1) == {number}
+        for _ in range(2):
+            world.contexts[0].together.wait(_PATIENCE)
+        assert world.answers(1) == {2}
+        world.contexts[0].together.wait(_PATIENCE)
+        assert world.answers(1) == {1}
+    assert world.contexts[0].packs == [1, 2, 1]

@@ -80,6 +80,19 @@ def test_an_announced_giant_takes_no_memory() -> None:
         read_header(BytesIO(start))
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_number_that_is_none_is_damage(number: float) -> None:
+    pairs = b"".join(
+        struct.pack("<Q", len(key)) + key.encode() + value
+        for key, value in (
+            ("general.architecture", struct.pack("<IQ", 8, 4) + b"bert"),
+            ("bert.embedding_length", struct.pack("<If", 6, number)),
+        )
+    )
+    with pytest.raises(NotGGUF, match="the file's GGUF header is damaged"):
+        read_header(BytesIO(b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + pairs))
+
+
 def test_another_format_is_named_by_its_first_bytes() -> None:
     with pytest.raises(NotGGUF, match=r"begins with b'PK\\x03\\x04'"):
         read_header(BytesIO(b"PK\3\4 a pickled model"))

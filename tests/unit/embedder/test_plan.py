@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,3 +92,9 @@ def test_a_plan_never_passes_its_limit(cpus: int, limit: int) -> None:
     else:
         assert found.bytes <= limit * _MIB
         assert found.capacities[-1] == 2048
+
+
+def test_a_decoder_that_reads_in_both_directions_keeps_words_and_memory_all_the_same() -> None:
+    both = _plan(replace(_CODE, causal=False), 65_536)
+    words = 2 * 4 * 151_936 * 2048
+    assert (both.piece, both.anonymous > words) == (None, True)

@@ -189,14 +189,48 @@ async def test_a_place_is_free_again_after_an_answer_a_fault_and_a_refusal() -> 
 async def test_a_body_above_half_of_the_bound_may_come_again_one_above_the_whole_is_wrong() -> None:
     async with _world() as world:
         await world.protect(30)
-        large = await world.embed(text="a" * (9 << 20))
+        large = await world.embed(text="a" * (3 << 20))
         await world.protect(0)
-        codes = [(await world.embed(text="a" * (size << 20))).status_code for size in (9, 17)]
+        codes = [(await world.embed(text="a" * (size << 20))).status_code for size in (3, 5)]
     assert (large.status_code, large.json()["error"]["message"]) == (
         429,
-        "the body is larger than 8388608 bytes, which emergency protection allows; try again later",
+        "the body is larger than 2097152 bytes, which emergency protection allows; try again later",
     )
     assert codes == [200, 422]
+
+
+async def test_large_bodies_share_a_bound_and_small_ones_are_always_read() -> None:
+    async with _world() as world:
+        world.engine.goes_on.clear()
+        first = asyncio.create_task(world.embed(text="a" * (3 << 20)))
+        await asyncio.sleep(1)
+        second = await world.embed(text="a" * (2 << 20))
+        small = asyncio.create_task(world.embed(text="a" * 1000))
+        await asyncio.sleep(1)
+        world.engine.goes_on.set()
+        codes = [(await one).status_code for one in (first, small)]
+        again = await world.embed(text="a" * (2 << 20))
+    assert (second.status_code, second.headers["Retry-After"], codes, again.status_code) == (429, "1", [200, 200], 200)
+    assert second.json()["error"]["message"].endswith(
+        " bytes of requests are under way, at most 4194304 are taken at a time; try again later"
+    )
+
+
+async def test_a_body_that_never_ends_gives_its_place_back() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"input": "'
+        await asyncio.sleep(3600)
+
+    async with _world() as world:
+        await world.protect(60)
+        slow = [asyncio.create_task(world.http.post("/v1/embeddings", content=body())) for _ in range(10)]
+        await asyncio.sleep(1)
+        during = await world.embed()
+        await asyncio.sleep(30)
+        after = await world.embed()
+        late = [await one for one in slow]
+    assert (during.status_code, after.status_code, {one.status_code for one in late}) == (429, 200, {408})
+    assert late[0].json()["error"]["message"] == "the body was not whole after 30 seconds (11 bytes); send it again"
 
 
 async def test_what_kubernetes_asks_is_answered_while_all_places_are_taken() -> None:

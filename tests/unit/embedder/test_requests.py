@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from reembed.core.model import InputType, Model, Pooling
+from reembed.core.model import InputType, Model, Pooling, Truncate
 from reembed.embedder.requests import Asked, Malformed, decode, parse
 
 _PLAIN = Model("http://models/a.gguf", "0" * 64, Pooling.MEAN, 384, 256)
@@ -84,3 +85,12 @@ def test_a_model_with_two_prefixes_wants_to_know_which() -> None:
 )
 def test_each_type_has_its_prefix(said: dict[str, str], default: InputType | None, text: str) -> None:
     assert parse({"input": "a", **said}, _PREFIXED, default).prefixed(_PREFIXED) == (text,)
+
+
+@pytest.mark.parametrize(
+    ("truncate", "length"),
+    [pytest.param(Truncate.END, 256 * 1024, id="cut"), pytest.param(Truncate.REFUSE, 1 << 20, id="not cut")],
+)
+def test_megabytes_that_no_model_reads_are_not_handed_on(truncate: Truncate, length: int) -> None:
+    asked = parse({"input": "a" * (1 << 20)}, _PLAIN, None)
+    assert [len(text) for text in asked.prefixed(replace(_PLAIN, truncate=truncate))] == [length]

@@ -35,6 +35,12 @@ def test_a_mirror_and_a_token_are_for_the_hub_alone() -> None:
     assert request("https://h/f.gguf", access).headers == {}
 
 
+def test_what_a_secret_has_from_its_file_is_no_part_of_it() -> None:
+    lines = {"HF_TOKEN": "word\n", "AWS_ACCESS_KEY_ID": "AK\n", "AWS_SECRET_ACCESS_KEY": "hidden\r\n"}
+    access = access_from(lines)
+    assert (access.hub_token, access.access_key, access.secret_key) == ("word", "AK", "hidden")
+
+
 def test_a_signed_address_names_who_asks_and_follows_nobody() -> None:
     asked = request("s3://bucket/f.gguf", SOMEBODY)
     query = asked.url.query
@@ -60,7 +66,14 @@ def test_what_names_no_file_is_refused(uri: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("uri", "text"),
-    [("https://me:word@h:8/p?token=t", "https://h:8/p"), ("s3://b/k", "s3://b/k"), ("hf://o/r/f@v", "hf://o/r/f@v")],
+    [
+        ("https://me:word@h:8/p?token=t", "https://h:8/p"),
+        ("http://h:8/model@v1.gguf", "http://h:8/model@v1.gguf"),
+        ("http://[::1]:8/model@v1.gguf", "http://[::1]:8/model@v1.gguf"),
+        ("s3://b/k", "s3://b/k"),
+        ("hf://o/r/f@v", "hf://o/r/f@v"),
+        *((f"http://me:wo{sign}rd@h/p", "http://...") for sign in "/?#"),
+    ],
 )
 def test_credentials_in_an_address_are_not_shown(uri: str, text: str) -> None:
     assert shown(uri) == text
