@@ -49,6 +49,8 @@ _log = logging.getLogger("reembed.embedder")
 # Rather too many than too few: English has about four bytes a token, code three.
 _BYTES_PER_TOKEN = 3
 _RESTART_PAUSE = 0.5
+# A look that comes after so many times its pause says that the process itself stood still.
+_LATE = 3.0
 # An engine that dies so often before it was ever ready will not be ready the next time.
 _EARLY_DEATHS = 3
 # As a shell says that a command could not be started.
@@ -242,12 +244,19 @@ class Engine:
         return await self._link.ended()
 
     async def _watch(self) -> None:
-        """End an engine that computes one call for far too long, or is asked and does nothing at all."""
+        """End an engine that computes one call for far too long, or is asked and does nothing at all.
+
+        Time that nobody watched does not count: whatever froze this process may have frozen the engine as well.
+        """
+        looked = monotonic()
         while True:
             await asyncio.sleep(self._patience.look_every)
             now, slots = monotonic(), list(self._board.slots())
-            if slots or not (self.ready and self._waiting):
+            late, looked = now - looked > _LATE * self._patience.look_every, now
+            if late or slots or not (self.ready and self._waiting):
                 self._heard = now
+            if late:
+                continue
             silent = now - self._heard > self._patience.seconds
             if self._link is not None and (silent or any(self._patience.over(slot, now) for slot in slots)):
                 self._hung = True

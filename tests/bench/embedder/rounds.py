@@ -59,7 +59,7 @@ class Sides:
 def running(directory: Path, texts: Texts, reference: ReferenceModel, *, search: float) -> Iterator[Sides]:
     """Start everybody; `search` is for how long each setting is tried, 0 to take what was best elsewhere."""
     file, converted = model(), directory / "bf16.gguf"
-    convert(file.path, converted)
+    convert(file.path, converted, directory / "bf16.part")
     sides = Sides(texts)
     with ExitStack() as stack:
         flags = _best_flags(file.path, texts, search)

@@ -150,13 +150,15 @@ def _model(path: Path) -> Model:
 
 
 async def _started(path: Path) -> Any:
+    from reembed.embedder import tiles  # noqa: PLC0415
     from reembed.embedder.limits import capacities, normal  # noqa: PLC0415
     from reembed.embedder.messages import Start  # noqa: PLC0415
     from reembed.embedder.process import Engine as Process  # noqa: PLC0415
     from reembed.embedder.text_cache import TextCache  # noqa: PLC0415
+    from reembed.embedder.weights import cpu_flags  # noqa: PLC0415
 
     model = _model(path)
-    start = Start(path, model, _CORES, capacities(model.max_tokens, _CORES))
+    start = Start(path, model, _CORES, capacities(model.max_tokens, _CORES), tiles=tiles.library(cpu_flags()))
     engine = Process(start, normal(model, _CORES), TextCache("bench", 0))
     engine.start()
     while not engine.ready:  # noqa: ASYNC110 - the engine tells nobody when it is

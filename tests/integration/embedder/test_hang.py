@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -78,3 +79,10 @@ async def test_an_engine_that_takes_nothing_at_all_is_ended(tmp_path: Path) -> N
         await _until(engine)
         await engine.embed(["a"], background=False)
         assert engine.restarts == 1
+
+
+async def test_a_server_that_stood_still_itself_does_not_blame_its_engine(tmp_path: Path) -> None:
+    async with _running(tmp_path) as engine:
+        threading.Event().wait(1.5)  # as a frozen container does: longer than its patience
+        await engine.embed(["a"], background=False)
+        assert engine.restarts == 0
