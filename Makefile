@@ -106,7 +106,11 @@ test-integration: prepare venv ## Test against a real API server, PostgreSQL and
 
 .PHONY: test-e2e
 test-e2e: cluster images ## Test on real pods
-	@$(IN_CLUSTER) $(BIN)/pytest tests/e2e -m e2e $(ARGS)
+	@$(IN_CLUSTER) $(BIN)/pytest tests/e2e -m "e2e and not soak" $(ARGS)
+
+.PHONY: test-soak
+test-soak: cluster images ## Test on real pods what takes longer than ten minutes
+	@$(IN_CLUSTER) $(BIN)/pytest tests/e2e -m "e2e and soak" $(ARGS)
 
 .PHONY: test
 test: prepare test-unit test-sim test-integration ## Run all tests that this machine can run

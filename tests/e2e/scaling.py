@@ -16,7 +16,7 @@ from tests.e2e.story import example
 # In a closed loop, each with texts that no cache knows, until standard input ends. A new connection for every request
 # reaches pods that came meanwhile.
 _CALLERS = """
-import collections, itertools, json, sys, threading, urllib.error, urllib.request
+import collections, http.client, itertools, json, sys, threading, urllib.error, urllib.request
 
 url, callers = sys.argv[1], int(sys.argv[2])
 numbers, seen, over = itertools.count(), collections.Counter(), threading.Event()
@@ -27,10 +27,11 @@ def ask():
         call = urllib.request.Request(url, json.dumps({"input": [text]}).encode(), {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(call, timeout=30) as answer:
+                answer.read()
                 seen[str(answer.status)] += 1
         except urllib.error.HTTPError as error:
-            seen[str(error.code)] += 1
-        except OSError as error:
+            seen[str(error.code) + ("" if error.headers["Retry-After"] else " without Retry-After")] += 1
+        except (OSError, http.client.HTTPException) as error:
             seen[repr(error)] += 1
 
 threads = [threading.Thread(target=ask) for _ in range(callers)]
@@ -44,12 +45,14 @@ for one in threads:
 print(json.dumps(seen))
 """
 
+# What the examples give a pod.
+_RESOURCES = {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 _GPU = "/status/capacity/nvidia.com~1gpu"
 
 
 @dataclass
 class Callers:
-    """What callers got, by status, once they are done."""
+    """What callers got once they are done, by status, or by what broke where there was none."""
 
     got: dict[str, int] = field(default_factory=dict)
 
@@ -90,6 +93,11 @@ async def given_a_pool_on_gpus(world: World, gpu: Mapping[str, Any], cpu: Mappin
     await world.apply_example(GPU_EXAMPLE, "index.yaml", "first-fill.yaml")
     await world.kubectl.run("wait", f"emig/{FIRST_FILL}", "--for=condition=Succeeded", "--timeout=300s")
     await world.kubectl.rolled_out(f"deployment/reembed-gateway-{INDEX}")
+
+
+def variant(least: int, most: int) -> dict[str, Any]:
+    """Return the variant of the examples with another number of pods."""
+    return {"name": "cpu", "device": "CPU", "minReplicas": least, "maxReplicas": most, "resources": _RESOURCES}
 
 
 async def patch_pool(kubectl: Kubectl, pool: str, **spec: Any) -> None:

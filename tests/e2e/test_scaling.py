@@ -9,15 +9,13 @@ from tests.e2e.story import Story, then_every_query_was_answered
 
 # More than the pods of one machine answer within the target, and far below what would be turned away.
 _CALLERS = 48
-_RESOURCES = {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 
 
 async def test_pods_come_when_answers_are_slow_and_go_when_they_are_quick_again(story: Story) -> None:
     await story.given_an_index_under_steady_queries()
     kubectl = story.world.kubectl
     scaled = {"latencyTarget": "100ms", "scaleDownWindow": "20s"}
-    variant = {"name": "cpu", "device": "CPU", "minReplicas": 1, "maxReplicas": 3, "resources": _RESOURCES}
-    await scaling.patch_pool(kubectl, OLD_POOL, scaling=scaled, variants=[variant])
+    await scaling.patch_pool(kubectl, OLD_POOL, scaling=scaled, variants=[scaling.variant(1, 3)])
 
     async with scaling.callers(kubectl, OLD_POOL, _CALLERS) as told:
         grown = await scaling.pool_is(kubectl, lambda status: status.get("readyReplicas", 0) >= 2, seconds=180)

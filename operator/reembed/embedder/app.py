@@ -197,6 +197,9 @@ class Embedder:
             return Response(status_code=_CALLER_LEFT)
         except tuple(_STATUSES) as error:
             response = _refused(error)
+            if isinstance(error, EngineUnavailable):
+                # Whoever comes again should come by another connection, which may lead to another pod.
+                response.headers["Connection"] = "close"
         if self._draining:
             # A kept-alive connection would outlive this pod's place in its Service.
             response.headers["Connection"] = "close"

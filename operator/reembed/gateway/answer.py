@@ -4,7 +4,7 @@ Called by the HTTP handlers and by the probes with a piece of work ("embed this 
 one arm: whoever embeds also names the collection and the fingerprint to the store, so vectors of one model can't meet
 another model's collection, whatever the routing does meanwhile. If the candidate fails in any way, is too slow to
 leave the serving arm its time, or is left out by the guard, the serving arm does the same request. Each arm is counted
-for what it did itself. No arm is asked twice, but for the last one whose embedder is busy for a moment (`again`).
+for what it did itself. No arm is asked twice, but for the last one while its embedder is busy or away (`again`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from reembed.client import EmbedderError, TextRefused
 from reembed.core.buckets import choose
 from reembed.core.model import Arm, Routing
-from reembed.gateway.again import while_busy
+from reembed.gateway.again import while_passing
 from reembed.gateway.guard import Guard, LeftOut
 from reembed.gateway.meter import Meter, Outcome, Result
 from reembed.gateway.patience import OutOfTime, Patience
@@ -102,7 +102,7 @@ class Answering:
             raise NothingServes
         fallback = routing.serving if arm != routing.serving else None
         if fallback is None:
-            first = await self._try(arm, _patient(work), self._deadlines.total, timed=timed)
+            first = await self._try(arm, self._patient(work), self._deadlines.total, timed=timed)
         else:
             first = self._left_out(arm) or await self._try(arm, work, self._deadlines.candidate, timed=timed)
         if isinstance(first, _Success):
@@ -110,7 +110,7 @@ class Answering:
             return Answer(first.value, arm, fell_back=False)
         if fallback is None:
             raise self._final(first.error)
-        second = await self._try(fallback, _patient(work), self._deadlines.total - first.seconds, timed=timed)
+        second = await self._try(fallback, self._patient(work), self._deadlines.total - first.seconds, timed=timed)
         if isinstance(second, _Failure):
             raise self._final(second.error)
         if isinstance(first.error, TextRefused):
@@ -183,7 +183,6 @@ class Answering:
             exc_info=None if expected else error,
         )
 
-
-def _patient(work: Work[T]) -> Work[T]:
-    """Return the same work for the last arm that may be asked."""
-    return lambda arm: while_busy(lambda: work(arm))
+    def _patient(self, work: Work[T]) -> Work[T]:
+        """Return the same work for the last arm that may be asked."""
+        return lambda arm: while_passing(lambda: work(arm), lambda: self._guard.has_room(arm))

@@ -5,7 +5,8 @@ gateway's places, until the operator's triggers have held long enough to take it
 it tries a candidate. One that failed several times in a row is left out until it answers a probe, and no candidate may
 hold more than its part of the places. What is left out counts as the candidate's failure, so triggers see it.
 
-What serves is never left out: there is nobody to ask instead.
+What serves is never left out: there is nobody to ask instead. But no more callers wait until its embedder is back than
+its part of the places holds.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class Guard:
             raise LeftOut(f"its last {record.failures} attempts failed; callers come back when it answers a probe")
         if record.under_way >= self._at_once:
             raise LeftOut(f"{record.under_way} requests wait for it, and the others' places are not given to it")
+
+    def has_room(self, arm: Arm) -> bool:
+        """Return whether the attempts under way are no more than the arm's part of the places."""
+        return self._records[arm].under_way <= self._at_once
 
     @contextmanager
     def attempt(self, arm: Arm) -> Iterator[None]:

@@ -94,7 +94,12 @@ def test_a_killed_engine_costs_at_most_503_and_comes_back(embedder: Start) -> No
         eventually(lambda: server.metric("reembed_embedder_queue_tokens") > 0)
         os.kill(server.child(), signal.SIGKILL)
         answers = [one.result() for one in asked]
-    assert {(one.status_code, one.headers.get("Retry-After")) for one in answers} - {(200, None)} == {(503, "1")}
+    codes = {one.status_code for one in answers}
+    assert 503 in codes
+    assert codes <= {200, 503}
+    # Whoever comes again comes by another connection, which may lead to another pod.
+    said = {(one.headers["Retry-After"], one.headers["Connection"]) for one in answers if one.status_code == 503}
+    assert said == {("1", "close")}
     eventually(server.ready)
     assert (server.ask("hello").status_code, server.metric("reembed_embedder_child_restarts_total")) == (200, 1)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reembed.client import EmbedderBusy, EmbedderUnavailable, FingerprintMismatch, TextTooLong
+from reembed.client import EmbedderBusy, EmbedderError, EmbedderUnavailable, FingerprintMismatch, TextTooLong
 from reembed.core.buckets import choose
 from reembed.core.measures import Counters, Counts, counted
 from reembed.core.model import Arm, Routing
@@ -160,12 +161,16 @@ async def test_what_serves_has_the_whole_time_where_there_is_no_one_behind_it(wo
 
 
 BUSY = EmbedderBusy(1.0, "10 requests are under way, emergency protection allows 10; try again later")
+GONE = EmbedderUnavailable("the embedder answered 503: the engine stopped; another is started, try again")
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("routing", [ALL_ON_OLD, ALL_ON_NEW], ids=["first", "after the candidate"])
-async def test_what_serves_is_asked_again_while_its_embedder_is_busy(world: World, routing: Routing) -> None:
-    world.embedders[OLD].error = world.embedders[NEW].error = BUSY
+@pytest.mark.parametrize("said", [BUSY, GONE], ids=["busy", "killed"])
+async def test_what_serves_is_asked_again_while_its_embedder_is_busy_or_starts_again(
+    world: World, routing: Routing, said: EmbedderError
+) -> None:
+    world.embedders[OLD].error = world.embedders[NEW].error = said
     asking = asyncio.create_task(world.ask(routing))
     await asyncio.sleep(1)
     world.embedders[OLD].error = None
@@ -174,20 +179,39 @@ async def test_what_serves_is_asked_again_while_its_embedder_is_busy(world: Worl
 
 
 @pytest.mark.looptime
-async def test_an_embedder_that_stays_busy_is_told_of_within_seconds(world: World, looptime: Any) -> None:
-    world.embedders[OLD].error = BUSY
-    with pytest.raises(ArmsFailed, match="10 requests are under way"):
+@pytest.mark.parametrize("said", [BUSY, GONE], ids=["busy", "killed"])
+async def test_an_embedder_that_stays_so_is_told_of_within_seconds(
+    world: World, said: EmbedderError, looptime: Any
+) -> None:
+    world.embedders[OLD].error = said
+    with pytest.raises(ArmsFailed, match=re.escape(str(said))):
         await world.ask(ALL_ON_OLD)
     assert looptime <= DEADLINES.total / 2
     assert world.requests() == {"c_old": (0, 1)}
 
 
 @pytest.mark.looptime
-async def test_a_busy_candidate_costs_its_callers_no_time(world: World, looptime: Any) -> None:
-    world.embedders[NEW].error = BUSY
+@pytest.mark.parametrize("said", [BUSY, GONE], ids=["busy", "killed"])
+async def test_such_a_candidate_costs_its_callers_no_time(world: World, said: EmbedderError, looptime: Any) -> None:
+    world.embedders[NEW].error = said
     assert (await world.ask(), looptime) == (from_arm(OLD, fell_back=True), 0)
 
 
+@pytest.mark.looptime
+async def test_callers_of_a_dead_embedder_wait_in_their_part_of_the_places_and_no_more(
+    world: World, looptime: Any
+) -> None:
+    world.embedders[OLD].error = GONE
+    waiting = [asyncio.create_task(world.ask(ALL_ON_OLD)) for _ in range(8)]
+    await asyncio.sleep(1)
+    with pytest.raises(ArmsFailed):
+        await world.ask(ALL_ON_OLD)
+    assert looptime == 1
+    world.embedders[OLD].error = None
+    assert await asyncio.gather(*waiting) == [from_arm(OLD)] * 8
+
+
+@pytest.mark.looptime
 async def test_the_candidate_never_answers_for_what_serves(world: World) -> None:
     break_embedder(world, OLD)
     with pytest.raises(ArmsFailed, match="connection refused"):
@@ -240,6 +264,7 @@ async def test_a_hanging_candidate_holds_its_part_of_the_places_and_no_more(worl
     await asyncio.gather(*asking)
 
 
+@pytest.mark.looptime
 async def test_what_serves_is_asked_however_often_it_failed(world: World) -> None:
     break_embedder(world, OLD)
     for _ in range(9):

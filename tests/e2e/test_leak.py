@@ -1,0 +1,39 @@
+"""A leak from its first byte to the end of its pod. It is believed after ten minutes: run by `make test-soak`."""
+
+import asyncio
+import logging
+
+import pytest
+
+from demo.world import OLD_POOL
+from tests.e2e import pressure, recycling, scaling
+from tests.e2e.story import Story, then_every_query_was_answered
+
+pytestmark = pytest.mark.soak
+
+_log = logging.getLogger("stories")
+
+# From a quarter of the limit to all of it in eighteen minutes.
+_LEAK_MIB = 0.33
+
+
+async def test_a_leak_is_found_and_its_pod_replaced_before_it_is_full(story: Story) -> None:
+    await story.given_an_index_under_steady_queries()
+    kubectl, clock = story.world.kubectl, asyncio.get_running_loop().time
+
+    async with pressure.growing(kubectl, OLD_POOL, _LEAK_MIB) as growth:
+        began = clock()
+        await scaling.pool_is(kubectl, lambda found: found["scaling"].get("recycling") == growth.pod, seconds=840)
+        _log.info("found after %.0f s at a share of %.3f", clock() - began, growth.heard[-1][1])
+        await recycling.then_it_is_replaced_gracefully(story, growth.pod, seconds=120)
+        _log.info("replaced after %.0f s", clock() - began)
+    _log.info("peak share %.3f", growth.peak)
+    assert growth.peak < 1.0
+
+    pool = await kubectl.get("epool", OLD_POOL)
+    assert pool is not None
+    assert await story.events(pool["metadata"]["uid"], "Recycling", "Recycled") == ["Recycling", "Recycled"]
+    await pressure.then_nobody_ran_out_of_memory(kubectl, OLD_POOL)
+    tally = await story.world.stop_load()
+    _log.info("%d queries, %d failed, p95 %s ms", tally["sent"], tally["failed"], tally["p95_ms"])
+    then_every_query_was_answered(tally)
