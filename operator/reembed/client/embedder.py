@@ -36,6 +36,9 @@ BATCH_LIMIT = 256
 # A Service balances connections, not requests: connections that live for ever leave pods that came later idle. One
 # request in so many closes its connection, so that busy connections move most often.
 _RENEW_EVERY = 64
+# Within a cluster a connection takes milliseconds, and a second more where a packet was lost. A node that died swallows
+# all of them, and the next try may reach another.
+_CONNECT_SECONDS = 2.0
 _DEFAULT_RETRY_AFTER = 1.0
 _BACKGROUND = {"X-Reembed-Priority": "background"}
 
@@ -64,7 +67,8 @@ class EmbedderClient:
         self._requests = 0
         # No limit of connections: how much is asked at once is bounded by the callers, by counts of their own.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         )
 
     @property
@@ -99,10 +103,15 @@ class EmbedderClient:
             async with asyncio.timeout(self._timeout):
                 try:
                     return await self._post_once(body, headers)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ConnectionTimeoutError):
                     # Embedding changes nothing, so it may be asked twice. A pod that ends closes connections which we
                     # were about to reuse; without this, each roll-out of a pool would cost some queries.
                     return await self._post_once(body, headers)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise EmbedderUnavailable(
+                f"the embedder at {self._url} took no connection within {_CONNECT_SECONDS:g} s, twice: look whether "
+                "the nodes of its pods are there"
+            ) from error
         except TimeoutError as error:
             raise EmbedderUnavailable(
                 f"the embedder at {self._url} did not answer within {self._timeout:g} s"

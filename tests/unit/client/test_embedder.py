@@ -1,6 +1,7 @@
 """Vectors come from the expected model or not at all, and every failure says what to do about it."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -210,3 +211,20 @@ async def test_no_error_quotes_a_text(client: EmbedderClient, server: EmbedderSe
     with pytest.raises(EmbedderError) as raised:
         await embed(client, "a secret question")
     assert "secret" not in str(raised.value)
+
+
+async def test_a_node_that_swallows_packets_does_not_cost_a_query_its_time() -> None:
+    # With its queue of connections full, the kernel drops what comes, as a dead node does.
+    with socket.socket() as deaf, contextlib.ExitStack() as stack:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        client = EmbedderClient(f"http://127.0.0.1:{deaf.getsockname()[1]}", fingerprint=FINGERPRINT, timeout=60)
+        try:
+            with pytest.raises(EmbedderUnavailable, match="took no connection within 2 s, twice"):
+                await asyncio.wait_for(embed(client, "one"), 20)
+        finally:
+            await client.close()
