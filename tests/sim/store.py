@@ -98,6 +98,7 @@ class Worker:
             "pointer": self.store.pointer,
             "documents": _DOCUMENTS,
             "collections": [one.report() for one in self.store.collections.values()],
+            "dropped": [one["name"] for one in self._plan.get("collections") or () if self._is_dropped(one)],
             "evaluation": _evaluation(evaluation["id"], found) if evaluation is not None and found else None,
             "retrieval": self.labelled.report(evaluation["id"]) if evaluation is not None else None,
         }
@@ -171,6 +172,10 @@ class Worker:
             return
         self.store.pointer = plan
         self.happened("pointer moved", plan["collection"])
+
+    def _is_dropped(self, plan: Object) -> bool:
+        name = plan["name"]
+        return plan["desired"] == "Dropped" and name not in self.store.collections and name not in self._jobs
 
     def _due(self, plan: Object) -> str:
         held, desired = self.store.collections.get(plan["name"]), plan["desired"]

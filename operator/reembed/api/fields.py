@@ -79,6 +79,13 @@ class Fields:
         items: list[Any] = self._typed(name, list, "a list", [])
         return [Fields(item, f"{self._path}.{name}[{number}]") for number, item in enumerate(items)]
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the strings of a list; none if it is not there."""
+        items: list[Any] = self._typed(name, list, "a list", [])
+        if not all(isinstance(item, str) for item in items):
+            raise InvalidField(f"{self._path}.{name}", items, "a list of strings")
+        return tuple(items)
+
     def mapping(self, name: str) -> dict[str, str]:
         """Return a mapping of strings; an empty one if it is not there."""
         values: Mapping[str, Any] = self._typed(name, Mapping, "an object", {})

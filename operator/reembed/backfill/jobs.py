@@ -49,6 +49,9 @@ class Jobs:
         """Why the last work on a name failed."""
         return {name: failure.problem for name, failure in self._failures.items()}
 
+    def works_on(self, name: str) -> bool:
+        return name in self._tasks
+
     def ask(self, name: str, kind: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Start the work unless it runs already or failed a moment ago; end work of another kind, to start later."""
         if name in self._tasks:

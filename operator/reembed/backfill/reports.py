@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from reembed.core.model import CollectionPlan, CollectionReport, Desired, Problem
@@ -45,6 +45,13 @@ def collection_reports(
             for plan in missing
         ],
     )  # fmt: skip
+
+
+def dropped(held: Sequence[Held], plans: Sequence[CollectionPlan], works_on: Callable[[str], bool]) -> frozenset[str]:
+    """Return what was to be dropped, is not there, and comes no more."""
+    there = {one.name for one in held}
+    gone = (one.name for one in plans if one.desired is Desired.DROPPED and one.name not in there)
+    return frozenset(name for name in gone if not works_on(name))
 
 
 def _report(one: Held, rate: float, problem: Problem | None) -> CollectionReport:

@@ -18,7 +18,7 @@ from reembed.backfill.evaluation import Evaluator
 from reembed.backfill.jobs import Jobs, problem_of
 from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
-from reembed.backfill.reports import Paces, collection_reports
+from reembed.backfill.reports import Paces, collection_reports, dropped
 from reembed.core.model import (
     CollectionPlan,
     Desired,
@@ -166,7 +166,8 @@ class Worker:
                 self._jobs.ask(plan.name, "index", lambda: self._store.build_index(plan.name))
             case Desired.WITHDRAWN if held is not None and held.state != "Withdrawn":
                 self._jobs.ask(plan.name, "withdraw", lambda: self._store.withdraw(plan.name))
-            case Desired.DROPPED if held is not None:
+            # What is being made is ended, and dropped if it was there all the same.
+            case Desired.DROPPED if held is not None or self._jobs.works_on(plan.name):
                 self._jobs.ask(plan.name, "drop", lambda: self._store.drop(plan.name))
 
     def _evaluate(self, plan: EvaluationPlan, spec: IndexSpec, held: dict[str, Held]) -> None:
@@ -205,6 +206,7 @@ class Worker:
             collections=collection_reports(
                 held, wanted.plan.collections, self._paces.read(held, self._clock()), problems
             ),
+            dropped=dropped(held, wanted.plan.collections, self._jobs.works_on),
             evaluation=outcome if plan is not None and outcome is not None and outcome.id == plan.id else None,
             retrieval=self._seen_live(plan) if plan is not None and plan.live else None,
         )

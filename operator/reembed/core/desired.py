@@ -320,7 +320,9 @@ def _forgotten(entry: CollectionPlan, seen: Seen) -> bool:
     """Return whether the store has dropped what it was told to drop."""
     if entry.desired is not Desired.DROPPED or seen.store is None or seen.store.problem is not None:
         return False
-    return entry.name not in {report.name for report in seen.store.collections}
+    if entry.name in {report.name for report in seen.store.collections}:
+        return False
+    return seen.store.dropped is None or entry.name in seen.store.dropped
 
 
 def _pointer(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen) -> PointerPlan | None:

@@ -100,6 +100,7 @@ store_reports = st.builds(
     pointer=maybe(pointers),
     documents=maybe(counts),
     collections=several(st.builds(CollectionReport, documents_per_second=reals)),
+    dropped=maybe(st.frozensets(names)),
     evaluation=maybe(evaluation_reports),
 )
 pool_statuses = st.builds(

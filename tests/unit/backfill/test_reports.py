@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reembed.backfill.reports import Paces, collection_reports
+import pytest
+
+from reembed.backfill.reports import Paces, collection_reports, dropped
 from reembed.core.model import CollectionReport, Desired, Problem
 from reembed.stores.protocol import Held
 from tests.fixtures.stores import PLAN
@@ -37,6 +39,22 @@ def test_a_collection_that_could_not_be_made_is_reported_and_one_that_is_on_its_
 
 def test_a_collection_that_was_never_made_is_gone_once_it_shall_be_dropped() -> None:
     assert collection_reports([], [replace(PLAN, desired=Desired.DROPPED)], {}, {"c_new": PROBLEM}) == ()
+
+
+@pytest.mark.parametrize(
+    ("desired", "there", "works", "said"),
+    [
+        pytest.param(Desired.DROPPED, False, False, {"c_new"}, id="it is gone"),
+        pytest.param(Desired.DROPPED, True, False, set(), id="it is there"),
+        pytest.param(Desired.DROPPED, False, True, set(), id="it is just being made"),
+        pytest.param(Desired.PRESENT, False, False, set(), id="it was not to be dropped"),
+    ],
+)
+def test_only_what_is_gone_and_comes_no_more_is_said_to_be_dropped(
+    desired: Desired, there: bool, works: bool, said: set[str]
+) -> None:
+    held = [HELD] if there else []
+    assert dropped(held, [replace(PLAN, desired=desired)], lambda name: works and name == "c_new") == said
 
 
 def test_only_what_is_being_filled_has_a_rate() -> None:

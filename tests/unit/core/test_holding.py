@@ -123,6 +123,23 @@ def test_who_does_not_hold_the_index_takes_back_its_own_collection_and_nothing_e
     assert after == replace(theirs.status, plan=replace(theirs.status.plan, collections=dropped))
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        pytest.param(None, False, id="by a worker that does not say so"),
+        pytest.param(frozenset({NEW}), False, id="as the worker says"),
+        pytest.param(frozenset(), True, id="or may be made this moment"),
+    ],
+)
+def test_what_is_not_there_was_dropped(said: frozenset[str] | None, kept: bool) -> None:
+    entries = b.index(0).status.plan.collections
+    plan = replace(b.index(0).status.plan, collections=(*entries[:-1], replace(entries[-1], desired=Desired.DROPPED)))
+    index = replace(b.index(0), status=replace(b.index(0).status, plan=plan))
+    seen = b.seen(index, store=b.store(dropped=said))
+    after = written(decide(b.migration(State.UNWINDING, deleting=True), seen, b.NOON))
+    assert (NEW in {one.name for one in after.plan.collections}) == kept
+
+
 def test_a_collection_that_answers_is_not_dropped_with_the_migration_that_made_it() -> None:
     serving = b.index(held=False, routing=Routing(9, serving=b.NEW))
     verdict = decide(b.migration(State.FAILED, deleting=True), b.seen(serving), b.NOON)

@@ -79,12 +79,17 @@ class EvaluationReport:
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What the store worker says at GET /status."""
+    """What the store worker says at GET /status.
+
+    `dropped` are collections that it was told to drop, that are not there, and that it is not about to make: one that
+    is only missing may be made this moment. None from a worker that does not say so.
+    """
 
     problem: Problem | None
     pointer: PointerPlan | None
     documents: int | None
     collections: tuple[CollectionReport, ...] = ()
+    dropped: frozenset[str] | None = None
     evaluation: EvaluationReport | None = None
     lag: timedelta | None = None  # of the follower of live writes; None if none runs
     retrieval: Sample | None = None  # losses of reciprocal rank, serving - candidate, by live plans
