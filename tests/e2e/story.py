@@ -35,7 +35,7 @@ SELECT json_build_object('query', query, 'relevant', json_agg(id::text), 'slice'
 """
 
 _WATCHED_SECONDS = 4.0  # long enough for twice what an embedder does at a time
-_CALLERS = 20  # at the same time; emergency protection lets ten in
+_CALLERS = 80  # at the same time; emergency protection lets ten in, and a quick one ends some before others come
 # What the chart and the examples allow a pod.
 _LIMITS_MIB = {"operator": 256, "gateway": 256, "embedder": 512}
 
