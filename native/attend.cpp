@@ -3,6 +3,7 @@
 // Texts that are computed together do not see each other: most of a call's mask is minus infinity, and blocks of 32 keys
 // that none of the 16 queries sees are left out. Scores, sums and the softmax are float32; Q, K, V and the softmax become
 // BF16 as factors of products (cosine 0.99997 and more of a text's vector to that of ggml's float32 path).
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -142,6 +143,7 @@ void take_queries(const Work & work, const ggml_tensor * q, int64_t head) {
 void score(const Work & work, int64_t block) {
     const int64_t count = work.counts[block], stride = count * KEYS * sizeof(float), tiles = work.depth / DEPTH;
     const char * queries = work.queries + block * ROWS * work.depth * 2;
+    written(queries);
     for (int64_t i = 0; i < count; i++) {
         const char * keys = work.keys + 2 * work.visible[block * work.wide + i] * tiles * TILE;
         _tile_zero(0);
@@ -158,7 +160,7 @@ void score(const Work & work, int64_t block) {
     }
 }
 
-// Scales and masks a query's scores in place and returns the largest.
+// Scales and masks a query's scores in place and returns the largest that is a number.
 float mask_scores(const Work & work, const ggml_tensor * mask, int64_t block, int row, float scale) {
     const int32_t * visible = work.visible + block * work.wide;
     float * scores = work.scores + row * work.counts[block] * KEYS;
@@ -174,22 +176,24 @@ float mask_scores(const Work & work, const ggml_tensor * mask, int64_t block, in
         }
         value = _mm512_mask_mov_ps(none, there, value);
         _mm512_storeu_ps(scores + i * 16, value);
-        most = _mm512_max_ps(most, value);
+        most = _mm512_max_ps(value, most);  // the second if the first is NaN
     }
     return _mm512_reduce_max_ps(most);
 }
 
-// Writes a query's softmax, not yet divided by its sum, as BF16, and returns what to multiply with instead.
+// Writes a query's softmax, not yet divided by its sum, as BF16, and returns what to multiply with instead: NaN if a
+// score that it sees is NaN or infinite.
 float weigh(const Work & work, const ggml_tensor * mask, int64_t block, int row, float scale) {
     const int64_t count = work.counts[block];
     char * weights = work.weights + row * count * KEYS * 2;
+    const float * scores = work.scores + row * count * KEYS;
     const bool there = block * ROWS + row < work.tokens;
     const float most = there ? mask_scores(work, mask, block, row, scale) : -INFINITY;
-    if (most == -INFINITY) {  // it sees nothing: nothing is what it gets
+    if (most == -INFINITY) {  // it sees nothing, and nothing is what it gets, or no number
         memset(weights, 0, count * KEYS * 2);
-        return 0.0f;
+        const bool nothing = !there || std::all_of(scores, scores + count * KEYS, [](float s) { return s == -INFINITY; });
+        return nothing ? 0.0f : NAN;
     }
-    const float * scores = work.scores + row * count * KEYS;
     const __m512 shift = _mm512_set1_ps(most);
     __m512 sum = _mm512_setzero_ps();
     for (int64_t i = 0; i < count; i++) {
@@ -205,6 +209,7 @@ float weigh(const Work & work, const ggml_tensor * mask, int64_t block, int row,
 void collect(const Work & work, int64_t block, const float * factors, char * y, size_t stride) {
     const int64_t count = work.counts[block], tiles = work.depth / 16;
     alignas(64) float found[256];
+    written(work.weights);
     for (int64_t d = 0; d < tiles; d++) {
         _tile_zero(0);
         for (int64_t i = 0; i < count; i++) {

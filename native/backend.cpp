@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <new>
 
 #include "ggml-backend-impl.h"
 #include "ggml.h"
@@ -29,6 +30,7 @@ void shape_tiles() {
         shape.bytes[i] = 64;
         shape.rows[i] = tiles::ROWS;
     }
+    tiles::written(&shape);
     _tile_loadconfig(&shape);
 }
 
@@ -39,9 +41,7 @@ void close(ggml_backend_t backend) {
     delete backend;
 }
 
-ggml_status compute(ggml_backend_t backend, ggml_cgraph * graph) {
-    tiles::Room & room = *static_cast<tiles::Room *>(backend->context);
-    shape_tiles();
+void compute_nodes(ggml_cgraph * graph, tiles::Room & room) {
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
         ggml_tensor * node = ggml_graph_node(graph, i);
         if ((node->flags & GGML_TENSOR_FLAG_COMPUTE) == 0 || ggml_is_empty(node)) {
@@ -55,8 +55,18 @@ ggml_status compute(ggml_backend_t backend, ggml_cgraph * graph) {
             default: break;  // views
         }
     }
+}
+
+ggml_status compute(ggml_backend_t backend, ggml_cgraph * graph) {
+    ggml_status status = GGML_STATUS_SUCCESS;
+    shape_tiles();
+    try {
+        compute_nodes(graph, *static_cast<tiles::Room *>(backend->context));
+    } catch (const std::bad_alloc &) {  // llama.cpp ends the call; what is thrown through it would end the process
+        status = GGML_STATUS_ALLOC_FAILED;
+    }
     _tile_release();
-    return GGML_STATUS_SUCCESS;
+    return status;
 }
 
 bool plain(const ggml_tensor * tensor) { return tensor->type == GGML_TYPE_F32 && ggml_is_contiguous(tensor); }
@@ -129,8 +139,8 @@ ggml_backend_t open(ggml_backend_dev_t device, const char *) {
     return new ggml_backend{&guid, calls, device, new tiles::Room};
 }
 
-ggml_backend_dev_t device(ggml_backend_reg_t registry, size_t) {
-    static ggml_backend_device found = {};
+ggml_backend_device make_device(ggml_backend_reg_t registry) {
+    ggml_backend_device found = {};
     found.iface.get_name = device_name;
     found.iface.get_description = device_description;
     found.iface.get_memory = device_memory;
@@ -142,6 +152,11 @@ ggml_backend_dev_t device(ggml_backend_reg_t registry, size_t) {
     found.iface.supports_op = supports_op;
     found.iface.supports_buft = supports_buffers;
     found.reg = registry;
+    return found;
+}
+
+ggml_backend_dev_t device(ggml_backend_reg_t registry, size_t) {
+    static ggml_backend_device found = make_device(registry);
     return &found;
 }
 

@@ -49,6 +49,7 @@ void store(const float * product, char * y, size_t stride, int64_t tokens) {
 // One to four products: one or two blocks of 16 weights, one or two of 16 tokens. Four use each tile twice.
 template <bool TWO, bool WIDE>
 void products(const char * w, size_t stride, const char * packed, int64_t deep, float (*found)[256]) {
+    written(packed);
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

@@ -32,6 +32,7 @@ public:
     void open(size_t bytes) {
         if (size_ < bytes) {
             data_.reset();  // what was there is worth nothing: never both at a time
+            size_ = 0;
             data_.reset(new char[bytes + 64]);
             size_ = bytes;
         }
@@ -61,6 +62,10 @@ void attend(ggml_tensor * y, Room & room);
 // GELU by its tanh formula, as ggml has it; sums whose second part may be a single row.
 void gelu(const ggml_tensor * x, ggml_tensor * y);
 void add(const ggml_tensor * a, const ggml_tensor * b, ggml_tensor * y);
+
+// To be called between what writes memory and the tiles that load it: GCC's intrinsics do not say that they read any, so
+// that stores may be moved behind them or left out.
+inline void written(const void * place) { asm volatile("" : : "r"(place) : "memory"); }
 
 inline int64_t whole(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
@@ -92,9 +97,10 @@ inline void transpose(__m512i rows[ROWS]) {
     }
 }
 
-// e^x for -87 <= x <= 87, what is beyond counts as the bound; the polynomial is that of Cephes' expf.
+// e^x by the polynomial of Cephes' expf; what is below -87 counts as -87, and from 89 on it is infinite. NaN stays what it
+// is: the CPU's minimum and maximum are their second argument then.
 inline __m512 exponential(__m512 x) {
-    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0f)), _mm512_set1_ps(87.0f));
+    x = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(_mm512_set1_ps(-87.0f), x));
     const __m512 power = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
     __m512 rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(0.693359375f), x);
     rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(-2.12194440e-4f), rest);

@@ -20,7 +20,7 @@ from reembed.core.model import Truncate
 from reembed.embedder import tiles
 from reembed.embedder.board import Board
 from reembed.embedder.jobs import Job, Text, grouped, job
-from reembed.embedder.llama import Context, EngineError, ModelUnusable, Vectors, Weights, offloads
+from reembed.embedder.llama import Context, EngineError, Ids, ModelUnusable, Vectors, Weights, offloads
 from reembed.embedder.messages import (
     Answer,
     Broken,
@@ -64,6 +64,19 @@ def run(pipe: Connection, board: Board) -> None:
         threading.Thread(target=work.compute, args=(context, number), daemon=True).start()
     pipe.send(Ready(offloads(), cosine))
     work.read()
+
+
+def _vectors(context: Context, texts: Sequence[Ids]) -> Vectors:
+    """Return the texts' vectors; who gets none beside others gets another try alone.
+
+    Where one text's numbers are not finite, llama.cpp's sums over a whole call spoil those of its neighbours: nothing
+    times infinity is no number.
+    """
+    vectors = context.embed(texts)
+    for row, ids in enumerate(texts):
+        if len(texts) > 1 and not _usable(vectors, row):
+            vectors[row] = context.embed([ids])[0]
+    return vectors
 
 
 def _usable(vectors: Vectors, row: int) -> bool:
@@ -264,7 +277,7 @@ class Work:
 
     def _compute_pack(self, context: Context, groups: Sequence[Sequence[Text]]) -> None:
         try:
-            vectors = context.embed([group[0].ids for group in groups])
+            vectors = _vectors(context, [group[0].ids for group in groups])
         except EngineError as error:
             for request in {text.job.request.id for group in groups for text in group}:
                 self._fail(Broken(request, str(error)))

@@ -4,9 +4,10 @@ Only the engine process imports this module: a wrong call aborts the process, no
 thread, because two of them spin on each other where the cores are shared; several contexts over one model do the same
 work side by side, since ctypes releases the interpreter's lock during a call.
 
-Memory is what `embedder.plan` says: a context takes all of it when it is made. llama.cpp keeps a float for each token
-of a call and word of the vocabulary, whether or not a model predicts words; an encoder's are given back to the kernel
-(60 MiB for a call of 512 tokens and 30,000 words). A decoder reads in pieces, since it fills them.
+Memory is what `embedder.plan` says: a context takes all of it when it is made, but for some MiB at its first calls
+where the CPU's tiles compute. llama.cpp keeps a float for each token of a call and word of the vocabulary, whether or
+not a model predicts words; an encoder's are given back to the kernel (60 MiB for a call of 512 tokens and
+30,000 words). A decoder reads in pieces, since it fills them.
 """
 
 from __future__ import annotations

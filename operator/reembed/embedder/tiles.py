@@ -9,6 +9,7 @@ and what is between them. It lies beside llama.cpp's own libraries in their whee
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,13 +18,22 @@ _NAME = "libreembed-tiles.so"
 _FLAGS = frozenset({"amx_tile", "amx_bf16", "avx512_bf16", "avx512dq", "avx512bw", "avx512vl"})
 
 
-def library(flags: frozenset[str]) -> Path | None:
-    """Return the library if it was built, and a CPU of these flags can run it."""
+# arch_prctl on x86-64, what is asked of it (ARCH_REQ_XCOMP_PERM), and for what (XFEATURE_XTILEDATA).
+_ASK = (158, 0x1023, 18)
+
+
+def library(flags: frozenset[str], allowed: Callable[[], bool] | None = None) -> Path | None:
+    """Return the library if it was built, a CPU of these flags can run it, and the kernel lets this container."""
     found = find_spec("llama_cpp")
     if not flags >= _FLAGS or found is None or not found.submodule_search_locations:
         return None
     path = Path(found.submodule_search_locations[0]) / "lib" / _NAME
-    return path if path.is_file() else None
+    return path if path.is_file() and (allowed or _allowed)() else None
+
+
+def _allowed() -> bool:
+    """Ask what the engine will ask: a measurement in the cache may be that of a pod with another seccomp profile."""
+    return int(ctypes.CDLL(None).syscall(*_ASK)) == 0
 
 
 def use(path: Path) -> bool:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import llama_cpp.llama_cpp as lib
 import numpy as np
@@ -77,6 +78,22 @@ def test_vectors_are_those_that_llama_cpp_computes_alone(
     plain, tiled = _embedded(path, None, pooling), _embedded(path, _LIBRARY, pooling)
     assert np.isfinite(tiled).all()
     assert np.sum(plain * tiled, axis=1).min() > 0.9999
+
+
+def test_what_is_no_number_for_llama_cpp_alone_is_none_by_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = random_models._random
+
+    def overflowing(*arguments: Any) -> dict[str, npt.NDArray[np.float32]]:
+        tensors = make(*arguments)
+        tensors["blk.1.attn_k.bias"] *= 1e9  # halves, as keys are kept, end at 65,504
+        return tensors
+
+    monkeypatch.setattr(random_models, "_random", overflowing)
+    path = random_models.decoder(tmp_path / "decoder.gguf", pooling_type(Pooling.LAST), _SHAPE).path
+    assert np.isnan(_embedded(path, None, Pooling.LAST)).all()
+    assert np.isnan(_embedded(path, _LIBRARY, Pooling.LAST)).all()
 
 
 def test_a_pod_measures_tiles_and_computes_with_them(embedder: Start) -> None:

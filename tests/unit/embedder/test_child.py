@@ -18,11 +18,12 @@ from reembed.embedder.board import Board
 from reembed.embedder.child import Work
 from reembed.embedder.jobs import Text, job
 from reembed.embedder.llama import Context, Ids, Tokens, Vectors, Weights
-from reembed.embedder.messages import Computing, Done, Pace, Request
+from reembed.embedder.messages import Computing, Done, Pace, Request, Unreadable
 from reembed.embedder.packing import Item
 
 _MODEL = Model("http://models/a.gguf", "0" * 64, Pooling.MEAN, 2, 256)
 _PATIENCE = 20
+_OVERFLOWS = 3  # the id of texts that are named like this many letters
 
 
 class _Weights:
@@ -54,7 +55,9 @@ class _Context:
     def embed(self, texts: Sequence[Ids]) -> Vectors:
         self.packs.append(len(texts))
         self.together.wait(_PATIENCE)
-        return np.ones((len(texts), 2), np.float32)
+        # One text that overflows spoils the whole call, as with llama.cpp's mean over tokens.
+        spoiled = any(ids[0] == _OVERFLOWS for ids in texts)
+        return np.full((len(texts), 2), np.nan if spoiled else 1, np.float32)
 
 
 class _World:
@@ -62,6 +65,7 @@ class _World:
         self.pipe = pipe
         self.contexts = contexts
         self.peak = 0
+        self.unreadable: set[int] = set()
 
     def wait_until_computing(self, contexts: int) -> None:
         while self.peak < contexts:
@@ -76,6 +80,8 @@ class _World:
             match self.pipe.recv():
                 case Done(number):
                     found.add(number)
+                case Unreadable(number):
+                    self.unreadable.add(number)
                 case Computing(contexts):
                     self.peak = contexts
         return found
@@ -251,3 +257,19 @@ def test_after_a_text_alone_it_is_the_turn_of_others_for_as_long() -> None:
         world.contexts[0].together.wait(_PATIENCE)
         assert world.answers(1) == {1}
     assert world.contexts[0].packs == [1, 2, 1]
+
+
+def test_a_text_that_overflows_costs_those_beside_it_nothing() -> None:
+    with _world([256]) as world:
+        world.contexts[0].together = threading.Barrier(2)
+        world.pipe.send(_request(1, texts=1))  # keeps the context while the next ones line up
+        world.wait_until_computing(1)
+        world.pipe.send(Request(2, ("10 bad",), background=False))
+        world.pipe.send(_request(3, texts=2))
+        world.pipe.send(Request(4, ("3",), background=False, tokens_only=True))
+        assert world.answers(1) == {4}
+        for _ in range(5):
+            world.contexts[0].together.wait(_PATIENCE)
+        assert world.answers(2) == {1, 3}
+    assert world.unreadable == {2}
+    assert world.contexts[0].packs == [1, 3, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""The library of tiles is used only by CPUs that have all that it was built with."""
+"""The library of tiles is used only by CPUs that have all that it was built with, and where the kernel lets it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, built: bool =
 
 def test_it_lies_beside_llama_cpps_own_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _installed(tmp_path, monkeypatch)
-    assert tiles.library(_FLAGS) == path
+    assert tiles.library(_FLAGS, lambda: True) == path
+
+
+def test_a_pod_whose_profile_forbids_it_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _installed(tmp_path, monkeypatch)
+    assert tiles.library(_FLAGS, lambda: False) is None
 
 
 @pytest.mark.parametrize("missing", sorted(_FLAGS - {"fpu"}))
@@ -34,14 +39,14 @@ def test_a_cpu_that_lacks_a_part_of_it_does_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     _installed(tmp_path, monkeypatch)
-    assert tiles.library(_FLAGS - {missing}) is None
+    assert tiles.library(_FLAGS - {missing}, lambda: True) is None
 
 
 def test_an_image_without_it_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _installed(tmp_path, monkeypatch, built=False)
-    assert tiles.library(_FLAGS) is None
+    assert tiles.library(_FLAGS, lambda: True) is None
 
 
 def test_where_there_is_no_llama_cpp_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "find_spec", lambda name: None)
-    assert tiles.library(_FLAGS) is None
+    assert tiles.library(_FLAGS, lambda: True) is None
