@@ -99,10 +99,7 @@ void pack_keys(const Work & work, const ggml_tensor * k, int64_t head) {
                     static_cast<const char *>(k->data) + head * k->nb[2] + (first + i) * k->nb[1] + d * k->nb[0];
                 rows[i] = halved(load(from, k->type), load(from + 16 * k->nb[0], k->type));
             }
-            transpose(rows);
-            for (int i = 0; i < ROWS; i++) {
-                _mm512_store_si512(to + 64 * i, rows[i]);
-            }
+            store_turned(to, rows);
         }
     }
 }

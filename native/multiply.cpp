@@ -25,10 +25,7 @@ void pack(const char * x, size_t stride, int64_t tokens, int64_t deep, char * pa
                 const float * from = reinterpret_cast<const float *>(x + (first + i) * stride) + d * DEPTH;
                 rows[i] = halved(_mm512_loadu_ps(from), _mm512_loadu_ps(from + 16));
             }
-            transpose(rows);
-            for (int i = 0; i < ROWS; i++) {
-                _mm512_store_si512(packed + 64 * i, rows[i]);
-            }
+            store_turned(packed, rows);
             packed += TILE;
         }
     }

@@ -97,6 +97,14 @@ inline void transpose(__m512i rows[ROWS]) {
     }
 }
 
+// Writes 16 rows of 16 words as columns: what the right side of a product is made of.
+inline void store_turned(char * to, __m512i rows[ROWS]) {
+    transpose(rows);
+    for (int i = 0; i < ROWS; i++) {
+        _mm512_store_si512(to + 64 * i, rows[i]);
+    }
+}
+
 // e^x by the polynomial of Cephes' expf; what is below -87 counts as -87, and from 89 on it is infinite. NaN stays what it
 // is: the CPU's minimum and maximum are their second argument then.
 inline __m512 exponential(__m512 x) {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from demo.report import LEAST_QUERIES_PER_S, PROBE_TEXTS
 from demo.world import FIRST_EXAMPLES, INDEX, MIGRATION, NEW_POOL, OLD_POOL, World
 from hack.cache import ROOT
 from tests.e2e import hooking, pressure
+
+_log = logging.getLogger("stories")
 
 _HOOKS_AND_GATES = "hooks-and-gates/migration.yaml"
 _SLICES = "slices/migration.yaml"
@@ -184,6 +187,16 @@ class Story:
         tally = await self.world.stop_load()
         then_every_query_was_answered(tally)
         assert judge(seen.truth, tally["sources"]).reasons == ()
+
+    async def then_it_cost_nobody_anything(self, pool: str, *told: str) -> None:
+        """These were a pool's events; no pod of it ran out of memory, and every query was answered."""
+        found = await self.world.kubectl.get("epool", pool)
+        assert found is not None
+        assert await self.events(found["metadata"]["uid"], *told) == list(told)
+        await pressure.then_nobody_ran_out_of_memory(self.world.kubectl, pool)
+        tally = await self.world.stop_load()
+        _log.info("%d queries, %d failed, p95 %s ms", tally["sent"], tally["failed"], tally["p95_ms"])
+        then_every_query_was_answered(tally)
 
     def then_every_document_was_embedded_once(self, outcome: Outcome) -> None:
         assert outcome.embedded is not None

@@ -6,7 +6,7 @@ import logging
 from demo.world import OLD_POOL
 from tests.e2e import pressure, recycling, scaling
 from tests.e2e.scaling import sizes
-from tests.e2e.story import Story, then_every_query_was_answered
+from tests.e2e.story import Story
 
 _log = logging.getLogger("stories")
 
@@ -46,13 +46,7 @@ async def test_pods_come_before_memory_is_full_and_go_when_it_is_free_again(stor
     _log.info("peak share %.3f", growth.peak)
     await scaling.pool_is(kubectl, lambda status: sizes(status)["cpu"] == (1, 1, ""), seconds=120)
 
-    pool = await kubectl.get("epool", OLD_POOL)
-    assert pool is not None
-    assert await story.events(pool["metadata"]["uid"], "ScaledUp", "ScaledDown") == ["ScaledUp", "ScaledDown"]
-    await pressure.then_nobody_ran_out_of_memory(kubectl, OLD_POOL)
-    tally = await story.world.stop_load()
-    _log.info("%d queries, %d failed, p95 %s ms", tally["sent"], tally["failed"], tally["p95_ms"])
-    then_every_query_was_answered(tally)
+    await story.then_it_cost_nobody_anything(OLD_POOL, "ScaledUp", "ScaledDown")
 
 
 async def test_a_leaking_pod_is_replaced_by_an_operator_that_only_read_of_the_leak(story: Story) -> None:
@@ -66,10 +60,4 @@ async def test_a_leaking_pod_is_replaced_by_an_operator_that_only_read_of_the_le
         _log.info("replaced %.1f s after the operator's death", clock() - began)
     _log.info("peak share %.3f", growth.peak)
 
-    pool = await kubectl.get("epool", OLD_POOL)
-    assert pool is not None
-    assert await story.events(pool["metadata"]["uid"], "Recycled") == ["Recycled"]
-    await pressure.then_nobody_ran_out_of_memory(kubectl, OLD_POOL)
-    tally = await story.world.stop_load()
-    _log.info("%d queries, %d failed, p95 %s ms", tally["sent"], tally["failed"], tally["p95_ms"])
-    then_every_query_was_answered(tally)
+    await story.then_it_cost_nobody_anything(OLD_POOL, "Recycled")

@@ -281,3 +281,12 @@ def simulate(script: Script, seed: int | str, metrics: Metrics) -> Outcome:
         return await Simulation(script, seed, metrics).run()
 
     return virtual_time.run(life())
+
+
+def what_broke(script: Script, seed: int | str, metrics: Metrics) -> str:
+    """Live one life and return what did not hold in it, if anything."""
+    try:
+        simulate(script, seed, metrics)
+    except Broken as error:
+        return str(error)
+    return ""

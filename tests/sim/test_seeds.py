@@ -12,7 +12,7 @@ import pytest
 
 from reembed.controller.web import Metrics
 from tests.sim.seeds import script
-from tests.sim.simulation import Broken, simulate
+from tests.sim.simulation import what_broke
 
 _SEEDS = int(os.environ.get("REEMBED_SIM_SEEDS", "2000"))
 _FIRST = int(os.environ.get("REEMBED_SIM_FIRST", "0"))
@@ -22,14 +22,6 @@ _CHUNK = 25
 
 @pytest.mark.parametrize("first", range(_FIRST, _FIRST + _SEEDS, _CHUNK))
 def test_every_promise_holds_after_every_event(first: int, metrics: Metrics) -> None:
-    broken = [told for seed in range(first, min(first + _CHUNK, _FIRST + _SEEDS)) if (told := _broken(seed, metrics))]
+    seeds = range(first, min(first + _CHUNK, _FIRST + _SEEDS))
+    broken = [told for seed in seeds if (told := what_broke(script(seed), seed, metrics))]
     assert not broken, "\n\n".join(broken)
-
-
-def _broken(seed: int, metrics: Metrics) -> str:
-    """Return what did not hold in the life of a seed, if anything."""
-    try:
-        simulate(script(seed), seed, metrics)
-    except Broken as error:
-        return str(error)
-    return ""

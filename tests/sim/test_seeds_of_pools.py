@@ -12,7 +12,7 @@ import pytest
 
 from reembed.controller.web import Metrics
 from tests.sim.seeds_of_pools import script
-from tests.sim.simulation import Broken, simulate
+from tests.sim.simulation import what_broke
 
 # Each is half an hour of a pool, and as much to compute as ten lives of a migration.
 _SEEDS = int(os.environ.get("REEMBED_POOL_SEEDS", "80"))
@@ -22,14 +22,6 @@ _CHUNK = 5
 
 @pytest.mark.parametrize("first", range(_FIRST, _FIRST + _SEEDS, _CHUNK))
 def test_every_promise_of_scaling_holds_after_every_event(first: int, metrics: Metrics) -> None:
-    broken = [told for seed in range(first, min(first + _CHUNK, _FIRST + _SEEDS)) if (told := _broken(seed, metrics))]
+    seeds = range(first, min(first + _CHUNK, _FIRST + _SEEDS))
+    broken = [told for seed in seeds if (told := what_broke(script(seed), f"pools {seed}", metrics))]
     assert not broken, "\n\n".join(broken)
-
-
-def _broken(seed: int, metrics: Metrics) -> str:
-    """Return what did not hold in the life of a seed, if anything."""
-    try:
-        simulate(script(seed), f"pools {seed}", metrics)
-    except Broken as error:
-        return str(error)
-    return ""

@@ -57,7 +57,7 @@ def parse_pod_said(raw: Any) -> PodSaid:
     return PodSaid(
         spent=max(said.number("spentTokens"), 0),
         check=min(max(said.number("check"), 0), _LATEST),
-        probes=said.text("probes", "")[:_LONGEST_SKETCH],
+        probes=said.text("probes", "")[:LONGEST_SKETCH],
         error=said.text("error", "")[:_LONGEST_ERROR],
         short=max(said.number("shortTokens", 0), 0),
     )
@@ -79,5 +79,5 @@ def _stamp(seconds: int) -> str:
 # The year 4147: later is not a time but a mistake.
 _LATEST = 1 << 36
 # As the CRD takes it: five probes have 856.
-_LONGEST_SKETCH = 8192
+LONGEST_SKETCH = 8192
 _LONGEST_ERROR = 1024

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from reembed.api.fields import Fields
+from reembed.api.hosted import LONGEST_SKETCH
 from reembed.core.model_class import ModelClass
 
-# Five probes have 856.
-_LONGEST_SKETCH = 8192
 _LONGEST_WORD = 256
 
 
@@ -22,7 +21,7 @@ def parse_class_said(raw: Any, pod: str) -> ModelClass:
     said = Fields(raw, "class")
     return ModelClass(
         fingerprint=said.text("fingerprint"),
-        probes=said.text("probes")[:_LONGEST_SKETCH],
+        probes=said.text("probes")[:LONGEST_SKETCH],
         weights=said.text("weights", "")[:_LONGEST_WORD],
         engine=said.text("engine", "")[:_LONGEST_WORD],
         pod=pod,

@@ -74,7 +74,9 @@ def test_vectors_are_those_that_llama_cpp_computes_alone(
     # Weights as small as trained ones: with larger ones each rounding is a random step.
     monkeypatch.setattr(random_models, "SPREAD", 0.02)
     make, pooling = _MODELS[name]
-    path = _quantized(make(tmp_path / f"{name}.gguf", pooling_type(pooling), _SHAPE), kind)
+    path = _quantized(
+        make(tmp_path / f"{name}.gguf", random_models.gguf.PoolingType[pooling.value.upper()], _SHAPE), kind
+    )
     plain, tiled = _embedded(path, None, pooling), _embedded(path, _LIBRARY, pooling)
     assert np.isfinite(tiled).all()
     assert np.sum(plain * tiled, axis=1).min() > 0.9999
@@ -91,7 +93,7 @@ def test_what_is_no_number_for_llama_cpp_alone_is_none_by_tiles(
         return tensors
 
     monkeypatch.setattr(random_models, "_random", overflowing)
-    path = random_models.decoder(tmp_path / "decoder.gguf", pooling_type(Pooling.LAST), _SHAPE).path
+    path = random_models.decoder(tmp_path / "decoder.gguf", shape=_SHAPE).path
     assert np.isnan(_embedded(path, None, Pooling.LAST)).all()
     assert np.isnan(_embedded(path, _LIBRARY, Pooling.LAST)).all()
 
@@ -102,9 +104,3 @@ def test_a_pod_measures_tiles_and_computes_with_them(embedder: Start) -> None:
     used = tiled.metric("reembed_embedder_weights_speed_ratio") >= 1.05
     assert tiled.metric("reembed_embedder_tiles") == float(used)
     assert np.sum(plain.vectors(texts) * tiled.vectors(texts), axis=1).min() > 0.999
-
-
-def pooling_type(pooling: Pooling) -> random_models.gguf.PoolingType:
-    return {Pooling.MEAN: random_models.gguf.PoolingType.MEAN, Pooling.LAST: random_models.gguf.PoolingType.LAST}[
-        pooling
-    ]
