@@ -100,6 +100,7 @@ async def test_a_collection_is_made_filled_and_indexed(database: Database) -> No
         pointer=None,
         documents=200,
         collections=(CollectionReport("c_new", "fp-new", 8, "Indexed", 4, 4, 200, 0, 200, 0.0),),
+        dropped=frozenset(),
     )
 
 

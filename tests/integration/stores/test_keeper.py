@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
 import pytest
@@ -38,6 +38,18 @@ async def test_workers_that_meet_make_the_schema_once(database: Database) -> Non
         documents.run("DROP SCHEMA reembed CASCADE")
         await asyncio.gather(one.prepare(SPEC), two.prepare(SPEC))
     assert documents.rows("SELECT version FROM reembed.version") == [(2,)]
+
+
+async def test_workers_that_meet_grant_once(database: Database) -> None:
+    documents = Documents(database).create(1)
+    pair = ("reembed_gateway", "reembed.search(text, text, text, integer)")
+    async with keeping(database) as one, AsyncExitStack() as stack:
+        others = [await stack.enter_async_context(Keeper(database.owner_dsn, KEY, UID)) for _ in range(7)]
+        for _ in range(5):
+            documents.run(f"REVOKE ALL ON FUNCTION {pair[1]} FROM {pair[0]}")
+            documents.run(f"REVOKE ALL ON SCHEMA reembed FROM {pair[0]}")
+            await asyncio.gather(*[each.prepare(SPEC) for each in (one, *others)])
+    assert documents.rows("SELECT has_function_privilege(%s, %s, 'EXECUTE')", list(pair)) == [(True,)]
 
 
 async def test_a_schema_of_a_newer_program_is_left_alone(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 The version row decides: a database of a newer version is left alone, since a worker that is being rolled back must not
 undo what its successor made. Everything is done in one transaction under one lock, so that two workers that meet do it
-once. Grants are renewed each time, because roles come and go.
+once. Grants are renewed each time, under the same lock, because roles come and go.
 """
 
 from __future__ import annotations
@@ -63,14 +63,24 @@ async def _create_schema(connection: Connection) -> None:
 
 async def grant_search(connections: Pool, role: str) -> None:
     """Let `role` search and do nothing else; nothing is written if it may already."""
-    async with transaction(connections, _SECONDS) as connection:
-        if await (await connection.execute(_MAY_SEARCH, [role, role])).fetchone() == (True,):
+    async with using(connections, _SECONDS) as connection:
+        if await _may_search(connection, role):
+            return
+    async with transaction(connections, _SECONDS, lock_seconds=10) as connection:
+        # Two grants on one schema at once are an error of PostgreSQL, not a wait ("tuple concurrently updated").
+        await connection.execute(_LOCK)
+        if await _may_search(connection, role):
             return
         name = sql.Identifier(role)
         await connection.execute(sql.SQL("GRANT USAGE ON SCHEMA reembed TO {}").format(name))
         await connection.execute(
             sql.SQL("GRANT EXECUTE ON FUNCTION reembed.search(text, text, text, integer) TO {}").format(name)
         )
+
+
+async def _may_search(connection: Connection, role: str) -> bool:
+    cursor = await connection.execute(_MAY_SEARCH, [role, role])
+    return await cursor.fetchone() == (True,)
 
 
 async def version(connection: Connection) -> int:
