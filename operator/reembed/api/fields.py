@@ -66,6 +66,9 @@ class Fields:
     def maybe_real(self, name: str) -> float | None:
         return self.real(name) if self._raw.get(name) is not None else None
 
+    def maybe_flag(self, name: str) -> bool | None:
+        return self.flag(name) if self._raw.get(name) is not None else None
+
     def into(self, name: str) -> Fields:
         """Return a mapping inside this one; an empty one if it is not there."""
         return Fields(self._typed(name, Mapping, "an object", {}), f"{self._path}.{name}")

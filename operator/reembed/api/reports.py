@@ -51,6 +51,10 @@ def _parse_lag(seconds: float | None) -> timedelta | None:
     return timedelta(seconds=seconds)
 
 
+def _render_lag(lag: timedelta | None) -> float | None:
+    return lag.total_seconds() if lag is not None else None
+
+
 def render_store_report(report: StoreReport) -> dict[str, Any]:
     return {
         "problem": _render_problem(report.problem),
@@ -60,7 +64,7 @@ def render_store_report(report: StoreReport) -> dict[str, Any]:
         "dropped": sorted(report.dropped) if report.dropped is not None else None,
         "evaluation": render_evaluation_report(report.evaluation) if report.evaluation is not None else None,
         "retrieval": _render_sample(report.retrieval),
-        "lagSeconds": report.lag.total_seconds() if report.lag is not None else None,
+        "lagSeconds": _render_lag(report.lag),
     }
 
 
@@ -208,6 +212,9 @@ def _parse_collection(one: Fields) -> CollectionReport:
         documents_per_second=one.real("documentsPerSecond"),
         bottleneck=one.maybe_text("bottleneck"),
         problem=_parse_problem(one.maybe("problem")),
+        owed=one.maybe_number("owed"),
+        lag=_parse_lag(one.maybe_real("lagSeconds")),
+        verified=one.maybe_flag("verified"),
     )
 
 
@@ -225,4 +232,7 @@ def _render_collection(one: CollectionReport) -> dict[str, Any]:
         "documentsPerSecond": one.documents_per_second,
         "bottleneck": one.bottleneck,
         "problem": _render_problem(one.problem),
+        "owed": one.owed,
+        "lagSeconds": _render_lag(one.lag),
+        "verified": one.verified,
     }

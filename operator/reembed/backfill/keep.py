@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from reembed.backfill.evaluation import Evaluator
+from reembed.backfill.follower import Follower
 from reembed.backfill.label_lines import reader
 from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
@@ -21,7 +22,8 @@ from reembed.backfill.worker import Worker
 from reembed.client import EmbedderClient
 from reembed.cluster.client import Cluster
 from reembed.core import names
-from reembed.core.model import Arm, Problem, StoreReport
+from reembed.core.model import Arm, CollectionPlan, Problem, StoreReport
+from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.protocol import StoreError
 
@@ -81,22 +83,23 @@ class Keeping:
                 self._problem = StoreReport(Problem("StoreUnreachable", str(error)), None, None)
                 await asyncio.Event().wait()
                 return
-            async with keeper, asyncio.TaskGroup() as tasks:
-                self._worker = worker = self._made(keeper, cluster)
+            changes = Changes(settings.dsn, names.index_key(settings.namespace, settings.index))
+            async with keeper, changes, asyncio.TaskGroup() as tasks:
+                self._worker = worker = self._made(keeper, changes, cluster)
                 worker.want(reading.wanted)
                 tasks.create_task(worker.run())
                 tasks.create_task(source.follow(lambda found: _tell(worker, reading, found)))
 
-    def _made(self, keeper: Keeper, cluster: Cluster) -> Worker:
+    def _made(self, keeper: Keeper, changes: Changes, cluster: Cluster) -> Worker:
         rng = random.Random()  # noqa: S311 spreads attempts and draws queries, keeps no secret
-        evaluator = Evaluator(
-            keeper, self._embedder, Retrying(Backoff(), rng), reader(cluster, self._settings.namespace)
-        )
+        retrying = Retrying(Backoff(), rng)
+        evaluator = Evaluator(keeper, self._embedder, retrying, reader(cluster, self._settings.namespace))
         live = LiveRetrieval(keeper, evaluator, rng)
-        return Worker(keeper, evaluator, live, time.monotonic, self._metrics)
+        follower = Follower(changes, self._embedder, retrying, time.monotonic)
+        return Worker(keeper, evaluator, live, follower, time.monotonic, self._metrics)
 
     @asynccontextmanager
-    async def _embedder(self, arm: Arm) -> AsyncIterator[EmbedderClient]:
+    async def _embedder(self, arm: Arm | CollectionPlan) -> AsyncIterator[EmbedderClient]:
         url = names.embedder_url(arm.pool, self._settings.namespace)
         client = EmbedderClient(url, fingerprint=arm.fingerprint, timeout=_REQUEST_SECONDS)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
+from reembed.backfill.follower import Lag
 from reembed.core.model import CollectionPlan, CollectionReport, Desired, Problem
 from reembed.core.pages import Pace, bottleneck
 from reembed.stores.protocol import Held
@@ -33,12 +34,13 @@ def collection_reports(
     plans: Sequence[CollectionPlan],
     rates: Mapping[str, float],
     problems: Mapping[str, Problem],
+    lags: Mapping[str, Lag],
 ) -> tuple[CollectionReport, ...]:
     """Return a report of each collection there is, and of each that could not be made."""
     there = {one.name for one in held}
     missing = [plan for plan in plans if plan.name not in there and plan.name in problems and plan.desired in _MADE]
     return (
-        *[_report(one, rates.get(one.name, 0.0), problems.get(one.name)) for one in held],
+        *[_report(one, rates.get(one.name, 0.0), problems.get(one.name), lags.get(one.name)) for one in held],
         *[
             CollectionReport(plan.name, plan.fingerprint, plan.dimensions, "Filling", plan.shards, 0, 0, 0, 0, 0.0,
                              problem=problems[plan.name])
@@ -54,7 +56,7 @@ def dropped(held: Sequence[Held], plans: Sequence[CollectionPlan], works_on: Cal
     return frozenset(name for name in gone if not works_on(name))
 
 
-def _report(one: Held, rate: float, problem: Problem | None) -> CollectionReport:
+def _report(one: Held, rate: float, problem: Problem | None, lag: Lag | None) -> CollectionReport:
     return CollectionReport(
         name=one.name,
         fingerprint=one.fingerprint,
@@ -68,6 +70,9 @@ def _report(one: Held, rate: float, problem: Problem | None) -> CollectionReport
         documents_per_second=rate,
         bottleneck=bottleneck(one.stages),
         problem=problem,
+        owed=lag.documents if lag is not None else None,
+        lag=timedelta(seconds=lag.seconds) if lag is not None else None,
+        verified=one.verified,
     )
 
 

@@ -3,8 +3,8 @@
 The only writer of schema `reembed` besides the backfill pods. Level-triggered: a pass looks at the plan and at the
 store, does what is missing, and remembers nothing that matters, so a restart at any line is harmless. A pass is short:
 what takes long (scanning the source, building an index, an evaluation) runs as a job beside it, because a rollback has
-to come through in the middle of an index build. It never changes an API object and never touches the application's
-table.
+to come through in the middle of an index build. It never changes an API object, and of the application's table nothing
+but the triggers that capture live writes, which `follower` brings into the collections beside all this.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from reembed.backfill.evaluation import Evaluator
+from reembed.backfill.follower import Follower
 from reembed.backfill.jobs import Jobs, problem_of
 from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 _CHECK_SECONDS = 10.0
 _COUNT_SECONDS = 60.0
 _COUNT_REST = 20
+_CAPTURE_SECONDS = 20.0
 _BUSY_SECONDS = 1.0
 _IDLE_SECONDS = 10.0
 
@@ -60,12 +63,14 @@ class Worker:
         store: Keeping,
         evaluator: Evaluator,
         live: LiveRetrieval,
+        follower: Follower,
         clock: Callable[[], float],
         metrics: WorkerMetrics,
     ) -> None:
         self._store = store
         self._evaluator = evaluator
         self._live = live
+        self._follower = follower
         self._clock = clock
         self._metrics = metrics
         self._jobs = Jobs(clock)
@@ -75,6 +80,9 @@ class Worker:
         self._checked: tuple[Wanted, float] | None = None
         self._documents: int | None = None
         self._count_at = 0.0
+        self._capture_at = 0.0
+        self._captured = False
+        self._uncaptured: Problem | None = None
         self._evaluation: EvaluationReport | None = None
         self.report: StoreReport | None = None
 
@@ -87,10 +95,14 @@ class Worker:
     async def run(self) -> None:
         """Pass after pass: at once when the plan changes, each second while there is work, else every ten."""
         try:
-            while True:
-                await self._changed.wait() if self._wanted is None else await self._rest()
-                self._changed.clear()
-                await self.look()
+            async with asyncio.TaskGroup() as beside:
+                following: asyncio.Task[None] | None = None
+                while True:
+                    await self._changed.wait() if self._wanted is None else await self._rest()
+                    self._changed.clear()
+                    await self.look()
+                    if self._captured and following is None:
+                        following = beside.create_task(self._follower.run())
         finally:
             await self._jobs.stop()
 
@@ -143,8 +155,10 @@ class Worker:
     async def _make(self, wanted: Wanted) -> None:
         held = {one.name: one for one in await self._store.held()}
         await self._move_pointer(wanted.plan)
+        await self._capture(wanted)
         for plan in wanted.plan.collections:
             self._make_collection(wanted.spec, plan, held.get(plan.name))
+        self._follower.follow(() if wanted.deleting else wanted.plan.collections, held)
         if wanted.plan.evaluation is not None:
             self._evaluate(wanted.plan.evaluation, wanted.spec, held)
         if wanted.deleting:
@@ -153,6 +167,14 @@ class Worker:
             self._jobs.ask("documents", "count", lambda: self._count(wanted.spec))
         await self._renew_report(wanted)
 
+    async def _capture(self, wanted: Wanted) -> None:
+        """See that live writes are captured; what keeps them from it is told, and stops nothing but new collections."""
+        if wanted.deleting or (self._uncaptured is None and self._clock() < self._capture_at):
+            return
+        self._uncaptured = await self._store.capture(wanted.spec)
+        self._captured = self._captured or self._uncaptured is None
+        self._capture_at = self._clock() + _CAPTURE_SECONDS
+
     async def _move_pointer(self, plan: StorePlan) -> None:
         # Before anything is withdrawn: for who follows the pointer, there is no moment without an answer.
         if plan.pointer is not None and plan.pointer != await self._store.pointer():
@@ -160,7 +182,8 @@ class Worker:
 
     def _make_collection(self, spec: IndexSpec, plan: CollectionPlan, held: Held | None) -> None:
         match plan.desired:
-            case Desired.PRESENT | Desired.INDEXED if held is None:
+            # What is read before changes are captured may be stale for ever.
+            case Desired.PRESENT | Desired.INDEXED if held is None and self._captured:
                 self._jobs.ask(plan.name, "create", lambda: self._store.create(spec, plan))
             case Desired.INDEXED if held is not None and held.state != "Indexed" and held.shards_done == held.shards:
                 self._jobs.ask(plan.name, "index", lambda: self._store.build_index(plan.name))
@@ -197,15 +220,16 @@ class Worker:
 
     async def _renew_report(self, wanted: Wanted) -> None:
         held = await self._store.held()
-        plan, problems = wanted.plan.evaluation, self._jobs.problems
+        plan, problems, lags = wanted.plan.evaluation, self._jobs.problems, self._follower.lags
         outcome = self._evaluation
         self.report = StoreReport(
-            problem=problems.get(_evaluation(plan)) if plan is not None else None,
+            problem=(problems.get(_evaluation(plan)) if plan is not None else None) or self._uncaptured,
             pointer=await self._store.pointer(),
             documents=self._documents,
             collections=collection_reports(
-                held, wanted.plan.collections, self._paces.read(held, self._clock()), problems
+                held, wanted.plan.collections, self._paces.read(held, self._clock()), problems, lags
             ),
+            lag=timedelta(seconds=max([lag.seconds for lag in lags.values()])) if lags else None,
             dropped=dropped(held, wanted.plan.collections, self._jobs.works_on),
             evaluation=outcome if plan is not None and outcome is not None and outcome.id == plan.id else None,
             retrieval=self._seen_live(plan) if plan is not None and plan.live else None,

@@ -8,7 +8,7 @@ before any fall-back, else a dead candidate would show no errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -169,7 +169,15 @@ def _follower_lag(migration: Migration, seen: Seen) -> Reading | None:
     limit = migration.spec.limits.follower_lag or _FOLLOWER_LAG
     threshold = limit.absolute.total_seconds() if limit.absolute is not None else None
     text = "live writes are {value} behind, above {threshold}"
-    return Reading("FollowerLag", limit, seen.store.lag.total_seconds(), threshold, text, _seconds)
+    lags = {one.name: one.lag.total_seconds() for one in seen.store.collections if one.lag is not None}
+    # Each collection is late by itself: a dead old endpoint is no fault of the candidate.
+    value, serving = [_of_arm(lags, arm) for arm in (migration.status.candidate, migration.status.serving)]
+    value = seen.store.lag.total_seconds() if value is None else value
+    return Reading("FollowerLag", limit, value, threshold, text, _seconds, serving=serving)
+
+
+def _of_arm(lags: Mapping[str, float], arm: Arm | None) -> float | None:
+    return lags.get(arm.collection) if arm is not None else None
 
 
 def _prometheus(migration: Migration, seen: Seen) -> Iterator[Reading]:

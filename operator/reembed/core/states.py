@@ -131,6 +131,9 @@ def _indexing(migration: Migration, seen: Seen, now: datetime) -> Outcome:
         return Outcome(status, report.problem.reason, report.problem.message)
     if report.state != "Indexed":
         return Outcome(status, "BuildingIndex", f"building the vector index over {report.written} documents")
+    unverified = traffic.unverified(migration, seen)
+    if unverified is not None:
+        return Outcome(status, unverified.reason, unverified.message)
     return Outcome(status, "Indexed", "the vector index is valid", Event.PASSED)
 
 

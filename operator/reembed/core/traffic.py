@@ -32,8 +32,20 @@ def obstacle(migration: Migration, seen: Seen, sides: tuple[str, ...] = SIDES) -
         return Finding(running, f"{running} is above its limit; traffic moves on when it is not")
     if migration.status.emergency is not None:
         return Finding(EMERGENCY, f"{migration.status.emergency.message}; traffic moves on when that is over")
-    found = crds_too_old(seen) or shared_failure(migration, seen) or _capacity(seen, sides)
+    found = (
+        crds_too_old(seen) or shared_failure(migration, seen) or unverified(migration, seen) or _capacity(seen, sides)
+    )
     return found or _probes(migration, seen, sides)
+
+
+def unverified(migration: Migration, seen: Seen) -> Finding | None:
+    """Find that the candidate's collection may lack live writes: capture was broken, or nobody has looked yet."""
+    arm = migration.status.candidate
+    for one in seen.store.collections if seen.store is not None else ():
+        if arm is not None and one.name == arm.collection and one.verified is False:
+            text = f"the store worker compares collection {one.name} with its source; what it lacks is embedded then"
+            return Finding("Comparing", text)
+    return None
 
 
 def _capacity(seen: Seen, sides: tuple[str, ...]) -> Finding | None:

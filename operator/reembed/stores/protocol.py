@@ -10,7 +10,7 @@ verbs may be repeated: whoever died after any of them does the same again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -87,6 +87,40 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Debt:
+    """A collection lacks a change of this document; `rev` orders a document's changes."""
+
+    id: str
+    rev: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a debt's document is now; None where the source, or the collection with a vector, does not have it."""
+
+    debt: Debt
+    document: Document | None
+    text_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What pays a debt: a vector, a rejection, None for a document that is gone, or the text hash that is kept."""
+
+    debt: Debt
+    outcome: Written | Rejected | bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What a comparison of source and collection found, of changes that nobody owes."""
+
+    missing: int = 0
+    stale: int = 0
+    orphaned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Documents stored in one transaction: those behind `after` up to `last`, in the order of their ids."""
 
@@ -137,6 +171,7 @@ class Held:
     rejected: int
     total: int
     stages: tuple[Mapping[str, float], ...]  # busy shares by stage, one of each shard that moved lately
+    verified: bool = True  # compared with the source since capture was last broken, and nothing was missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +212,38 @@ class Filling(Protocol):
         ...
 
 
+class Following(Protocol):
+    """What the follower of live writes needs."""
+
+    async def spread(self, after: int) -> tuple[int, int]:
+        """Turn marks above a revision into debts of all live collections; return their number and the highest."""
+        ...
+
+    async def owed(self, collection: str, limit: int, but: Sequence[str] = ()) -> list[Debt]: ...
+
+    async def read(self, collection: str, debts: Sequence[Debt]) -> list[Change]: ...
+
+    async def pay(self, collection: str, paid: Sequence[Paid]) -> int:
+        """Store what pays the debts and clear those that did not grow meanwhile; return how many were cleared."""
+        ...
+
+    async def lag(self) -> dict[str, tuple[int, float]]:
+        """Return of each live collection its debts and the age of the oldest, in seconds."""
+        ...
+
+    async def compare(self, collection: str, after: str | None, limit: int) -> tuple[Differences, str | None]:
+        """Compare the next documents with the collection and owe what differs; None is behind the last of them."""
+        ...
+
+    async def compared(self, collection: str, epoch: int, found: Differences) -> None:
+        """Record that the whole source was compared, in this epoch of capture."""
+        ...
+
+    async def epoch(self) -> int:
+        """Return the unbroken stretch of capture, 0 if there is none."""
+        ...
+
+
 class Keeping(Searching, Protocol):
     """What the store worker of one index needs; the store is opened for that index and its UID."""
 
@@ -186,6 +253,10 @@ class Keeping(Searching, Protocol):
 
     async def prepare(self, spec: IndexSpec) -> None:
         """Make the store's own tables and let the gateways search."""
+        ...
+
+    async def capture(self, spec: IndexSpec) -> Problem | None:
+        """See that live writes are captured, or return why they are not; repairs what was taken away."""
         ...
 
     async def claim(self) -> None:

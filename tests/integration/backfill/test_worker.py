@@ -8,8 +8,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 from reembed.backfill.evaluation import Evaluator
+from reembed.backfill.follower import Follower
 from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.retries import Backoff, Retrying
@@ -27,6 +29,7 @@ from reembed.core.model import (
     StorePlan,
     StoreReport,
 )
+from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.shards import ShardStore
 from tests.fixtures.postgres import Database
@@ -42,15 +45,15 @@ async def working(database: Database, uid: str = UID) -> AsyncIterator[Worker]:
     """A worker at work; its embedders answer what `text` means with a model of the arm's own."""
 
     @asynccontextmanager
-    async def embedder(arm: Arm) -> AsyncIterator[FakeEmbedder]:
+    async def embedder(arm: Arm | CollectionPlan) -> AsyncIterator[FakeEmbedder]:
         yield FakeEmbedder(arm.fingerprint, vector=lambda text, size: vector_of(meaning(arm, text), size))
 
     retrying = Retrying(Backoff(0.001, 0.01), random.Random(1))
-    async with Keeper(database.owner_dsn, KEY, uid) as keeper:
+    async with Keeper(database.owner_dsn, KEY, uid) as keeper, Changes(database.owner_dsn, KEY) as changes:
         evaluator = Evaluator(keeper, embedder, retrying)
-        worker = Worker(
-            keeper, evaluator, LiveRetrieval(keeper, evaluator, random.Random(7)), time.monotonic, WorkerMetrics()
-        )
+        live = LiveRetrieval(keeper, evaluator, random.Random(7))
+        follower = Follower(changes, embedder, retrying, time.monotonic)
+        worker = Worker(keeper, evaluator, live, follower, time.monotonic, WorkerMetrics())
         running = asyncio.create_task(worker.run())
         try:
             yield worker
@@ -59,7 +62,7 @@ async def working(database: Database, uid: str = UID) -> AsyncIterator[Worker]:
             await asyncio.wait({running})
 
 
-def meaning(arm: Arm, text: str) -> str:
+def meaning(arm: Arm | CollectionPlan, text: str) -> str:
     """The old model misunderstands every other question, the new one none."""
     number = int(text.rsplit(maxsplit=1)[-1])
     return f"text {number}" if arm.fingerprint == "fp-new" or number % 2 else "nothing"
@@ -87,6 +90,10 @@ def state(name: str, expected: str) -> Callable[[StoreReport], bool]:
     return lambda report: any(one.name == name and one.state == expected for one in report.collections)
 
 
+def verified(report: StoreReport) -> bool:
+    return all(one.state == "Indexed" and one.verified and one.owed == 0 for one in report.collections)
+
+
 async def test_a_collection_is_made_filled_and_indexed(database: Database) -> None:
     Documents(database).create(200)
     async with working(database) as worker:
@@ -94,13 +101,11 @@ async def test_a_collection_is_made_filled_and_indexed(database: Database) -> No
         await reported(worker, state("c_new", "Filling"))
         await fill_all(database)
         want(worker, INDEXED)
-        report = await reported(worker, state("c_new", "Indexed"))
+        report = await reported(worker, verified)
+    nothing = timedelta(0)
+    made = CollectionReport("c_new", "fp-new", 8, "Indexed", 4, 4, 200, 0, 200, 0.0, owed=0, lag=nothing, verified=True)
     assert report == StoreReport(
-        problem=None,
-        pointer=None,
-        documents=200,
-        collections=(CollectionReport("c_new", "fp-new", 8, "Indexed", 4, 4, 200, 0, 200, 0.0),),
-        dropped=frozenset(),
+        problem=None, pointer=None, documents=200, collections=(made,), dropped=frozenset(), lag=nothing
     )
 
 

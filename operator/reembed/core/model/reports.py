@@ -33,6 +33,9 @@ class CollectionReport:
     documents_per_second: float
     bottleneck: str | None = None  # read, embed, validate or write
     problem: Problem | None = None
+    owed: int | None = None  # live writes that it lacks; None if nobody follows them
+    lag: timedelta | None = None  # for how long it has lacked the first of them
+    verified: bool | None = None  # compared with the source since live writes are captured without a break
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class StoreReport:
     collections: tuple[CollectionReport, ...] = ()
     dropped: frozenset[str] | None = None
     evaluation: EvaluationReport | None = None
-    lag: timedelta | None = None  # of the follower of live writes; None if none runs
+    lag: timedelta | None = None  # of the collection that is furthest behind live writes; None if nobody follows them
     retrieval: Sample | None = None  # losses of reciprocal rank, serving - candidate, by live plans
 
 

@@ -30,7 +30,9 @@ _HELD = """
 SELECT c.name, c.fingerprint, c.dimensions, c.state, count(s.n), count(s.n) FILTER (WHERE s.done),
        coalesce(sum(s.written), 0)::bigint, coalesce(sum(s.rejected), 0)::bigint, c.total,
        coalesce(jsonb_agg(s.stats) FILTER (
-           WHERE NOT s.done AND s.stats <> '{}' AND s.updated_at > now() - make_interval(secs => %s)), '[]')
+           WHERE NOT s.done AND s.stats <> '{}' AND s.updated_at > now() - make_interval(secs => %s)), '[]'),
+       c.compared_at IS NOT NULL
+           AND EXISTS (SELECT FROM reembed.capture k WHERE k.index_key = c.index_key AND k.epoch = c.epoch)
 FROM reembed.collection c LEFT JOIN reembed.shard s ON s.collection = c.name
 WHERE c.index_key = %s AND c.uid = %s
 GROUP BY c.name ORDER BY c.created_at, c.name"""
@@ -85,6 +87,8 @@ async def withdraw(connections: Pool, name: str) -> None:
         await connection.execute(
             "UPDATE reembed.collection SET state = 'Withdrawn' WHERE name = %s AND state <> 'Withdrawn'", [name]
         )
+        # Nobody keeps it fresh from here on, so that it can never answer again.
+        await connection.execute("DELETE FROM reembed.owed WHERE collection = %s", [name])
 
 
 async def drop(connections: Pool, name: str) -> None:
@@ -98,7 +102,7 @@ async def drop(connections: Pool, name: str) -> None:
 
 
 def _held(row: tuple[Any, ...]) -> Held:
-    return Held(*(*row[:9], tuple(row[9])))
+    return Held(*(*row[:9], tuple(row[9]), row[10]))
 
 
 async def _exists(connection: Connection, plan: CollectionPlan) -> bool:

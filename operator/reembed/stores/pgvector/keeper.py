@@ -20,7 +20,7 @@ from reembed.core.model import (
     PointerPlan,
     Problem,
 )
-from reembed.stores.pgvector import collections, evaluations, indexes, pointers, schema
+from reembed.stores.pgvector import capture, collections, evaluations, indexes, pointers, schema
 from reembed.stores.pgvector import search as searches
 from reembed.stores.pgvector.connection import conninfo, pool, transaction, using
 from reembed.stores.pgvector.preflight import Asked, first_problem
@@ -63,6 +63,9 @@ class Keeper:
         await schema.migrate(self._pool)
         if spec.gateway_role is not None:
             await schema.grant_search(self._pool, spec.gateway_role)
+
+    async def capture(self, spec: IndexSpec) -> Problem | None:
+        return await capture.keep(self._pool, self._owner, spec)
 
     async def claim(self) -> None:
         await pointers.claim(self._pool, self._owner)

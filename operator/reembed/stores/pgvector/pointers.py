@@ -7,7 +7,8 @@ It never names a collection that does not answer.
 from __future__ import annotations
 
 from reembed.core.model import PointerPlan
-from reembed.stores.pgvector.connection import Pool, transaction, using
+from reembed.stores.pgvector import capture
+from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
 
 _SECONDS = 15.0
 _MOVE = """
@@ -20,8 +21,6 @@ WHERE pointer.generation < excluded.generation"""
 _RELEASE = (
     "UPDATE reembed.collection SET state = 'Withdrawn' WHERE index_key = %(key)s",
     "DELETE FROM reembed.pointer WHERE index_key = %(key)s",
-    "DELETE FROM reembed.dirty WHERE index_key = %(key)s",
-    "DELETE FROM reembed.epoch WHERE index_key = %(key)s",
     "DELETE FROM reembed.evaluation WHERE index_key = %(key)s",
     "DELETE FROM reembed.claim WHERE index_key = %(key)s",
 )
@@ -50,13 +49,28 @@ async def claim(connections: Pool, owner: tuple[str, str]) -> None:
         )
 
 
+async def held_by(connections: Pool, owner: tuple[str, str]) -> bool:
+    """Return whether the rows of the index are this UID's."""
+    async with using(connections, _SECONDS) as connection:
+        return await _holds(connection, *owner)
+
+
 async def release(connections: Pool, owner: tuple[str, str]) -> None:
-    """Forget the index if it is this UID's; its collections stay for who wants to look at them, and answer no more."""
+    """Forget the index if it is this UID's; its collections stay for who wants to look at them, and answer no more.
+
+    Capture goes first: were the rest gone before it, nobody would know whose triggers they are.
+    """
     key, uid = owner
+    if await held_by(connections, owner):
+        await capture.remove(connections, key)
     async with transaction(connections, _SECONDS) as connection:
-        cursor = await connection.execute(
-            "SELECT EXISTS (SELECT FROM reembed.claim WHERE index_key = %s AND uid = %s)", [key, uid]
-        )
-        if await cursor.fetchone() == (True,):
+        if await _holds(connection, key, uid):
             for statement in _RELEASE:
                 await connection.execute(statement, {"key": key})
+
+
+async def _holds(connection: Connection, key: str, uid: str) -> bool:
+    cursor = await connection.execute(
+        "SELECT EXISTS (SELECT FROM reembed.claim WHERE index_key = %s AND uid = %s)", [key, uid]
+    )
+    return await cursor.fetchone() == (True,)

@@ -9,19 +9,16 @@ document that has a row already keeps it: live writes and tombstones are newer t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from psycopg import sql
-from psycopg.abc import Buffer
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 
 from reembed.stores.pgvector import tables
-from reembed.stores.pgvector.connection import Connection, pool, transaction, using
+from reembed.stores.pgvector.binary import vector_array, vector_cursor, vector_type
+from reembed.stores.pgvector.connection import pool, transaction, using
 from reembed.stores.protocol import Document, Fenced, Lease, Page, StoreError
 
 _SECONDS = 60.0
@@ -32,9 +29,6 @@ _CLAIM = """
 UPDATE reembed.shard s SET token = s.token + 1, updated_at = now() FROM reembed.collection c
 WHERE c.name = s.collection AND s.collection = %s AND s.n = %s
 RETURNING s.token, c.source, c.id_type, s.lower, s.upper, s.position, s.done, c.fingerprint, c.dimensions"""
-_VECTOR = """
-SELECT n.nspname, t.oid::bigint FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-JOIN pg_type t ON t.typnamespace = n.oid AND t.typname = 'vector' WHERE e.extname = 'vector'"""
 _READ = """
 SELECT id, text FROM (
     SELECT p.id::text AS id, p.text::text AS text, row_number() OVER (ORDER BY p.id) AS n,
@@ -121,14 +115,13 @@ class ShardStore:
 
     async def commit(self, lease: Lease, page: Page, stages: Mapping[str, float]) -> None:
         async with using(self._pool, _SECONDS) as connection:
-            extension, oid = await self._vector_type(connection)
+            extension, oid = self._extension = self._extension or await vector_type(connection)
             query = sql.SQL(_COMMIT).format(
                 table=tables.collection(lease.collection),
                 type=tables.written(lease.id_type),
                 extension=tables.identifier(extension),
             )
-            cursor = connection.cursor()
-            cursor.adapters.register_dumper(VectorArray, _VectorArrayDumper)
+            cursor = vector_cursor(connection)
             await cursor.execute(query, _values(lease, page, stages, oid))
             if await cursor.fetchone() == (True,):
                 return
@@ -137,45 +130,11 @@ class ShardStore:
         if holder != (lease.token, page.last):
             raise _fenced(lease)
 
-    async def _vector_type(self, connection: Connection) -> tuple[str, int]:
-        """Return schema and OID of the type `vector`, which do not change while its columns exist."""
-        if self._extension is None:
-            row = await (await connection.execute(_VECTOR)).fetchone()
-            if row is None:
-                raise StoreError("extension vector is missing; run CREATE EXTENSION vector; as an administrator")
-            self._extension = (row[0], row[1])
-        return self._extension
-
     async def finish(self, lease: Lease) -> None:
         async with using(self._pool, _SECONDS) as connection:
             cursor = await connection.execute(_FINISH, [lease.collection, lease.shard, lease.token])
             if cursor.rowcount == 0:
                 raise _fenced(lease)
-
-
-class VectorArray(bytes):
-    """An array of vectors as PostgreSQL receives it in binary."""
-
-
-class _VectorArrayDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: Any) -> Buffer | None:
-        return bytes(obj)
-
-
-def vector_array(vectors: Sequence[bytes], dimensions: int, oid: int) -> VectorArray:
-    """Return float32 vectors as one binary array of pgvector's type, whose `oid` differs in every database."""
-    if not vectors:
-        return VectorArray(np.array([0, 0, oid], ">i4").tobytes())
-    header = np.array([1, 0, oid, len(vectors), 1], ">i4").tobytes()
-    length = 4 + 4 * dimensions  # a vector: its dimensions and a reserved zero, two bytes each, then its numbers
-    rows = np.empty(
-        len(vectors), dtype=[("length", ">i4"), ("of", ">i2"), ("zero", ">i2"), ("numbers", ">f4", dimensions)]
-    )
-    rows["length"], rows["of"], rows["zero"] = length, dimensions, 0
-    rows["numbers"] = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), dimensions)
-    return VectorArray(header + rows.tobytes())
 
 
 def _bounds(lease: Lease, lower: str | None) -> sql.Composable:

@@ -1,0 +1,259 @@
+"""Live writes on their way into the collections: `Following` of the protocol, the follower's side of the store.
+
+What triggers marked is spread over the collections that are to be kept fresh, one row for each that lacks a change, and
+every collection pays what it is owed by itself: an embedder that is gone makes its own collection late and no other.
+
+Three rules make every order of events end in the newest text, with any number of followers. The text is read after the
+debt, so it is at least as new as the debt's revision. A row is replaced only by a revision that is not older. A debt is
+cleared, in the transaction that pays it, only if its revision is unchanged and the row is at least as new; so what is
+found unchanged raises the row's revision as well. Nothing waits for a lock of the application, and its transactions
+touch nothing that is locked here but rows that they insert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from psycopg import sql
+
+from reembed.stores.pgvector import comparison, tables
+from reembed.stores.pgvector.binary import vector_array, vector_cursor, vector_type
+from reembed.stores.pgvector.connection import Connection, Pool, pool, transaction, using
+from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, Rejected, StoreError, Written
+
+_SECONDS = 30.0
+_SPREAD = 2000  # marks of one transaction
+
+_LIVE = "SELECT name FROM reembed.collection WHERE index_key = %(key)s AND state IN ('Filling', 'Indexed')"
+# Marks that another worker moves this moment are left to it.
+_MOVE = """
+WITH taken AS (
+    DELETE FROM reembed.dirty d USING (
+        SELECT index_key, rev FROM reembed.dirty WHERE index_key = %(key)s AND rev > %(after)s AND id IS NOT NULL
+        ORDER BY rev LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ) oldest WHERE d.index_key = oldest.index_key AND d.rev = oldest.rev
+    RETURNING d.rev, d.id, d.at
+), newest AS (
+    SELECT id, max(rev) AS rev, min(CASE WHEN %(first)s THEN at ELSE clock_timestamp() END) AS at FROM taken GROUP BY id
+), owing AS (
+    INSERT INTO reembed.owed AS o (collection, id, rev, at)
+    SELECT c.name, n.id, n.rev, n.at FROM newest n CROSS JOIN (SELECT name FROM reembed.collection
+        WHERE index_key = %(key)s AND state IN ('Filling', 'Indexed')) c ORDER BY c.name, n.id
+    ON CONFLICT (collection, id) DO UPDATE
+    SET rev = greatest(o.rev, excluded.rev), at = least(o.at, excluded.at)
+)
+SELECT count(*), coalesce(max(rev), %(after)s) FROM taken"""
+_EMPTIED = "SELECT max(rev) FROM reembed.dirty WHERE index_key = %s AND id IS NULL"
+_FENCE = """
+UPDATE reembed.shard s SET token = s.token + 1 FROM reembed.collection c
+WHERE c.name = s.collection AND NOT s.done AND c.index_key = %(key)s AND c.state IN ('Filling', 'Indexed')"""
+_OWED = """
+SELECT o.id, o.rev FROM reembed.owed o WHERE o.collection = %s AND o.id <> ALL (%s)
+ORDER BY o.rev LIMIT %s"""
+_LAG = """
+SELECT c.name, count(o.id), coalesce(greatest(extract(epoch FROM clock_timestamp() - min(o.at)), 0), 0)::float8
+FROM reembed.collection c LEFT JOIN reembed.owed o ON o.collection = c.name
+WHERE c.index_key = %s AND c.state IN ('Filling', 'Indexed') GROUP BY c.name"""
+_COLLECTION = "SELECT source, id_type, dimensions, fingerprint FROM reembed.collection WHERE name = %s"
+_READ = """
+SELECT d.id, d.rev, s.{id} IS NOT NULL, s.{text}::text, c.text_hash
+FROM unnest(%(ids)s::text[], %(revs)s::bigint[]) AS d (id, rev)
+LEFT JOIN {table} s ON s.{id} = d.id::{type}
+LEFT JOIN {collection} c ON c.id = d.id::{type} AND c.part = 0 AND c.embedding IS NOT NULL"""
+_STORE = """
+INSERT INTO {collection} AS c (id, part, rev, text_hash, embedding)
+SELECT p.id::{type}, 0, p.rev, p.text_hash, CASE WHEN p.text_hash IS NOT NULL THEN p.embedding END
+FROM unnest(%(ids)s::text[], %(revs)s::bigint[], %(hashes)s::bytea[], %(vectors)b::{extension}.vector[])
+     AS p (id, rev, text_hash, embedding)
+ORDER BY p.id::{type}
+ON CONFLICT (id, part) DO UPDATE
+SET rev = excluded.rev, text_hash = excluded.text_hash, embedding = excluded.embedding WHERE c.rev <= excluded.rev"""
+_RAISE = """
+UPDATE {collection} c SET rev = d.rev FROM (
+    SELECT p.id::{type} AS id, p.rev, p.text_hash
+    FROM unnest(%(ids)s::text[], %(revs)s::bigint[], %(hashes)s::bytea[]) AS p (id, rev, text_hash)
+) d WHERE c.id = d.id AND c.part = 0 AND c.rev < d.rev AND c.text_hash = d.text_hash"""
+_CLEAR = """
+DELETE FROM reembed.owed o USING unnest(%(ids)s::text[], %(revs)s::bigint[]) AS d (id, rev)
+WHERE o.collection = %(name)s AND o.id = d.id AND o.rev = d.rev
+  AND EXISTS (SELECT FROM {collection} c WHERE c.id = d.id::{type} AND c.part = 0 AND c.rev >= d.rev)"""
+_ACCEPT = "DELETE FROM reembed.rejected WHERE collection = %(name)s AND id = ANY (%(accepted)s)"
+_REFUSE = """
+INSERT INTO reembed.rejected (collection, id, reason, message)
+SELECT %(name)s, p.* FROM unnest(%(refused)s::text[], %(reasons)s::text[], %(messages)s::text[]) AS p
+ON CONFLICT (collection, id) DO UPDATE SET reason = excluded.reason, message = excluded.message, at = now()"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What is fixed of a collection's table."""
+
+    name: str
+    source: dict[str, Any]
+    id_type: str
+    dimensions: int
+    fingerprint: str
+
+
+class Changes:
+    """`async with Changes(dsn, index_key) as changes:`; a follower's own few connections."""
+
+    def __init__(self, dsn: str, index_key: str) -> None:
+        self._key = index_key
+        self._pool: Pool = pool(dsn, 4, "reembed-follower", timeout=5)
+        self._shapes: dict[str, _Shape] = {}
+        self._spread_before = False
+
+    async def __aenter__(self) -> Self:
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close()
+
+    async def spread(self, after: int) -> tuple[int, int]:
+        """Turn marks above revision `after` into debts of the live collections; return their number and the highest.
+
+        A transaction that commits late may bring a lower revision: whoever follows has to begin at 0 now and then.
+        """
+        async with transaction(self._pool, _SECONDS) as connection:
+            given = {"key": self._key, "after": after, "limit": _SPREAD, "first": not self._spread_before}
+            row = await (await connection.execute(_MOVE, given)).fetchone()
+            count, highest = row or (0, after)
+        self._spread_before = self._spread_before or count < _SPREAD
+        async with using(self._pool, _SECONDS) as connection:
+            row = await (await connection.execute(_EMPTIED, [self._key])).fetchone()
+        if row is not None and row[0] is not None:
+            await self._bury_all(row[0])
+        return count, highest
+
+    async def owed(self, collection: str, limit: int, but: Sequence[str] = ()) -> list[Debt]:
+        """Return the oldest debts of a collection, without those of the documents `but`."""
+        async with using(self._pool, _SECONDS) as connection:
+            cursor = await connection.execute(_OWED, [collection, list(but), limit])
+            return [Debt(*row) for row in await cursor.fetchall()]
+
+    async def read(self, collection: str, debts: Sequence[Debt]) -> list[Change]:
+        """Return what the debts' documents are now, in the source and in the collection."""
+        async with transaction(self._pool, _SECONDS) as connection:
+            shape = await self._shape(connection, collection)
+            source = tables.source_from(shape.source)
+            query = sql.SQL(_READ).format(
+                **_names(shape),
+                table=tables.table(source),
+                id=tables.identifier(source.id_column),
+                text=tables.identifier(source.text_column),
+            )
+            cursor = await connection.execute(query, _debts(debts))
+            return [
+                Change(Debt(found, rev), Document(found, text) if there else None, text_hash)
+                for found, rev, there, text, text_hash in await cursor.fetchall()
+            ]
+
+    async def pay(self, collection: str, paid: Sequence[Paid]) -> int:
+        """Store outcomes and clear the debts they pay, in one transaction; return how many were cleared."""
+        ordered = sorted(paid, key=lambda one: one.debt.id)
+        kept = [one for one in ordered if isinstance(one.outcome, bytes)]
+        stored = [one for one in ordered if not isinstance(one.outcome, bytes)]
+        async with transaction(self._pool, _SECONDS) as connection:
+            shape = await self._shape(connection, collection)
+            names = _names(shape)
+            if stored:
+                await self._store(connection, shape, stored)
+            if kept:
+                values = _debts([one.debt for one in kept]) | {"hashes": [one.outcome for one in kept]}
+                await connection.execute(sql.SQL(_RAISE).format(**names), values)
+            if refused := [one.outcome for one in ordered if isinstance(one.outcome, Rejected)]:
+                await connection.execute(_REFUSE, _refused(collection, refused))
+            accepted = [one.debt.id for one in ordered if not isinstance(one.outcome, Rejected)]
+            await connection.execute(_ACCEPT, {"name": collection, "accepted": accepted})
+            values = _debts([one.debt for one in ordered]) | {"name": collection}
+            return (await connection.execute(sql.SQL(_CLEAR).format(**names), values)).rowcount
+
+    async def lag(self) -> dict[str, tuple[int, float]]:
+        """Return the debts of each live collection and the age of its oldest in seconds."""
+        async with using(self._pool, _SECONDS) as connection:
+            cursor = await connection.execute(_LAG, [self._key])
+            return {name: (count, seconds) for name, count, seconds in await cursor.fetchall()}
+
+    async def compare(self, collection: str, after: str | None, limit: int) -> tuple[Differences, str | None]:
+        return await comparison.compare(self._pool, self._key, collection, after, limit)
+
+    async def compared(self, collection: str, epoch: int, found: Differences) -> None:
+        await comparison.record(self._pool, collection, epoch, found)
+
+    async def epoch(self) -> int:
+        return await comparison.epoch(self._pool, self._key)
+
+    async def _store(self, connection: Connection, shape: _Shape, paid: Sequence[Paid]) -> None:
+        extension, oid = await vector_type(connection)
+        query = sql.SQL(_STORE).format(**_names(shape), extension=tables.identifier(extension))
+        nothing = bytes(4 * shape.dimensions)
+        vectors = [one.outcome.vector if isinstance(one.outcome, Written) else nothing for one in paid]
+        hashes = [one.outcome.text_hash if isinstance(one.outcome, Written) else None for one in paid]
+        given = {"hashes": hashes, "vectors": vector_array(vectors, shape.dimensions, oid)}
+        await vector_cursor(connection).execute(query, _debts([one.debt for one in paid]) | given)
+
+    async def _bury_all(self, rev: int) -> None:
+        """Make tombstones of what the source lost when it was emptied.
+
+        A backfill's page that was read before must not be stored after: pages under way are waited for by the lock of
+        their shard's row, and later ones find that their pod holds the shard no more.
+        """
+        async with transaction(self._pool, _SECONDS, lock_seconds=10) as connection:
+            await connection.execute(_FENCE, {"key": self._key})
+        async with using(self._pool, _SECONDS) as connection:
+            names = [row[0] for row in await (await connection.execute(_LIVE, {"key": self._key})).fetchall()]
+        async with transaction(self._pool, 1800) as connection:
+            for name in names:
+                await _bury(connection, await self._shape(connection, name), rev)
+            await connection.execute(
+                "DELETE FROM reembed.dirty WHERE index_key = %s AND id IS NULL AND rev <= %s", [self._key, rev]
+            )
+
+    async def _shape(self, connection: Connection, collection: str) -> _Shape:
+        if collection not in self._shapes:
+            row = await (await connection.execute(_COLLECTION, [collection])).fetchone()
+            if row is None:
+                raise StoreError(f"collection {collection} was dropped, so nothing more is written to it")
+            self._shapes[collection] = _Shape(collection, *row)
+        return self._shapes[collection]
+
+
+async def _bury(connection: Connection, shape: _Shape, rev: int) -> None:
+    source = tables.source_from(shape.source)
+    query = sql.SQL(
+        "UPDATE {collection} c SET embedding = NULL, text_hash = NULL, rev = %s WHERE c.embedding IS NOT NULL"
+        " AND c.rev < %s AND NOT EXISTS (SELECT FROM {table} s WHERE s.{id} = c.id)"
+    ).format(
+        collection=tables.collection(shape.name),
+        table=tables.table(source),
+        id=tables.identifier(source.id_column),
+    )
+    await connection.execute(query, [rev, rev])
+    # Who read a document before it was gone may still pay for it: the debt is newer now, and stays.
+    await connection.execute(
+        "UPDATE reembed.owed SET rev = greatest(rev, %s) WHERE collection = %s AND rev < %s", [rev, shape.name, rev]
+    )
+
+
+def _names(shape: _Shape) -> dict[str, sql.Composable]:
+    return {"collection": tables.collection(shape.name), "type": tables.written(shape.id_type)}
+
+
+def _debts(debts: Sequence[Debt]) -> dict[str, Any]:
+    return {"ids": [debt.id for debt in debts], "revs": [debt.rev for debt in debts]}
+
+
+def _refused(collection: str, refused: Sequence[Rejected]) -> dict[str, Any]:
+    return {
+        "name": collection,
+        "refused": [one.id for one in refused],
+        "reasons": [one.reason for one in refused],
+        "messages": [one.message for one in refused],
+    }

@@ -1,0 +1,101 @@
+"""Source and collection compared in SQL, page by page: what no trigger saw, and what a restored backup brought back.
+
+One statement looks at a range of ids in both tables, in the marks of the triggers and in the collection's debts, all of
+one snapshot. A change and its mark are one transaction, a mark becomes a debt in one, and a debt is cleared in the one
+that stores the vector: so whatever differs without a mark or a debt was missed, exactly, however busy the writers are.
+It is owed from then on, with the revision that the collection's row has: a new one could be above that of a change that
+is not committed yet, whose vector would be thrown away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from reembed.stores.pgvector import tables
+from reembed.stores.pgvector.connection import Pool, transaction
+from reembed.stores.protocol import Differences, Source, StoreError
+
+_SECONDS = 120.0
+
+_COMPARE = """
+WITH page AS MATERIALIZED (
+    SELECT s.{id} AS id, s.{text}::text AS text FROM {table} s
+    WHERE s.{id} IS NOT NULL AND {source_after} ORDER BY s.{id} LIMIT %(limit)s
+), bounds AS MATERIALIZED (
+    SELECT count(*) AS n, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS upper FROM page
+), held AS MATERIALIZED (
+    SELECT c.id, c.rev, c.text_hash, c.embedding IS NOT NULL AS there FROM {collection} c, bounds b
+    WHERE c.part = 0 AND {collection_after} AND (b.n < %(limit)s OR c.id <= b.upper)
+), differing AS (
+    SELECT coalesce(p.id, h.id)::text AS id, coalesce(h.rev, 0) AS rev, CASE
+        WHEN p.id IS NULL THEN CASE WHEN h.there THEN 'orphaned' END
+        WHEN h.there THEN CASE WHEN h.text_hash IS DISTINCT FROM substring(sha256(convert_to(p.text, 'UTF8')) FOR 16)
+                               THEN 'stale' END
+        WHEN NOT EXISTS (SELECT FROM reembed.rejected r WHERE r.collection = %(name)s AND r.id = p.id::text)
+            THEN 'missing' END AS kind
+    FROM page p FULL JOIN held h ON h.id = p.id
+), found AS (
+    SELECT d.id, d.rev, d.kind FROM differing d
+    WHERE d.kind IS NOT NULL
+      AND NOT EXISTS (SELECT FROM reembed.owed o WHERE o.collection = %(name)s AND o.id = d.id)
+      AND NOT EXISTS (SELECT FROM reembed.dirty m WHERE m.index_key = %(key)s AND (m.id = d.id OR m.id IS NULL))
+), owing AS (
+    INSERT INTO reembed.owed AS o (collection, id, rev, at)
+    SELECT %(name)s, f.id, f.rev, clock_timestamp() FROM found f ORDER BY f.id
+    ON CONFLICT (collection, id) DO NOTHING
+)
+SELECT count(*) FILTER (WHERE kind = 'missing'), count(*) FILTER (WHERE kind = 'stale'),
+       count(*) FILTER (WHERE kind = 'orphaned'),
+       (SELECT CASE WHEN n >= %(limit)s THEN upper::text END FROM bounds)
+FROM found"""
+_RECORD = """
+UPDATE reembed.collection SET epoch = %s, compared_at = now(), missing = %s, stale = %s, orphaned = %s
+WHERE name = %s"""
+
+
+async def compare(
+    connections: Pool, key: str, name: str, after: str | None, limit: int
+) -> tuple[Differences, str | None]:
+    """Compare up to `limit` documents behind the id `after`, and owe what differs without being owed.
+
+    Returns what was found and the last id, None once the end was reached.
+    """
+    async with transaction(connections, _SECONDS) as connection:
+        row = await (
+            await connection.execute("SELECT source, id_type FROM reembed.collection WHERE name = %s", [name])
+        ).fetchone()
+        if row is None:
+            raise StoreError(f"collection {name} was dropped, so it was not compared with its source")
+        source, id_type = row
+        query = _query(name, tables.source_from(source), id_type, first=after is None)
+        cursor = await connection.execute(query, {"after": after, "limit": limit, "name": name, "key": key})
+        found: Any = await cursor.fetchone()
+    missing, stale, orphaned, last = found
+    return Differences(missing, stale, orphaned), last
+
+
+async def record(connections: Pool, name: str, epoch: int, found: Differences) -> None:
+    async with transaction(connections, _SECONDS) as connection:
+        await connection.execute(_RECORD, [epoch, found.missing, found.stale, found.orphaned, name])
+
+
+async def epoch(connections: Pool, key: str) -> int:
+    async with transaction(connections, _SECONDS) as connection:
+        cursor = await connection.execute("SELECT epoch FROM reembed.capture WHERE index_key = %s", [key])
+        row = await cursor.fetchone()
+        return int(row[0]) if row else 0
+
+
+def _query(name: str, source: Source, id_type: str, *, first: bool) -> sql.Composed:
+    column, kind = tables.identifier(source.id_column), tables.written(id_type)
+    behind = sql.SQL("true") if first else sql.SQL("{}.{} > %(after)s::{}")
+    return sql.SQL(_COMPARE).format(
+        id=column,
+        text=tables.identifier(source.text_column),
+        table=tables.table(source),
+        collection=tables.collection(name),
+        source_after=behind.format(sql.SQL("s"), column, kind),
+        collection_after=behind.format(sql.SQL("c"), sql.SQL("id"), kind),
+    )

@@ -1,0 +1,286 @@
+"""Random histories of a busy index: whatever happens in whatever order, nothing is lost, stale or brought back.
+
+Two applications write in transactions that stay open for a while, backfill pods and followers are interrupted between
+any two of their steps, come back late with what they once read, or do the same twice. PostgreSQL is a real one. At
+every step a comparison of source and collection finds nothing that is not on its way, and at the end every collection
+holds exactly one vector of each document, of its newest text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+import psycopg
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from reembed.backfill.documents import text_hash, unreadable
+from reembed.core.model import CollectionPlan, Desired
+from reembed.stores.pgvector.changes import Changes
+from reembed.stores.pgvector.keeper import Keeper
+from reembed.stores.pgvector.shards import ShardStore
+from reembed.stores.protocol import (
+    Change,
+    Differences,
+    Document,
+    Fenced,
+    Lease,
+    Page,
+    Paid,
+    Rejected,
+    Written,
+)
+from tests.fixtures.postgres import Database
+from tests.fixtures.stores import KEY, SPEC, UID, Documents, vector_of
+
+T = TypeVar("T")
+
+DIMENSIONS = 4
+SHARDS = 2
+IDS = st.integers(1, 12)
+TEXTS = st.one_of(st.none(), st.integers(0, 5).map("text {}".format), st.just("  "))
+WHO = st.integers(0, 1)
+
+
+class Histories(RuleBasedStateMachine):
+    """`database` is set by the test: one database serves all histories, each with tables of its own."""
+
+    database: Database
+
+    @initialize()
+    def begin(self) -> None:
+        self.runner = asyncio.Runner()
+        self.documents = Documents(self.database)
+        self.documents.run("DROP SCHEMA IF EXISTS reembed CASCADE")
+        self.documents.run("DROP TABLE IF EXISTS docs")
+        self.documents.create(6)
+        self.stack = AsyncExitStack()
+        self.keeper, self.pods, *self.followers = self.wait(self._open())
+        self.applications = [psycopg.connect(self.database.owner_dsn) for _ in range(2)]
+        for application in self.applications:
+            application.execute("SET lock_timeout = '20ms'")
+            application.commit()
+        self.collections: list[str] = []
+        self.leases: list[Lease] = []
+        self.pages: list[tuple[Lease, Page]] = []
+        self.after: dict[tuple[str, int, int], str | None] = {}
+        self.reads: list[tuple[str, list[Change]]] = []
+
+    async def _open(self) -> list[Any]:
+        keeper = await self.stack.enter_async_context(Keeper(self.database.owner_dsn, KEY, UID))
+        await keeper.prepare(SPEC)
+        await keeper.claim()
+        assert await keeper.capture(SPEC) is None
+        rest = [ShardStore(self.database.owner_dsn), *[Changes(self.database.owner_dsn, KEY) for _ in range(2)]]
+        return [keeper, *[await self.stack.enter_async_context(one) for one in rest]]  # type: ignore[type-var]
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def write(self, who: int, statement: str, *given: object) -> None:
+        """Write in the application's open transaction; where the other one holds the row, give the whole of it up."""
+        try:
+            self.applications[who].execute(statement, given)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
+            self.applications[who].rollback()
+
+    @rule(who=WHO, id=IDS, text=TEXTS)
+    def put(self, who: int, id: int, text: str | None) -> None:  # noqa: A002 as the column is called
+        statement = "INSERT INTO docs VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+        self.write(who, statement, id, text)
+
+    @rule(who=WHO, first=IDS, text=TEXTS)
+    def put_several(self, who: int, first: int, text: str | None) -> None:
+        self.write(who, "UPDATE docs SET body = %s || id WHERE id BETWEEN %s AND %s", text, first, first + 3)
+
+    @rule(who=WHO, id=IDS)
+    def delete(self, who: int, id: int) -> None:  # noqa: A002
+        self.write(who, "DELETE FROM docs WHERE id = %s", id)
+
+    @rule(who=WHO, id=IDS, other=IDS)
+    def rename(self, who: int, id: int, other: int) -> None:  # noqa: A002
+        self.write(who, "UPDATE docs SET id = %s WHERE id = %s", other, id)
+
+    @rule(who=WHO)
+    def empty(self, who: int) -> None:
+        """At once: while it is open, everybody waits for the lock of the table, and nothing can be found."""
+        self.write(who, "TRUNCATE docs")
+        self.applications[who].commit()
+
+    @rule(who=WHO)
+    def commit(self, who: int) -> None:
+        self.applications[who].commit()
+
+    @rule(who=WHO)
+    def roll_back(self, who: int) -> None:
+        self.applications[who].rollback()
+
+    @precondition(lambda self: len(self.collections) < 2)
+    @rule()
+    def begin_a_collection(self) -> None:
+        name = f"c_{len(self.collections)}"
+        self.wait(self.keeper.create(SPEC, plan_of(name)))
+        self.collections.append(name)
+
+    @precondition(lambda self: self.collections)
+    @rule(data=st.data(), shard=st.integers(0, SHARDS - 1))
+    def claim(self, data: st.DataObject, shard: int) -> None:
+        lease = self.wait(self.pods.claim(data.draw(st.sampled_from(self.collections)), shard))
+        self.leases.append(lease)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), limit=st.integers(1, 4))
+    def read_a_page(self, data: st.DataObject, limit: int) -> None:
+        lease = data.draw(st.sampled_from(self.leases))
+        key = (lease.collection, lease.shard, lease.token)
+        after = self.after.get(key, lease.position)
+        if found := self.wait(self.pods.read(lease, after, limit)):
+            self.pages.append((lease, page_of(after, found)))
+
+    @precondition(lambda self: self.pages)
+    @rule(data=st.data())
+    def store_a_page(self, data: st.DataObject) -> None:
+        """Also again, and also long after it was read."""
+        lease, page = data.draw(st.sampled_from(self.pages))
+        try:
+            self.wait(self.pods.commit(lease, page, {}))
+        except Fenced:
+            return
+        self.after[(lease.collection, lease.shard, lease.token)] = page.last
+
+    @rule(who=WHO, after=st.sampled_from([0, 5, 10]))
+    def spread(self, who: int, after: int) -> None:
+        self.wait(self.followers[who].spread(after))
+
+    @precondition(lambda self: self.collections)
+    @rule(data=st.data(), who=WHO, limit=st.integers(1, 8))
+    def read_debts(self, data: st.DataObject, who: int, limit: int) -> None:
+        name = data.draw(st.sampled_from(self.collections))
+        if changes := self.wait(self._changes(who, name, limit)):
+            self.reads.append((name, changes))
+
+    @precondition(lambda self: self.reads)
+    @rule(data=st.data(), who=WHO)
+    def pay_debts(self, data: st.DataObject, who: int) -> None:
+        """Also again, by another follower, and also long after they were read."""
+        name, changes = data.draw(st.sampled_from(self.reads))
+        self.wait(self.followers[who].pay(name, [paid(change) for change in changes]))
+
+    @invariant()
+    def nothing_is_missed(self) -> None:
+        """What differs is on its way; where a backfill is still to come, documents are only missing."""
+        for name in getattr(self, "collections", []):
+            differences, _ = self.wait(self.followers[0].compare(name, None, 1000))
+            held = [one for one in self.wait(self.keeper.held()) if one.name == name]
+            full = held[0].shards_done == held[0].shards
+            assert (differences.missing if full else 0, differences.stale, differences.orphaned) == (0, 0, 0)
+            if not full:
+                self.documents.run("DELETE FROM reembed.owed WHERE collection = %s AND rev = 0", [name])
+
+    def teardown(self) -> None:
+        if not hasattr(self, "runner"):
+            return
+        try:
+            for application in self.applications:
+                application.rollback()
+                application.close()
+            for name in self.collections:
+                self.fill(name)
+            self.drain()
+            for name in self.collections:
+                assert self.held(name) == self.expected()
+                assert self.wait(self.followers[0].compare(name, None, 1000)) == (Differences(), None)
+        finally:
+            self.wait(self.stack.aclose())
+            self.runner.close()
+
+    def fill(self, name: str) -> None:
+        for shard in range(SHARDS):
+            lease = self.wait(self.pods.claim(name, shard))
+            after = lease.position
+            while not lease.done and (found := self.wait(self.pods.read(lease, after, 100))):
+                page = page_of(after, found)
+                self.wait(self.pods.commit(lease, page, {}))
+                after = page.last
+            if not lease.done:
+                self.wait(self.pods.finish(lease))
+
+    def drain(self) -> None:
+        follower = self.followers[1]
+        self.wait(follower.spread(0))
+        for name in self.collections:
+            while changes := self.wait(self._changes(1, name, 100)):
+                self.wait(follower.pay(name, [paid(change) for change in changes]))
+        assert self.documents.rows("SELECT * FROM reembed.dirty") == []
+        assert self.documents.rows("SELECT * FROM reembed.owed") == []
+
+    async def _changes(self, who: int, name: str, limit: int) -> list[Change]:
+        follower = self.followers[who]
+        debts = await follower.owed(name, limit)
+        return list(await follower.read(name, debts)) if debts else []
+
+    def held(self, name: str) -> dict[int, tuple[bytes, bytes]]:
+        rows = self.documents.rows(
+            f"SELECT id, text_hash, embedding::text FROM reembed.{name} WHERE embedding IS NOT NULL"
+        )
+        return {found: (hashed, vector) for found, hashed, vector in rows}
+
+    def expected(self) -> dict[int, tuple[bytes, bytes]]:
+        rows = self.documents.rows("SELECT id, body FROM docs WHERE btrim(body) <> ''")
+        vectors = {text: self._as_stored(text) for _, text in rows}
+        return {found: (text_hash(text), vectors[text]) for found, text in rows}
+
+    def _as_stored(self, text: str) -> bytes:
+        numbers = memoryview(vector_of(text, DIMENSIONS)).cast("f")
+        given = "[" + ",".join(f"{number:.9g}" for number in numbers) + "]"
+        return self.documents.rows("SELECT %s::vector::text", [given])[0][0]
+
+
+def plan_of(name: str) -> CollectionPlan:
+    return CollectionPlan(name, "pool", f"fp-{name}", DIMENSIONS, SHARDS, Desired.PRESENT)
+
+
+def page_of(after: str | None, found: list[Document]) -> Page:
+    outcomes = [outcome_of(document) for document in found]
+    return Page(
+        after,
+        found[-1].id,
+        tuple(one for one in outcomes if isinstance(one, Written)),
+        tuple(one for one in outcomes if isinstance(one, Rejected)),
+    )
+
+
+def outcome_of(document: Document) -> Written | Rejected:
+    text = document.text or ""
+    return unreadable(document) or Written(document.id, text_hash(text), vector_of(text, DIMENSIONS))
+
+
+def paid(change: Change) -> Paid:
+    if change.document is None:
+        return Paid(change.debt, None)
+    outcome = outcome_of(change.document)
+    kept = isinstance(outcome, Written) and outcome.text_hash == change.text_hash
+    return Paid(change.debt, change.text_hash if kept else outcome)
+
+
+def test_no_order_of_events_loses_or_resurrects_a_document(database: Database) -> None:
+    Histories.database = database
+    examples = int(os.environ.get("HISTORIES", "60"))
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            max_examples=examples, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
