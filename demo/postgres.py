@@ -113,6 +113,7 @@ def prepare(host: Path, owner: Login, gateway: Login, port: int = 5432) -> None:
         connection.execute("CREATE TABLE labels (query text NOT NULL, id bigint NOT NULL REFERENCES functions)")
         connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(sql.Identifier(owner.database), role))
         connection.execute(sql.SQL("GRANT SELECT ON functions, labels TO {}").format(role))
+        connection.execute(sql.SQL("GRANT TRIGGER ON functions TO {}").format(role))
 
 
 def load(host: Path, database: str, documents: Corpus, port: int = 5432) -> None:

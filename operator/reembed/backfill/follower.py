@@ -14,16 +14,28 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 
 from reembed.backfill.documents import checked, text_hash, unreadable
 from reembed.backfill.embedding import DocumentEmbedder, Embedder
+from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.retries import Retrying
 from reembed.core.batching import fitting
 from reembed.core.model import CollectionPlan, Desired
-from reembed.stores.protocol import Change, Debt, Differences, Document, Following, Held, Paid, Rejected, StoreError
+from reembed.stores.protocol import (
+    Change,
+    Debt,
+    Differences,
+    Document,
+    Following,
+    Held,
+    Paid,
+    Rejected,
+    StoreError,
+    Written,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +52,8 @@ _COMPARE_REST = 1.0
 _COMPARE_AGAIN = timedelta(hours=6).total_seconds()
 
 Connect = Callable[[CollectionPlan], AbstractAsyncContextManager[Embedder]]
+
+_OUTCOMES = {Written: "embedded", bytes: "unchanged", type(None): "gone", Rejected: "rejected"}
 
 _LIVE = frozenset({Desired.PRESENT, Desired.INDEXED})
 
@@ -60,6 +74,7 @@ class Follower:
     connect: Connect
     retrying: Retrying
     clock: Callable[[], float]
+    metrics: WorkerMetrics
     lags: Mapping[str, Lag] = field(default_factory=dict)
     _plans: dict[str, CollectionPlan] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -101,6 +116,11 @@ class Follower:
         while True:
             found = await self.retrying(self.store.lag, (StoreError,), "reading the lag")
             self.lags = {name: Lag(*lag) for name, lag in found.items()}
+            for gauge in (self.metrics.lag, self.metrics.owed):
+                gauge.clear()  # a collection that is gone is behind in nothing
+            for name, lag in self.lags.items():
+                self.metrics.lag.labels(name).set(lag.seconds)
+                self.metrics.owed.labels(name).set(lag.documents)
             await asyncio.sleep(_LAG_SECONDS)
 
     async def _employ(self) -> None:
@@ -141,7 +161,10 @@ class Follower:
         debts = await self.store.owed(plan.name, DEBTS)
         if debts:
             changes = await self.store.read(plan.name, debts)
-            await self.store.pay(plan.name, await outcomes(changes, documents, plan.dimensions))
+            paid = await outcomes(changes, documents, plan.dimensions)
+            await self.store.pay(plan.name, paid)
+            for one in paid:
+                self.metrics.followed.labels(plan.name, _OUTCOMES[type(one.outcome)]).inc()
         return len(debts)
 
     async def _compare_for_ever(self, plan: CollectionPlan) -> None:
@@ -158,6 +181,8 @@ class Follower:
             total = Differences(
                 total.missing + found.missing, total.stale + found.stale, total.orphaned + found.orphaned
             )
+        for kind, count in asdict(total).items():
+            self.metrics.differences.labels(name, kind).inc(count)
         if total != Differences():
             log.warning("collection %s differed from its source, and is mended: %s", name, total)
         await self.store.compared(name, epoch, total)

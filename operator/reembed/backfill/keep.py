@@ -95,7 +95,7 @@ class Keeping:
         retrying = Retrying(Backoff(), rng)
         evaluator = Evaluator(keeper, self._embedder, retrying, reader(cluster, self._settings.namespace))
         live = LiveRetrieval(keeper, evaluator, rng)
-        follower = Follower(changes, self._embedder, retrying, time.monotonic)
+        follower = Follower(changes, self._embedder, retrying, time.monotonic, self._metrics)
         return Worker(keeper, evaluator, live, follower, time.monotonic, self._metrics)
 
     @asynccontextmanager

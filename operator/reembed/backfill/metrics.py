@@ -43,3 +43,27 @@ class WorkerMetrics:
         self.documents = Gauge(
             "reembed_worker_documents", "Documents in the source, when last counted.", registry=self.registry
         )
+        self.lag = Gauge(
+            "reembed_follower_lag_seconds",
+            "For how long a collection has lacked the first of the live writes that it lacks.",
+            ["collection"],
+            registry=self.registry,
+        )
+        self.owed = Gauge(
+            "reembed_follower_owed_documents",
+            "Live writes that a collection lacks.",
+            ["collection"],
+            registry=self.registry,
+        )
+        self.followed = Counter(
+            "reembed_follower_documents",
+            "Live writes brought into a collection: embedded, unchanged, gone or rejected.",
+            ["collection", "outcome"],
+            registry=self.registry,
+        )
+        self.differences = Counter(
+            "reembed_follower_differences",
+            "Documents that a comparison with the source found missing, stale or orphaned, and that nobody knew of.",
+            ["collection", "kind"],
+            registry=self.registry,
+        )

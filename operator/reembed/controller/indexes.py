@@ -134,6 +134,10 @@ class Indexes:
         counted = store.documents if store is not None and store.documents is not None else known
         if counted is not None:  # what an apply leaves out, it removes
             status["documents"] = counted
+        if store is not None and store.lag is not None:
+            status["liveWrites"] = _live_writes(store, store.lag)
+        elif "liveWrites" in raw.get("status", {}):
+            status["liveWrites"] = raw["status"]["liveWrites"]
         if differs(status, raw):
             await self._writer.status(kinds.INDEX, index.meta, status, _MANAGER)
 
@@ -145,6 +149,15 @@ class Indexes:
         await self._writer.delete(kinds.DISRUPTION_BUDGET, namespace, names.gateway(name))
         kept = [one for one in index.meta.finalizers if one != names.FINALIZER]
         await self._writer.finalizers(kinds.INDEX, index.meta, kept, _MANAGER)
+
+
+def _live_writes(store: StoreReport, lag: timedelta) -> dict[str, Any]:
+    followed = [one for one in store.collections if one.lag is not None]
+    return {
+        "lagSeconds": round(lag.total_seconds()),
+        "owed": sum(one.owed or 0 for one in followed),
+        "verified": all(one.verified is not False for one in followed),
+    }
 
 
 def _deleted_at(raw: Object) -> datetime:

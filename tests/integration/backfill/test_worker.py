@@ -52,8 +52,9 @@ async def working(database: Database, uid: str = UID) -> AsyncIterator[Worker]:
     async with Keeper(database.owner_dsn, KEY, uid) as keeper, Changes(database.owner_dsn, KEY) as changes:
         evaluator = Evaluator(keeper, embedder, retrying)
         live = LiveRetrieval(keeper, evaluator, random.Random(7))
-        follower = Follower(changes, embedder, retrying, time.monotonic)
-        worker = Worker(keeper, evaluator, live, follower, time.monotonic, WorkerMetrics())
+        metrics = WorkerMetrics()
+        follower = Follower(changes, embedder, retrying, time.monotonic, metrics)
+        worker = Worker(keeper, evaluator, live, follower, time.monotonic, metrics)
         running = asyncio.create_task(worker.run())
         try:
             yield worker
