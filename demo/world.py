@@ -89,15 +89,27 @@ class World:
         await self.kubectl.apply(self.manifest("load.yaml"))
         await self.kubectl.run("wait", "pod/load", "--for=condition=Ready", "--timeout=60s")
 
+    async def start_writer(self, per_second: float) -> None:
+        """Have an application change documents; it goes on until `stop_writer`."""
+        await self.kubectl.apply(self.manifest("writer.yaml", WRITES=str(per_second)))
+        await self.kubectl.run("wait", "pod/writer", "--for=condition=Ready", "--timeout=60s")
+
+    async def stop_writer(self) -> dict[str, Any]:
+        """Stop the writer and return its tally."""
+        return await self._ended("writer")
+
     async def tally(self) -> dict[str, Any]:
         """Return what the load pod has counted so far."""
         return dict(json.loads(await self.kubectl.pod("load", "/tally")))
 
     async def stop_load(self) -> dict[str, Any]:
         """Stop the queries, wait until each was answered or failed, and return the final tally."""
-        await self.kubectl.run("exec", "load", "--", "sh", "-c", "kill -TERM 1")
-        await self.kubectl.run("wait", "pod/load", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
-        return dict(json.loads((await self.kubectl.run("logs", "load")).splitlines()[-1]))
+        return await self._ended("load")
+
+    async def _ended(self, pod: str) -> dict[str, Any]:
+        await self.kubectl.run("exec", pod, "--", "sh", "-c", "kill -TERM 1")
+        await self.kubectl.run("wait", f"pod/{pod}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+        return dict(json.loads((await self.kubectl.run("logs", pod)).splitlines()[-1]))
 
     async def sql(self, query: str) -> list[list[Any]]:
         """Return the rows of a query, asked as an administrator inside the database's pod."""
@@ -119,13 +131,13 @@ class World:
                         raise
                     await asyncio.sleep(1.0)
 
-    def manifest(self, name: str) -> str:
-        values = {"IMAGE": self.image, "DOCUMENTS": str(self.documents), "RATE": str(self.rate)}
+    def manifest(self, name: str, **more: str) -> str:
+        values = {"IMAGE": self.image, "DOCUMENTS": str(self.documents), "RATE": str(self.rate), **more}
         return Template((_MANIFESTS / name).read_text()).substitute(values)
 
     def credentials(self) -> str:
         host = f"postgres.{self.kubectl.namespace}.svc:5432"
-        logins = {"owner": "reembed_owner", "gateway": "reembed_gateway"}
+        logins = {"owner": "reembed_owner", "gateway": "reembed_gateway", "application": "application"}
         values = {key: f"postgresql://{role}:{secrets.token_urlsafe(24)}@{host}/rag" for key, role in logins.items()}
         metadata = {"name": "functions-store", "labels": dict([_OURS.split("=")])}
         return json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})

@@ -16,7 +16,10 @@ from demo.world import World
 
 # What a story claims fails with its values, as in a test's own file.
 pytest.register_assert_rewrite(
-    *(f"tests.e2e.{name}" for name in ("hooking", "people", "plugin", "pressure", "recycling", "scaling", "story"))
+    *(
+        f"tests.e2e.{name}"
+        for name in ("hooking", "people", "plugin", "pressure", "recycling", "scaling", "story", "writing")
+    )
 )
 
 from tests.e2e.story import Story  # noqa: E402 - after the line above, which has to come before the import
@@ -31,6 +34,7 @@ NAMESPACES = (
     "reembed-e2e-memory",
     "reembed-e2e-killed",
     "reembed-e2e-leak",
+    "reembed-e2e-writes",
 )
 _DOCUMENTS = 600
 # Where something has to happen during a backfill, it must last long enough on a fast machine, too.

@@ -64,11 +64,15 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
     )
 
 
+# Asked for where nothing is said. A request of cpu is a weight: with less than an embedder's, queries wait behind it.
+_GATEWAY_RESOURCES = {"requests": {"cpu": "250m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
+
+
 def parse_index_spec(raw: Raw) -> IndexSpec:
     """Return the spec of an EmbeddingIndex."""
     spec = Fields(raw["spec"], "spec")
     store, source, gateway = spec.into("store"), spec.into("source"), spec.into("gateway")
-    resources = gateway.into("resources")
+    resources = gateway.maybe("resources") or Fields(_GATEWAY_RESOURCES, "spec.gateway.resources")
     return IndexSpec(
         owner_secret=_secret_key(store.into("ownerSecretRef")),
         gateway_secret=_secret_key(store.into("gatewaySecretRef")),

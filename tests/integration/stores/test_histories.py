@@ -115,9 +115,9 @@ class Histories(RuleBasedStateMachine):
         who: int,
         stays_open: bool,
         change: str,
-        id: int,
+        id: int,  # noqa: A002 as the column is called
         other: int,
-        text: str | None,  # noqa: A002
+        text: str | None,
     ) -> None:
         given = {"id": id, "other": other, "text": text}
         self.write(who, stays_open and not change.startswith("TRUNCATE"), change, given)

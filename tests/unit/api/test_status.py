@@ -115,7 +115,10 @@ HOSTED = HostedStatus(
 BY_THE_POOL = {"phase", "message", "readyReplicas", "desiredReplicas", "fingerprint", "inUseBy", "observedGeneration"}
 BY_THE_POOL |= {"class.configMap"}
 # Written by the index's own loop, which is not the migration's.
-BY_THE_INDEX = {"phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"}
+BY_THE_INDEX = {
+    *("phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"),
+    *("liveWrites.lagSeconds", "liveWrites.owed", "liveWrites.verified"),
+}
 # A step's text is there only during a canary.
 STEP_TEXT = "stepText"
 

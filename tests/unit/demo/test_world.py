@@ -45,5 +45,5 @@ def test_every_pod_of_the_demo_is_restricted(name: str) -> None:
 def test_passwords_are_made_anew_and_go_nowhere_but_into_the_secret() -> None:
     first, second = yaml.safe_load(WORLD.credentials()), yaml.safe_load(WORLD.credentials())
     assert first["kind"] == "Secret"
-    assert set(first["stringData"]) == {"owner", "gateway"}
+    assert set(first["stringData"]) == {"owner", "gateway", "application"}
     assert not set(first["stringData"].values()) & set(second["stringData"].values())
