@@ -132,6 +132,10 @@ bench-embedder: prepare venv ## Measure the embedder beside llama-server, onnxru
 	@$(PYTHON) -m hack.llama_server >/dev/null
 	@$(BIN)/python -m tests.bench.embedder $(ARGS)
 
+.PHONY: bench-data
+bench-data: prepare venv ## Measure the backfill beside the embedder alone, a script and vecshift; prints one line of JSON
+	@$(BIN)/python -m tests.bench.data $(ARGS)
+
 .PHONY: bench-gates
 bench-gates: venv ## Measure on real embeddings what the gates promise; prints one line of JSON
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.gates $(ARGS)

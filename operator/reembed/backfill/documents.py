@@ -8,6 +8,7 @@ document.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,6 +32,23 @@ def refused(document: Document, error: TextRefused) -> Rejected:
     return Rejected(document.id, "TextTooLong" if isinstance(error, TextTooLong) else "TextInvalid", str(error))
 
 
+def all_checked(
+    documents: Sequence[Document], answers: Sequence[bytes | Rejected], dimensions: int
+) -> list[Written | Rejected]:
+    """Return each document with its vector, or why it has none.
+
+    Nearly always all can be stored, and one look at all of them takes a tenth of a look at each.
+    """
+    vectors = [answer for answer in answers if not isinstance(answer, Rejected)]
+    if len(vectors) == len(answers) and _sound(vectors, dimensions):
+        found = zip(documents, vectors, strict=True)
+        return [Written(document.id, text_hash(document.text or ""), vector) for document, vector in found]
+    return [
+        answer if isinstance(answer, Rejected) else checked(document, answer, dimensions)
+        for document, answer in zip(documents, answers, strict=True)
+    ]
+
+
 def checked(document: Document, vector: bytes, dimensions: int) -> Written | Rejected:
     """Return the document with its vector, or why the vector cannot be stored."""
     numbers = np.frombuffer(vector, "<f4")
@@ -45,6 +63,13 @@ def checked(document: Document, vector: bytes, dimensions: int) -> Written | Rej
     if not numbers.any():
         return Rejected(document.id, "VectorZero", "the embedder answered a vector of zeros, which is near to nothing")
     return Written(document.id, text_hash(document.text or ""), vector)
+
+
+def _sound(vectors: Sequence[bytes], dimensions: int) -> bool:
+    if any(len(vector) != 4 * dimensions for vector in vectors):
+        return False
+    numbers = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), dimensions)
+    return bool(np.isfinite(numbers).all() and numbers.any(axis=1).all())
 
 
 def text_hash(text: str) -> bytes:

@@ -30,6 +30,11 @@ class Lane(Generic[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def weight(self) -> int:
+        """Return what all items weigh."""
+        return self._weight
+
     async def put(self, items: Sequence[Item]) -> None:
         """Add items one by one, waiting for room."""
         for item in items:
@@ -58,3 +63,21 @@ class Lane(Generic[Item]):
         """Say that nothing more comes."""
         self._closed = True
         self._filled.set()
+
+
+class Room:
+    """So many documents may be under way; who finds no room waits. One waits at a time."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._freed = asyncio.Event()
+
+    async def take(self, count: int) -> None:
+        while self._left < count:
+            self._freed.clear()
+            await self._freed.wait()
+        self._left -= count
+
+    def give(self, count: int) -> None:
+        self._left += count
+        self._freed.set()

@@ -27,6 +27,17 @@ class Metrics:
         self.queue_depth = Gauge(
             "reembed_backfill_queue_documents", "Documents that wait behind a stage.", ["queue"], registry=self.registry
         )
+        self.requests_limit = Gauge(
+            "reembed_backfill_requests_limit",
+            "Requests that may be under way; below one there are rests between them.",
+            registry=self.registry,
+        )
+        self.throttled_seconds = Counter(
+            "reembed_backfill_throttled_seconds",
+            "Time in which less was embedded because somebody suffered: store or queries.",
+            ["throttled_by"],
+            registry=self.registry,
+        )
 
 
 class WorkerMetrics:

@@ -1,41 +1,53 @@
 """One shard's way from the source to the store: read -> embed -> validate -> write, over bounded queues.
 
 `shard.py` runs it for a claimed shard until nothing is left to read. Memory is flat whatever the shard's size: 1000
-documents wait to be embedded, 500 are embedded and not yet stored, 100 are checked. The second number is what a kill
+documents wait to be embedded, 500 are embedded and not yet stored, 250 are checked. The second number is what a kill
 costs: a document is only sent to the embedder while fewer than a page of 500 are ahead of the last one stored.
-Requests run concurrently and end in any order; pages are stored in the order of the ids, so that one position says what
-is done. The pipeline ends with the first error that is not worth another attempt; nothing it did has to be undone.
+Requests run concurrently and end in any order; what is behind them moves by the batches that were asked for, which are
+numbered and stored in the order of the ids, so that one position says what is done. How many requests are under way is
+decided by `pacing.py`. The pipeline ends with the first error that is not worth another attempt; nothing it did has to
+be undone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reembed.backfill.documents import checked
+from reembed.backfill.documents import all_checked
 from reembed.backfill.embedding import DocumentEmbedder
-from reembed.backfill.lanes import Lane
+from reembed.backfill.lanes import Lane, Room
 from reembed.backfill.metrics import Metrics
+from reembed.backfill.pacing import Pacing, Queries
 from reembed.backfill.retries import Retrying
 from reembed.backfill.stages import Busy
 from reembed.core.batching import batch_pages, fitting
 from reembed.core.pages import InOrder
+from reembed.core.throttle import MOST
 from reembed.stores.protocol import Document, Filling, Lease, Page, Rejected, StoreUnavailable, Written
 
 PAGE = 500  # documents of one read, and the most that a kill costs
 READ_AHEAD = 1000
-COMMIT = 100  # documents of one transaction
+COMMIT = 250  # documents of one transaction; half a page, so that the other half is embedded meanwhile
 COMMIT_SECONDS = 1.0  # a page that does not fill is stored after this time
-REQUESTS = 16  # in flight; two or three pages of the embedder's contexts, so that it never waits for us
+REQUESTS = int(MOST)  # in flight; two or three pages of the embedder's contexts, so that it never waits for us
 # A document this large takes the room of two: 1000 of them are 32 MB.
 _WEIGHT_CHARACTERS = 32 * 1024
 
 Pressure = Callable[[], tuple[float | None, float | None]]
-Numbered = tuple[int, Document]
-Answered = tuple[int, Document, bytes | Rejected]
-Checked = tuple[int, Written | Rejected]
+Answers = Sequence[bytes | Rejected]
+Results = Sequence[Written | Rejected]
+Answered = tuple[int, Sequence[Document], Answers]  # a batch by its number
+Checked = tuple[int, Results]
+
+
+@dataclass(frozen=True, slots=True)
+class Senses:
+    """What the pipeline goes by: memory and CPU of this container, as shares of their limits, and callers' queries."""
+
+    pressure: Pressure = lambda: (None, None)
+    queries: Queries = lambda: None  # their p95 since it was last asked for, in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +57,28 @@ class Tools:
     store: Filling
     embedder: DocumentEmbedder
     retrying: Retrying
-    pressure: Pressure  # memory and CPU of this container, as shares of their limits
+    senses: Senses
     metrics: Metrics
 
 
 class Pipeline:
-    """Fills one shard; `run` returns when all its documents are stored or rejected."""
+    """Fills one shard; `run` returns when all its documents are stored or rejected. It belongs to one event loop."""
 
     def __init__(self, lease: Lease, tools: Tools) -> None:
         self._lease = lease
         self._tools = tools
-        self._texts: Lane[Numbered] = Lane(READ_AHEAD, _weight)
-        self._answers: Lane[Answered] = Lane(PAGE, _one)
-        self._checked: Lane[Checked] = Lane(COMMIT, _one)
-        self._unstored = asyncio.Semaphore(PAGE)
+        self._clock = asyncio.get_running_loop().time
+        self._texts: Lane[Document] = Lane(READ_AHEAD, _weight)
+        self._answers: Lane[Answered] = Lane(PAGE, lambda answered: len(answered[1]))
+        self._checked: Lane[Checked] = Lane(COMMIT, lambda checked: len(checked[1]))
+        self._unstored = Room(PAGE)
         self._turn = asyncio.Lock()
-        self._busy = Busy(time.monotonic, {"embed": REQUESTS}, tools.metrics)
-        lanes: Mapping[str, Lane[Numbered] | Lane[Answered] | Lane[Checked]] = {
-            "read": self._texts,
-            "embedded": self._answers,
-            "validated": self._checked,
-        }
-        for name, lane in lanes.items():
-            tools.metrics.queue_depth.labels(name).set_function(lane.__len__)
+        self._batches = 0
+        self._busy = Busy(self._clock, {"embed": REQUESTS}, tools.metrics)
+        self._pacing = Pacing(tools.metrics, tools.senses.queries, self._clock)
+        tools.metrics.queue_depth.labels("read").set_function(self._texts.__len__)
+        tools.metrics.queue_depth.labels("embedded").set_function(lambda: self._answers.weight)
+        tools.metrics.queue_depth.labels("validated").set_function(lambda: self._checked.weight)
 
     async def run(self) -> None:
         """Fill the shard.
@@ -87,10 +98,9 @@ class Pipeline:
             raise _first(group) from group
 
     async def _read(self) -> None:
-        after, number = self._lease.position, 0
+        after = self._lease.position
         while documents := await self._read_page(after):
-            await self._texts.put([(number + n, document) for n, document in enumerate(documents)])
-            number += len(documents)
+            await self._texts.put(documents)
             after = documents[-1].id
         self._texts.close()
 
@@ -107,51 +117,53 @@ class Pipeline:
         self._answers.close()
 
     async def _embed(self) -> None:
-        while batch := await self._next_batch():
-            documents = [document for _, document in batch]
+        while (batch := await self._next_batch())[1]:
+            number, documents = batch
+            began = self._clock()
             with self._busy.working("embed"):
                 results = await self._tools.embedder.embed(documents)
-            await self._answers.put(
-                [(number, document, result) for (number, document), result in zip(batch, results, strict=True)]
-            )
+            self._pacing.end(self._clock() - began)
+            await self._answers.put([(number, documents, results)])
 
-    async def _next_batch(self) -> list[Numbered]:
+    async def _next_batch(self) -> tuple[int, Sequence[Document]]:
+        """Return the next documents that may be sent, with the batch's number; none once all are."""
         # Batches get room in their order: were a later one to take the last of it, the earlier could not be embedded,
         # the writer would wait for it, and no room would ever come.
         async with self._turn:
-            limit = batch_pages(*self._tools.pressure())
-            batch = await self._texts.take(
-                limit, lambda offered: fitting([document.text or "" for _, document in offered], limit)
-            )
-            for _ in batch:
-                await self._unstored.acquire()
-            return batch
+            await self._pacing.begin()
+            limit = batch_pages(*self._tools.senses.pressure())
+            batch = await self._texts.take(limit, lambda offered: fitting([one.text or "" for one in offered], limit))
+            if not batch:
+                self._pacing.end()
+            await self._unstored.take(len(batch))
+            self._batches += 1
+            return self._batches - 1, batch
 
     async def _validate(self) -> None:
-        while answers := await self._answers.take(COMMIT):
+        while answered := await self._answers.take(COMMIT):
             with self._busy.working("validate"):
-                results = [(number, self._result(document, answer)) for number, document, answer in answers]
-            await self._checked.put(results)
+                checked = [(number, self._results(documents, answers)) for number, documents, answers in answered]
+            await self._checked.put(checked)
         self._checked.close()
 
-    def _result(self, document: Document, answer: bytes | Rejected) -> Written | Rejected:
-        return answer if isinstance(answer, Rejected) else checked(document, answer, self._lease.dimensions)
+    def _results(self, documents: Sequence[Document], answers: Answers) -> Results:
+        return all_checked(documents, answers, self._lease.dimensions)
 
     async def _write(self) -> None:
-        after, ordered, waiting = self._lease.position, InOrder[Written | Rejected](), list[Written | Rejected]()
-        due = time.monotonic() + COMMIT_SECONDS
+        after, ordered, waiting = self._lease.position, InOrder[Results](), list[Written | Rejected]()
+        due = self._clock() + COMMIT_SECONDS
         more = True
         while more:
             try:
-                async with asyncio.timeout(max(0.0, due - time.monotonic()) if waiting else None):
+                async with asyncio.timeout(max(0.0, due - self._clock()) if waiting else None):
                     arrived = await self._checked.take(COMMIT)
                 more = bool(arrived)
             except TimeoutError:
                 arrived = []
             if not waiting:
-                due = time.monotonic() + COMMIT_SECONDS
-            waiting += ordered.add(arrived)
-            if waiting and (len(waiting) >= COMMIT or time.monotonic() >= due or not more):
+                due = self._clock() + COMMIT_SECONDS
+            waiting += [result for results in ordered.add(arrived) for result in results]
+            if waiting and (len(waiting) >= COMMIT or self._clock() >= due or not more):
                 after = await self._commit(after, waiting)
                 waiting = []
 
@@ -162,18 +174,24 @@ class Pipeline:
             tuple([document for document in documents if isinstance(document, Written)]),
             tuple([document for document in documents if isinstance(document, Rejected)]),
         )
+        began = self._clock()
         with self._busy.working("write"):
             await self._tools.retrying(
-                lambda: self._tools.store.commit(self._lease, page, self._busy.shares()),
+                lambda: self._tools.store.commit(self._lease, page, self._stages()),
                 (StoreUnavailable,),
                 "storing a page",
             )
-        for _ in documents:
-            self._unstored.release()
+        self._pacing.committed(self._clock() - began)
+        self._unstored.give(len(documents))
         self._tools.metrics.documents.inc(len(page.written))
         for rejected in page.rejected:
             self._tools.metrics.rejected.labels(rejected.reason).inc()
         return page.last
+
+    def _stages(self) -> Mapping[str, float]:
+        """Return how busy each stage is, and what the backfill yields to."""
+        suffers = self._pacing.throttled_by
+        return {**self._busy.shares(), **({f"throttled_by_{suffers}": 1.0} if suffers is not None else {})}
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:
@@ -182,9 +200,5 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
     return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
-def _weight(numbered: Numbered) -> int:
-    return 1 + len(numbered[1].text or "") // _WEIGHT_CHARACTERS
-
-
-def _one(_: object) -> int:
-    return 1
+def _weight(document: Document) -> int:
+    return 1 + len(document.text or "") // _WEIGHT_CHARACTERS

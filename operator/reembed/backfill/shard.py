@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from prometheus_client import start_http_server
 
 from reembed.backfill.embedding import DocumentEmbedder, Embedder
 from reembed.backfill.metrics import Metrics
-from reembed.backfill.pipeline import Pipeline, Pressure, Tools
+from reembed.backfill.pacing import Queries
+from reembed.backfill.pipeline import Pipeline, Senses, Tools
 from reembed.backfill.pressure import ContainerPressure
+from reembed.backfill.queries import CallersQueries
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import EmbedderClient
 from reembed.stores.pgvector.shards import ShardStore
@@ -46,6 +49,7 @@ class Settings:
     embedder_url: str
     fingerprint: str
     metrics_port: int | None
+    gateway_url: str | None = None  # of the index, None where nobody's queries are watched
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -57,6 +61,7 @@ class Settings:
             embedder_url=environment["REEMBED_EMBEDDER_URL"],
             fingerprint=environment["REEMBED_FINGERPRINT"],
             metrics_port=int(port) if port else None,
+            gateway_url=environment.get("REEMBED_GATEWAY_URL") or None,
         )
 
 
@@ -76,9 +81,9 @@ async def main(settings: Settings) -> int:
         start_http_server(settings.metrics_port, registry=metrics.registry)
     client = EmbedderClient(settings.embedder_url, fingerprint=settings.fingerprint, timeout=_REQUEST_SECONDS)
     try:
-        async with ShardStore(settings.dsn) as store:
+        async with ShardStore(settings.dsn) as store, _watched(settings.gateway_url) as queries:
             work = Work(settings.collection, settings.shard, settings.fingerprint)
-            await fill(work, store, client, ContainerPressure(), metrics)
+            await fill(work, store, client, Senses(ContainerPressure(), queries), metrics)
     except Fenced as error:
         log.warning("%s", error)
         return FENCED
@@ -90,11 +95,25 @@ async def main(settings: Settings) -> int:
     return DONE
 
 
+@asynccontextmanager
+async def _watched(gateway_url: str | None) -> AsyncIterator[Queries]:
+    """Watch callers' queries while the block runs, and give what is seen of them."""
+    if gateway_url is None:
+        yield lambda: None
+        return
+    callers = CallersQueries(gateway_url)
+    watching = asyncio.create_task(callers.watch())
+    try:
+        yield callers.p95
+    finally:
+        watching.cancel()
+
+
 async def fill(
     work: Work,
     store: Filling,
     embedder: Embedder,
-    pressure: Pressure = lambda: (None, None),
+    senses: Senses | None = None,
     metrics: Metrics | None = None,
     backoff: Backoff | None = None,
 ) -> None:
@@ -111,7 +130,7 @@ async def fill(
         )
     log.info("filling shard %d of %s behind %s", work.shard, work.collection, lease.position)
     documents = DocumentEmbedder(embedder, work.fingerprint, retrying)
-    await Pipeline(lease, Tools(store, documents, retrying, pressure, metrics or Metrics())).run()
+    await Pipeline(lease, Tools(store, documents, retrying, senses or Senses(), metrics or Metrics())).run()
     await retrying(lambda: store.finish(lease), (StoreUnavailable,), "finishing the shard")
     log.info("shard %d of %s is done", work.shard, work.collection)
 

@@ -69,6 +69,10 @@ def gateway(index: str) -> str:
     return fit(f"reembed-gateway-{index}")
 
 
+def gateway_url(index: str, namespace: str) -> str:
+    return f"http://{gateway(index)}.{namespace}.svc:{PORT}"
+
+
 def worker(index: str) -> str:
     """Deployment of an index's store worker."""
     return fit(f"reembed-worker-{index}")

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from reembed.backfill.pipeline import Senses
 from reembed.backfill.shard import Work, fill
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.shards import ShardStore
@@ -23,9 +24,10 @@ async def test_rate_of_a_backfill_without_a_model(database: Database, capsys: py
     async with Keeper(database.owner_dsn, KEY, UID) as keeper, ShardStore(database.owner_dsn) as store:
         await keeper.prepare(SPEC)
         await keeper.create(SPEC, plan(dimensions=DIMENSIONS, shards=SHARDS))
+        senses = Senses(lambda: (0.1, 0.1))
         start = time.perf_counter()
         await asyncio.gather(
-            *[fill(Work(PLAN.name, n, PLAN.fingerprint), store, embedder, lambda: (0.1, 0.1)) for n in range(SHARDS)]
+            *[fill(Work(PLAN.name, n, PLAN.fingerprint), store, embedder, senses) for n in range(SHARDS)]
         )
         seconds = time.perf_counter() - start
         held = await keeper.held()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 
 from reembed.core.model import PointerPlan
+from reembed.stores.pgvector import collections
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.shards import ShardStore
 from reembed.stores.protocol import Fenced, Page, Rejected, StoreBusy, StoreError, Written
@@ -79,6 +81,29 @@ async def test_shards_are_equal_and_empty_ones_are_done(database: Database) -> N
         (2, "2", None, False),
         (3, None, None, True),
     ]
+
+
+@pytest.mark.parametrize("view", [pytest.param(False, id="a table"), pytest.param(True, id="a view")])
+async def test_a_large_source_is_cut_by_a_sample_where_one_can_be_taken(
+    database: Database, monkeypatch: pytest.MonkeyPatch, view: bool
+) -> None:
+    monkeypatch.setattr(collections, "_LARGE", 10_000)
+    monkeypatch.setattr(collections, "_SAMPLE", 10_000)
+    documents = Documents(database).create(20_000)
+    if view:
+        documents.run("ALTER TABLE docs RENAME TO kept")
+        documents.run("CREATE VIEW docs AS SELECT * FROM kept")
+    async with keeping(database) as keeper:
+        await keeper.create(SPEC, PLAN)
+        held = await keeper.held()
+    rows = documents.rows("SELECT lower::int, upper::int, done FROM reembed.shard ORDER BY n")
+    uppers = [upper for _, upper, _ in rows[:-1]]
+    assert (held[0].total, [done for *_, done in rows]) == (20_000, [False] * 4)
+    assert [lower for lower, *_ in rows] == [None, *uppers]
+    # A sample's boundaries lie near their places: each shard has a twentieth of all at least, by five deviations.
+    ends = [0, *uppers, 20_000]
+    assert all(end - begin >= 1_000 for begin, end in itertools.pairwise(ends))
+    assert view is (uppers == [5_000, 10_000, 15_000])
 
 
 async def test_a_collection_is_never_taken_over_by_another_model(database: Database) -> None:

@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from reembed.backfill.documents import checked, refused, text_hash, unreadable
+from reembed.backfill.documents import all_checked, checked, refused, text_hash, unreadable
 from reembed.client import TextInvalid, TextTooLong
-from reembed.stores.protocol import Document, Written
+from reembed.stores.protocol import Document, Rejected, Written
 
 DOCUMENT = Document("7", "some text")
 
@@ -65,3 +65,21 @@ def test_the_hash_is_of_the_texts_utf8() -> None:
 def test_an_embedders_refusal_is_the_reason(error: TextTooLong | TextInvalid, reason: str) -> None:
     found = refused(DOCUMENT, error)
     assert (found.reason, found.message) == (reason, str(error))
+
+
+@pytest.mark.parametrize("bad", [None, vector(1.0), vector(0.0, 0.0), vector(1.0, float("nan"))])
+def test_documents_are_judged_together_as_each_by_itself(bad: bytes | None) -> None:
+    documents = [Document(str(n), f"text {n}") for n in range(3)]
+    refusal = Rejected("1", "TextTooLong", "600 tokens, above 512")
+    answers = [vector(1, 2), bad if bad is not None else refusal, vector(3, 4)]
+    assert all_checked(documents, answers, 2) == [
+        answer if isinstance(answer, Rejected) else checked(document, answer, 2)
+        for document, answer in zip(documents, answers, strict=True)
+    ]
+
+
+def test_documents_of_which_all_can_be_stored_are_stored() -> None:
+    documents = [Document(str(n), f"text {n}") for n in range(3)]
+    vectors = [vector(1, n) for n in range(3)]
+    found = [Written(str(n), text_hash(f"text {n}"), vectors[n]) for n in range(3)]
+    assert (all_checked(documents, vectors, 2), all_checked([], [], 2)) == (found, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from reembed.backfill.lanes import Lane
+from reembed.backfill.lanes import Lane, Room
 
 
 def lane(limit: int, *items: int) -> Lane[int]:
@@ -65,3 +65,16 @@ async def test_a_closing_lane_wakes_every_taker() -> None:
     await settled()
     held.close()
     assert await asyncio.gather(*takers) == [[], [], []]
+
+
+async def test_who_finds_no_room_waits_until_enough_is_given_back() -> None:
+    room = Room(5)
+    await room.take(4)
+    waiting = asyncio.create_task(room.take(3))
+    await settled()
+    room.give(1)
+    await settled()
+    before = waiting.done()
+    room.give(1)
+    await settled()
+    assert (before, waiting.done()) == (False, True)

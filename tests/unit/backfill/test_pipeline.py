@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from reembed.backfill.embedding import DocumentEmbedder
 from reembed.backfill.metrics import Metrics
-from reembed.backfill.pipeline import PAGE, Pipeline, Pressure, Tools
+from reembed.backfill.pipeline import PAGE, Pipeline, Pressure, Senses, Tools
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import Embedded
 from reembed.core.model import InputType
@@ -23,11 +23,17 @@ LEASE = Lease("c_new", 0, 1, Source("public", "docs", "id", "body"), "bigint", N
 
 @dataclass
 class MemoryStore:
-    """A shard of `count` documents in memory; `failures` are raised by the next commits."""
+    """A shard of `count` documents in memory; `failures` are raised by the next commits.
+
+    A commit takes the `seconds` of how many documents are stored already.
+    """
 
     count: int
+    seconds: Callable[[int], float] = lambda stored: 0.0
     failures: list[Exception] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
+    stages: list[Mapping[str, float]] = field(default_factory=list)
+    written: int = 0
 
     async def claim(self, collection: str, shard: int) -> Lease:
         raise NotImplementedError
@@ -39,6 +45,9 @@ class MemoryStore:
     async def commit(self, lease: Lease, page: Page, stages: Mapping[str, float]) -> None:
         if self.failures:
             raise self.failures.pop(0)
+        await asyncio.sleep(self.seconds(self.written))
+        self.stages.append(stages)
+        self.written += len(page.written)
         self.pages.append(page)
 
     async def finish(self, lease: Lease) -> None:
@@ -69,7 +78,7 @@ class Shuffled(FakeEmbedder):
 async def run(store: MemoryStore, embedder: FakeEmbedder, pressure: Pressure = lambda: (None, None)) -> None:
     retrying = Retrying(Backoff(0.0, 0.0), random.Random(1))
     documents = DocumentEmbedder(embedder, "fp-new", retrying)
-    await Pipeline(LEASE, Tools(store, documents, retrying, pressure, Metrics())).run()
+    await Pipeline(LEASE, Tools(store, documents, retrying, Senses(pressure), Metrics())).run()
 
 
 async def test_pages_follow_each_other_in_the_order_of_the_ids() -> None:
@@ -117,3 +126,40 @@ async def test_an_empty_shard_stores_nothing() -> None:
     store = MemoryStore(0)
     await run(store, FakeEmbedder())
     assert store.pages == []
+
+
+@dataclass
+class Counting(FakeEmbedder):
+    """Knows how many requests were under way, by how many documents were stored then."""
+
+    store: MemoryStore | None = None
+    under_way: int = 0
+    seen: list[tuple[int, int]] = field(default_factory=list)
+
+    async def embed(self, texts: Sequence[str], input_type: InputType, *, background: bool = False) -> Embedded:
+        assert self.store is not None
+        self.under_way += 1
+        self.seen.append((self.store.written, self.under_way))
+        try:
+            return await super().embed(texts, input_type, background=background)
+        finally:
+            self.under_way -= 1
+
+    def most(self, begin: int, end: int) -> int:
+        """Return the most requests that were under way while so many documents were stored."""
+        return max(count for stored, count in self.seen if begin <= stored < end)
+
+
+@pytest.mark.looptime
+async def test_a_store_that_becomes_slow_is_asked_for_less_until_it_is_quick_again() -> None:
+    store = MemoryStore(20_000, lambda stored: 2.0 if 12_000 <= stored < 16_000 else 0.01)
+    embedder = Counting(seconds=0.05, store=store)
+    await run(store, embedder)
+    assert store.stored == list(range(20_000))
+    assert (embedder.most(8_000, 12_000), embedder.most(14_000, 16_000)) == (16, 1)
+    assert embedder.most(18_000, 20_000) > 4
+    named = [
+        page.after for page, stages in zip(store.pages, store.stages, strict=True) if "throttled_by_store" in stages
+    ]
+    assert named
+    assert all(11_999 <= int(after or 0) < 20_000 for after in named)

@@ -23,7 +23,7 @@ from reembed.core.model import (
 )
 from reembed.core.sequences import Sample
 from reembed.core.transitions import State
-from reembed.core.triggers import Finding, first_due, first_missing, shared_failure, track
+from reembed.core.triggers import Finding, first_due, first_missing, track
 from tests import builders as b
 
 CANARY = b.migration(State.CANARY)

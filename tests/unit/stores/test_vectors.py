@@ -9,7 +9,7 @@ import pytest
 
 from reembed.core.model import Metric, Problem
 from reembed.stores.pgvector.search import literal
-from reembed.stores.pgvector.shards import vector_array
+from reembed.stores.pgvector.binary import array, vector_array
 from reembed.stores.pgvector.tables import operator_class, vector_type
 from reembed.stores.protocol import Unfit
 
@@ -24,6 +24,13 @@ def test_a_vector_array_is_postgresqls_binary_format() -> None:
     header = struct.pack(">5i", 1, 0, 4711, 2, 1)
     rows = struct.pack(">ihhff", 12, 2, 0, 1, -2) + struct.pack(">ihhff", 12, 2, 0, 0.5, 0)
     assert vector_array([one, two], 2, 4711) == header + rows
+
+
+def test_an_array_of_bytes_is_postgresqls_binary_format() -> None:
+    values = [b"one", b"", "zwölf".encode()]
+    header = struct.pack(">5i", 1, 0, 25, 3, 1)
+    assert array(values, 25) == header + b"".join([struct.pack(">i", len(one)) + one for one in values])
+    assert array([], 25) == struct.pack(">3i", 0, 0, 25)
 
 
 def test_an_array_without_vectors_has_no_dimension() -> None:

@@ -29,6 +29,8 @@ def job(of: BackfillJob, namespace: str, owner_secret: SecretKey, pull_policy: s
             "REEMBED_COLLECTION": of.collection,
             "REEMBED_EMBEDDER_URL": names.embedder_url(of.pool, namespace),
             "REEMBED_FINGERPRINT": of.fingerprint,
+            # Whose callers the backfill yields to; where there is none yet, nobody answers.
+            "REEMBED_GATEWAY_URL": names.gateway_url(of.index, namespace),
         },
         secrets={"REEMBED_DSN": owner_secret},
         requests={"cpu": "50m", "memory": "96Mi"},

@@ -22,6 +22,9 @@ _SCAN_SECONDS = 1800.0
 _SECONDS = 15.0
 # A shard that stored nothing for so long says nothing about the bottleneck of now.
 _STAGES_SECONDS = 15
+# From so many documents on shards are cut by a sample of so many ids.
+_LARGE = 1_000_000
+_SAMPLE = 50_000
 
 _INSERT = """
 INSERT INTO reembed.collection (name, index_key, uid, fingerprint, dimensions, type, metric, id_type, source, total)
@@ -117,14 +120,44 @@ async def _exists(connection: Connection, plan: CollectionPlan) -> bool:
 
 
 async def _cut(connection: Connection, source: Source, shards: int) -> tuple[int, tuple[Range, ...]]:
-    """Return the number of documents and the shards, about equally large."""
-    column = tables.identifier(source.id_column)
+    """Return the number of documents and the shards, about equally large.
+
+    To order all ids of a large table takes long and spills to its disk; the boundaries of a sample are good enough,
+    since a pod that is done with its shard takes the next one.
+    """
+    column, table = tables.identifier(source.id_column), tables.table(source)
+    counted = sql.SQL("SELECT count({}) FROM {}").format(column, table)
+    row = await (await connection.execute(counted, [])).fetchone()
+    total = int(row[0]) if row else 0
+    boundaries = None
+    if total >= _LARGE and await _can_be_sampled(connection, source):
+        sample = sql.SQL("{} TABLESAMPLE SYSTEM ({})").format(table, sql.Literal(min(100.0, 100.0 * _SAMPLE / total)))
+        boundaries = await _boundaries(connection, column, sample, shards, least=min(_SAMPLE, total) // 2)
+    if boundaries is None:
+        boundaries = await _boundaries(connection, column, table, shards)
+    return total, ranges(boundaries or [], shards)
+
+
+async def _can_be_sampled(connection: Connection, source: Source) -> bool:
+    """Return whether it is a table or a materialized view; of a view PostgreSQL takes no sample."""
+    cursor = await connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm', 'p'))",
+        [source.schema, source.table],
+    )
+    return await cursor.fetchone() == (True,)
+
+
+async def _boundaries(
+    connection: Connection, column: sql.Composable, rows: sql.Composable, shards: int, least: int = 0
+) -> list[str] | None:
+    """Return the ids at which shards end; None if they come of fewer than `least` ids."""
     query = sql.SQL(
         "SELECT count({0}), (percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY {0}))::text[] FROM {1}"
-    ).format(column, tables.table(source))
+    ).format(column, rows)
     row = await (await connection.execute(query, [list(fractions(shards))])).fetchone()
-    total, boundaries = row or (0, None)
-    return total, ranges([found for found in boundaries or [] if found is not None], shards)
+    count, found = row or (0, None)
+    return [one for one in found or [] if one is not None] if count >= least else None
 
 
 async def _create_table(connection: Connection, plan: CollectionPlan, kind: str, key: tables.Key) -> None:

@@ -1,0 +1,1 @@
+"""How fast the backfill is beside others, and what it needs: `python -m tests.bench.data`."""
