@@ -103,7 +103,7 @@ def write(dsn: str, rate: float, rng: random.Random) -> Tally:
     return tally
 
 
-def _connect(dsn: str, stop: threading.Event) -> psycopg.Connection[tuple[object, ...]]:
+def _connect(dsn: str, stop: threading.Event) -> psycopg.Connection[tuple[Any, ...]]:
     while True:
         try:
             return psycopg.connect(dsn, autocommit=True, application_name="application", connect_timeout=5)

@@ -33,6 +33,7 @@ class Collection:
     state: str = "Filling"
     done: int = 0
     rejected: int = 0
+    verified: bool = False  # compared with the source after it was full
 
     def report(self) -> Object:
         return {
@@ -48,6 +49,9 @@ class Collection:
             "documentsPerSecond": 50.0,
             "bottleneck": "embed",
             "problem": None,
+            "owed": 0,
+            "lagSeconds": 0.5,
+            "verified": self.verified,
         }
 
 
@@ -116,8 +120,12 @@ class Worker:
         found.rejected = self.rejects
         if found.done == found.shards:
             found.state = "Filled"
+            asyncio.get_running_loop().call_later(self._chance.uniform(0.1, 5.0), self._compared, found)
             self._look()
         return found.done == found.shards
+
+    def _compared(self, collection: Collection) -> None:
+        collection.verified = True
 
     def _changed(self, change: Change) -> None:
         if change.kind == kinds.INDEX and change.name == INDEX:

@@ -212,6 +212,20 @@ def test_traffic_waits_for_a_candidate_whose_probes_fail() -> None:
     assert (verdict.status.state, verdict.status.reason) == (State.EVALUATING, "ProbesFail")
 
 
+@pytest.mark.parametrize("state", [State.INDEXING, State.EVALUATING])
+def test_nothing_moves_on_while_the_collection_may_lack_live_writes(state: State) -> None:
+    world = b.seen(store=b.store(b.collection(verified=False)))
+    verdict = decide(b.migration(state), world, b.NOON)
+    assert (verdict.status.state, verdict.status.reason) == (state, "Comparing")
+
+
+def test_no_weight_rises_after_capture_was_broken_until_the_collection_was_compared() -> None:
+    migration = b.migration(State.CANARY, acknowledged_at=b.NOON)
+    world = b.seen(b.index(10), store=b.store(b.collection(verified=False)))
+    verdict = decide(migration, world, b.after(24 * 3600))
+    assert (verdict.status.state, verdict.status.step, verdict.status.reason) == (State.CANARY, 0, "Comparing")
+
+
 def test_the_first_step_gives_the_candidate_its_weight_after_the_status_is_written() -> None:
     verdict = decide(b.migration(State.EVALUATING), b.seen(), b.NOON)
     routing = index_effect(verdict).status.routing

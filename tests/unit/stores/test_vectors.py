@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from reembed.core.model import Metric, Problem
-from reembed.stores.pgvector.search import literal
 from reembed.stores.pgvector.binary import array, vector_array
+from reembed.stores.pgvector.search import literal
 from reembed.stores.pgvector.tables import operator_class, vector_type
 from reembed.stores.protocol import Unfit
 
