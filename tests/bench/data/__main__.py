@@ -12,7 +12,8 @@ minutes; --large adds a million documents.
   nothing, of which rows_per_s_fake_embedder is ours; cpu_of_shards_fake_embedder_percent: what the shards' processes
   took of all cores then, the rest being PostgreSQL's and the embedder's.
 * worker_rss_mib: the peak of a shard's process, with the embedder that costs nothing; _N: of N documents.
-* lag_p99_s_N: not measured here yet.
+* lag_p99_s_N: how long a committed write lacks in a full collection, p99, with N writes a second that each change a
+  text, and the embedder that costs nothing; _real_embedder: with the real one.
 * others_cpu_percent: what programs that are no part of this took of the cores. Above five, figures mean little.
 """
 
@@ -26,13 +27,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hack.cache import ROOT
 from hack.console import say
 from reembed.core.model import Model, Pooling
 from reembed.embedder.llama import Weights
-from tests.bench.data import backfill, script, standalone, vecshift
-from tests.bench.data.results import Round, results, written
+from tests.bench.data import backfill, lag, script, standalone, vecshift
+from tests.bench.data.results import RATES, Round, results, written
 from tests.bench.data.source import source
 from tests.bench.embedder.machine import others
 from tests.bench.embedder.servers import model, ours
@@ -43,6 +45,7 @@ from tests.fixtures import postgres
 SHARDS = 2
 # vecshift stores some 1,000 documents a second of an embedder that costs nothing, and we some 10,000.
 _FAKE_OURS, _FAKE_THEIRS = 40_000, 8_000
+_FOLLOWED = 8_000
 _MEMORY, _LARGE = 100_000, 1_000_000
 
 
@@ -87,7 +90,7 @@ class _Measured:
         self._directory = directory
         self._seconds = seconds
 
-    def round(self, real: str, fake: str) -> dict[str, float]:
+    def round(self, real: str, fake: str) -> dict[str, Any]:
         alone = self._alone(real, background=True)
         count = max(500, int(alone * self._seconds))
         filled = self._fill(fake, _FAKE_OURS)
@@ -101,7 +104,13 @@ class _Measured:
             "cpu_fake": filled.share_of_cpu,
             "rss": filled.rss,
             "vecshift_fake": self._vecshift(fake, _FAKE_THEIRS),
+            "lags": {rate: self._lag(fake, rate) for rate in RATES},
+            "lag_real": self._lag(real, RATES[0]),
         }
+
+    def _lag(self, url: str, rate: int) -> float:
+        with source(self._server, self._bodies, _FOLLOWED) as made:
+            return lag.percentile(made, url, rate, self._seconds, self._directory)
 
     def _alone(self, url: str, *, background: bool) -> float:
         return standalone.rate(url, self._bodies, self._seconds, shards=SHARDS, background=background)

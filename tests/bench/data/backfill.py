@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
@@ -25,7 +25,9 @@ from tests.fixtures.postgres import GATEWAY
 
 FINGERPRINT = "fp-bench"
 _SECRET = SecretKey("store", "dsn")
-_SPEC = IndexSpec(_SECRET, _SECRET, GATEWAY, "public", "docs", "id", "body")
+SPEC = IndexSpec(_SECRET, _SECRET, GATEWAY, "public", "docs", "id", "body")
+PLAN = CollectionPlan("c_new", "pool", FINGERPRINT, DIMENSIONS, 2, Desired.PRESENT)
+KEY, UID = "default/docs", "11111111-2222-3333-4444-555555555555"
 _EVERY_SECONDS = 0.05
 _LONGEST_SECONDS = 1200.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -81,10 +83,9 @@ def fill(source: Source, url: str, *, shards: int = 2) -> Filled:
 
 
 async def _made(source: Source, shards: int) -> None:
-    plan = CollectionPlan("c_new", "pool", FINGERPRINT, DIMENSIONS, shards, Desired.PRESENT)
-    async with Keeper(source.dsn, "default/docs", "11111111-2222-3333-4444-555555555555") as keeper:
-        await keeper.prepare(_SPEC)
-        await keeper.create(_SPEC, plan)
+    async with Keeper(source.dsn, KEY, UID) as keeper:
+        await keeper.prepare(SPEC)
+        await keeper.create(SPEC, replace(PLAN, shards=shards))
 
 
 @contextmanager
