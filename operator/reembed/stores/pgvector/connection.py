@@ -1,8 +1,9 @@
 """Connections to PostgreSQL that may pass through PgBouncer in transaction mode, and what their errors mean.
 
-Every user of the store opens its pool here, so that no session state is ever relied on: no prepared statements, no
-SET outside a transaction, no start-up options. All that reaches PostgreSQL runs inside `using`, which turns the
-driver's errors into the store's: none of them may carry the connection string, which holds a password.
+Every user of the store opens its pool here, so that no session state is ever relied on: no SET outside a transaction,
+no start-up options, and prepared statements only where it is sure that nobody is in between. All that reaches
+PostgreSQL runs inside `using`, which turns the driver's errors into the store's: none of them may carry the connection
+string, which holds a password.
 """
 
 from __future__ import annotations
@@ -60,6 +61,35 @@ def pool(dsn: str, size: int, application: str, *, timeout: float) -> Pool:
         check=AsyncConnectionPool.check_connection,
         kwargs={"autocommit": True, "prepare_threshold": None},
     )
+
+
+def searching_pool(dsn: str, size: int, application: str, *, timeout: float) -> Pool:
+    """Return a pool for many small queries: nothing is asked before each, so who uses it must bear a broken connection.
+
+    Its statements are prepared where the server itself is at the other end.
+    """
+    return AsyncConnectionPool(
+        conninfo(dsn, application),
+        min_size=1,
+        max_size=size,
+        open=False,
+        timeout=timeout,
+        max_idle=60,
+        configure=_prepare_if_direct,
+        kwargs={"autocommit": True, "prepare_threshold": None},
+    )
+
+
+async def _prepare_if_direct(connection: Connection) -> None:
+    """Let statements be prepared at their first use if this is the server's own session.
+
+    A pooler in transaction mode changes the session under a client. A statement of one name is then missing in it, or
+    is another client's with the same name, which answers something else and no error tells: so trying and falling back
+    is not safe, and it is looked at before. Poolers give their clients numbers of their own as the backend's.
+    """
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    if await cursor.fetchone() == (connection.info.backend_pid,):
+        connection.prepare_threshold = 0
 
 
 @asynccontextmanager
