@@ -8,6 +8,7 @@ only then does it stop to accept.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -103,6 +104,8 @@ def main() -> int:
     if missing := [name for name in needed if not os.environ.get(name)]:
         _log.error("%s not set: the operator sets them on the gateway's Deployment", ", ".join(missing))
         return 2
+    # What is loaded stays: looking through it for garbage again and again took 6 % of a query's CPU time.
+    gc.freeze()
     uvloop.run(serve(os.environ))
     return 0
 

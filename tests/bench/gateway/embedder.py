@@ -11,6 +11,7 @@ import json
 import sys
 from base64 import b64encode
 from pathlib import Path
+from typing import cast
 
 import httptools
 import numpy as np
@@ -26,8 +27,7 @@ class Answering(asyncio.Protocol):
         self._body = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)

@@ -8,6 +8,7 @@ With PROFILE=FILE in the environment, cProfile's figures are written there at th
 from __future__ import annotations
 
 import cProfile
+import gc
 import os
 import sys
 
@@ -39,6 +40,7 @@ def main() -> None:
     profile = cProfile.Profile()
     if file := os.environ.get("PROFILE"):
         profile.enable()
+    gc.freeze()
     uvloop.run(serve(int(port), embedder, dsn))
     if file:
         profile.dump_stats(file)
