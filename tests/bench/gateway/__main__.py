@@ -2,14 +2,14 @@
 
 A real PostgreSQL holds 100,000 vectors of 384 dimensions in an indexed collection, an embedder answers at once in the
 real one's words, and the gateway is a process of its own (see `process`). Each asks for ten documents, whose first is
-known. One run takes four minutes, two with --quick.
+known. One run takes four minutes.
 
 * gateway_qps_per_core: queries answered by a second of the gateway's CPU, which the kernel counts for this process, so
   that the machine's other load matters little; 16 callers, each asking again as soon as it was answered.
 * gateway_added_p50_ms, _p99_ms: at 200 queries a second, over embedding and searching done directly by the callers'
   process over open connections; of one round, whose two halves follow each other. A time counts from when its query
   was due.
-* gateway_rss_mib: of the gateway's process, after all of it.
+* gateway_rss_mib: of the gateway's process, after the rounds; gateway_rss_1000_callers_mib: after the thousand callers.
 * gateway_failed_1000_callers: of a thousand callers who ask at the same moment over a connection each, those who got
   anything but the right answer or a 429 with Retry-After, which they obey; gateway_busy_1000_callers counts these 429s.
 * range: the least and the most over the rounds; of the values the median.
@@ -41,6 +41,7 @@ from hack.console import say
 from reembed.client import EmbedderClient
 from reembed.stores.pgvector.search import Searcher
 from tests.bench.gateway import load, world
+from tests.bench.gateway.arm import ARM
 from tests.bench.gateway.measures import cpu_seconds, resident_mebibytes
 from tests.cluster import processes
 from tests.fixtures.postgres import Database, new_database, running_server
@@ -64,18 +65,18 @@ class Parts:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three rounds of four seconds, not five of ten")
-    parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each of a round's three measurements")
+    parser.add_argument("--vectors", type=int, default=100_000, help="no less than a thousand")
     asked = parser.parse_args()
     # A thousand connections of callers, and their other ends in the gateway.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * MANY), most))
-    rounds, seconds = (3, 4.0) if asked.quick else (5, 10.0)
     with (
         tempfile.TemporaryDirectory(prefix="reembed-bench-") as directory,
         running(Path(directory), asked.vectors) as parts,
     ):
-        _write(uvloop.run(measure(parts, rounds, seconds)))
+        _write(uvloop.run(measure(parts, asked.rounds, asked.seconds)))
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def running(directory: Path, count: int) -> Iterator[Parts]:
         ports = [processes.free_port() for _ in range(2)]
         embedder, gateway = (f"http://127.0.0.1:{port}" for port in ports)
         programs = [
-            _start(directory, "embedder", ports[0], world.ARM.fingerprint, directory / "queries.npy"),
+            _start(directory, "embedder", ports[0], ARM.fingerprint, directory / "queries.npy"),
             _start(directory, "process", ports[1], embedder, database.gateway_dsn),
         ]
         try:
@@ -108,7 +109,7 @@ async def measure(parts: Parts, rounds: int, seconds: float) -> dict[str, float 
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
         Searcher(parts.database.gateway_dsn, _CONNECTIONS) as store,
     ):
-        embedder = EmbedderClient(parts.embedder, fingerprint=world.ARM.fingerprint, timeout=10)
+        embedder = EmbedderClient(parts.embedder, fingerprint=ARM.fingerprint, timeout=10)
         direct = load.directly(embedder, store, parts.expected)
         through = load.through(http, parts.gateway, parts.expected)
         for query in (direct, through):  # what is first is slow: connections, caches, code
@@ -131,11 +132,13 @@ async def measure(parts: Parts, rounds: int, seconds: float) -> dict[str, float 
                 f"p50 {alone.p50:.2f} -> {behind.p50:.2f} ms, p99 {alone.p99:.2f} -> {behind.p99:.2f} ms"
             )
         await embedder.close()
+        resident = resident_mebibytes(parts.pid)
         fates = await load.at_once(parts.gateway, parts.expected, MANY)
         say(f"{MANY} callers at once: {dict(fates)}")
     return {
         **{name: round(statistics.median(values), 3) for name, values in found.items()},
-        "gateway_rss_mib": round(resident_mebibytes(parts.pid), 1),
+        "gateway_rss_mib": round(resident, 1),
+        f"gateway_rss_{MANY}_callers_mib": round(resident_mebibytes(parts.pid), 1),
         f"gateway_failed_{MANY}_callers": fates["failed"],
         f"gateway_busy_{MANY}_callers": fates["busy"],
         "range": {name: [round(min(values), 3), round(max(values), 3)] for name, values in found.items()},
@@ -144,7 +147,7 @@ async def measure(parts: Parts, rounds: int, seconds: float) -> dict[str, float 
 
 def _start(directory: Path, module: str, *arguments: object) -> processes.Program:
     command = [sys.executable, "-m", f"tests.bench.gateway.{module}", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # it imports what this process does
     return processes.start(module, command, directory, env=environment)
 
 

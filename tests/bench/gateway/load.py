@@ -16,7 +16,7 @@ import aiohttp
 from reembed.client import EmbedderClient
 from reembed.core.model import InputType
 from reembed.stores.pgvector.search import Searcher
-from tests.bench.gateway.world import ARM
+from tests.bench.gateway.arm import ARM
 
 K = 10
 # Each is a second or two apart.

@@ -20,7 +20,7 @@ from reembed.gateway.__main__ import listen
 from reembed.gateway.app import Gateway, Settings
 from reembed.logs import to_stdout
 from reembed.stores.pgvector.search import Searcher
-from tests.bench.gateway.world import ARM
+from tests.bench.gateway.arm import ARM
 from tests.fixtures.routing import FakeSource
 
 

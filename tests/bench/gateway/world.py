@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hack.console import say
-from reembed.core.model import Arm, CollectionPlan, Desired
+from reembed.core.model import CollectionPlan, Desired
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.shards import ShardStore
 from reembed.stores.protocol import Page, Written
+from tests.bench.gateway.arm import ARM
 from tests.fixtures import stores
 from tests.fixtures.postgres import Database
 
-ARM = Arm("bench", "c_bench", "fp-bench")
 DIMENSIONS = 384
 QUERIES = 1000
 _PAGE = 2000
