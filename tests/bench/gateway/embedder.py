@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from base64 import b64encode
 from pathlib import Path
 from typing import cast
 
 import httptools
 import numpy as np
 import uvloop
+
+from reembed.embedder.answers import render
+from reembed.embedder.messages import Done
 
 
 class Answering(asyncio.Protocol):
@@ -45,14 +47,10 @@ class Answering(asyncio.Protocol):
 
 
 def rendered(fingerprint: str, vector: bytes) -> bytes:
-    """Return a whole answer as an embedder renders it."""
-    name = json.dumps(fingerprint)
-    body = (
-        f'{{"object":"list","model":{name},"fingerprint":{name},"data":[{{"object":"embedding","index":0,'
-        f'"embedding":"{b64encode(vector).decode()}"}}],"usage":{{"prompt_tokens":9,"total_tokens":9}},"truncated":[]}}'
-    )
+    """Return a whole answer; its body is written by what writes those of embedders."""
+    body = render(Done(0, vector, (9,), ()), fingerprint, base64=True)
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    return (head + body).encode()
+    return head.encode() + body
 
 
 async def serve(port: int, answers: list[bytes]) -> None:
