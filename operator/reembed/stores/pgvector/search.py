@@ -67,16 +67,17 @@ class Searcher:
             StoreError: it refuses for another reason, such as a missing grant.
 
         """
-        async with using(self._pool, _SECONDS) as connection:
-            try:
-                return await self._search(connection, collection, fingerprint, vector, k)
-            except psycopg.OperationalError:
-                if not connection.broken:
-                    raise
-        # It broke while it idled, and a search may be asked twice. To look first would cost every query a round trip.
-        await self._pool.check()
-        async with using(self._pool, _SECONDS) as connection:
-            return await self._search(connection, collection, fingerprint, vector, k)
+        tries = self._pool.max_size
+        while True:
+            tries -= 1
+            async with using(self._pool, _SECONDS) as connection:
+                try:
+                    return await self._search(connection, collection, fingerprint, vector, k)
+                except psycopg.OperationalError:
+                    # It broke while it idled, as others may have; the pool drops it, and a search may be asked again.
+                    # To look at each connection before would cost every query a round trip.
+                    if not connection.broken or not tries:
+                        raise
 
     async def _search(
         self, connection: Connection, collection: str, fingerprint: str, vector: bytes, k: int
