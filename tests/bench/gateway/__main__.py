@@ -38,7 +38,6 @@ import uvloop
 
 from hack.cache import ROOT
 from hack.console import say
-from reembed.client import EmbedderClient
 from reembed.stores.pgvector.search import Searcher
 from tests.bench.gateway import load, world
 from tests.bench.gateway.arm import ARM
@@ -104,37 +103,22 @@ def running(directory: Path, count: int) -> Iterator[Parts]:
 
 async def measure(parts: Parts, rounds: int, seconds: float) -> dict[str, float | dict[str, list[float]]]:
     found: defaultdict[str, list[float]] = defaultdict(list)
-    count = len(parts.expected)
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
         Searcher(parts.database.gateway_dsn, _CONNECTIONS) as store,
+        load.embedding(parts.embedder) as embedder,
     ):
-        embedder = EmbedderClient(parts.embedder, fingerprint=ARM.fingerprint, timeout=10)
         direct = load.directly(embedder, store, parts.expected)
         through = load.through(http, parts.gateway, parts.expected)
         for query in (direct, through):  # what is first is slow: connections, caches, code
-            await load.as_fast_as_they_come(query, count, CALLERS, seconds / 2)
-        say(f"{resident_mebibytes(parts.pid):.0f} MiB resident; load {os.getloadavg()[0]:.1f}")
+            await load.as_fast_as_they_come(query, len(parts.expected), CALLERS, seconds / 2)
         for number in range(rounds):
-            alone = await load.steadily(direct, count, RATE, seconds)
-            before = cpu_seconds(parts.pid)
-            behind = await load.steadily(through, count, RATE, seconds)
-            steady = RATE * seconds / (cpu_seconds(parts.pid) - before)
-            before, began = cpu_seconds(parts.pid), time.perf_counter()
-            done = await load.as_fast_as_they_come(through, count, CALLERS, seconds)
-            took = time.perf_counter() - began
-            found["gateway_qps_per_core"].append(done / (cpu_seconds(parts.pid) - before))
-            found["gateway_added_p50_ms"].append(behind.p50 - alone.p50)
-            found["gateway_added_p99_ms"].append(behind.p99 - alone.p99)
-            say(
-                f"round {number + 1} of {rounds}: {found['gateway_qps_per_core'][-1]:.0f} queries/s per core "
-                f"({done / took:.0f}/s in all; {steady:.0f} per core at {RATE:.0f}/s); "
-                f"p50 {alone.p50:.2f} -> {behind.p50:.2f} ms, p99 {alone.p99:.2f} -> {behind.p99:.2f} ms"
-            )
-        await embedder.close()
-        resident = resident_mebibytes(parts.pid)
-        fates = await load.at_once(parts.gateway, parts.expected, MANY)
-        say(f"{MANY} callers at once: {dict(fates)}")
+            say(f"round {number + 1} of {rounds}")
+            for name, value in (await one_round(parts, direct, through, seconds)).items():
+                found[name].append(value)
+    resident = resident_mebibytes(parts.pid)
+    fates = await load.at_once(parts.gateway, parts.expected, MANY)
+    say(f"{MANY} callers at once: {dict(fates)}")
     return {
         **{name: round(statistics.median(values), 3) for name, values in found.items()},
         "gateway_rss_mib": round(resident, 1),
@@ -142,6 +126,27 @@ async def measure(parts: Parts, rounds: int, seconds: float) -> dict[str, float 
         f"gateway_failed_{MANY}_callers": fates["failed"],
         f"gateway_busy_{MANY}_callers": fates["busy"],
         "range": {name: [round(min(values), 3), round(max(values), 3)] for name, values in found.items()},
+    }
+
+
+async def one_round(parts: Parts, direct: load.Query, through: load.Query, seconds: float) -> dict[str, float]:
+    count = len(parts.expected)
+    alone = await load.steadily(direct, count, RATE, seconds)
+    before = cpu_seconds(parts.pid)
+    behind = await load.steadily(through, count, RATE, seconds)
+    steady = RATE * seconds / (cpu_seconds(parts.pid) - before)
+    before, began = cpu_seconds(parts.pid), time.perf_counter()
+    done = await load.as_fast_as_they_come(through, count, CALLERS, seconds)
+    took, spent = time.perf_counter() - began, cpu_seconds(parts.pid) - before
+    say(
+        f"{done / spent:.0f} queries/s per core ({done / took:.0f}/s in all; {steady:.0f} per core at {RATE:.0f}/s); "
+        f"p50 {alone.p50:.2f} -> {behind.p50:.2f} ms, p99 {alone.p99:.2f} -> {behind.p99:.2f} ms; "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    return {
+        "gateway_qps_per_core": done / spent,
+        "gateway_added_p50_ms": behind.p50 - alone.p50,
+        "gateway_added_p99_ms": behind.p99 - alone.p99,
     }
 
 

@@ -7,8 +7,8 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -53,6 +53,15 @@ async def asked(http: aiohttp.ClientSession, url: str, number: int) -> tuple[int
         answer = await response.json()
         results = answer.get("results")
         return response.status, response.headers.get("Retry-After"), results[0]["id"] if results else None
+
+
+@asynccontextmanager
+async def embedding(url: str) -> AsyncIterator[EmbedderClient]:
+    client = EmbedderClient(url, fingerprint=ARM.fingerprint, timeout=10)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def directly(embedder: EmbedderClient, store: Searcher, expected: Sequence[str]) -> Query:

@@ -50,17 +50,8 @@ def conninfo(dsn: str, application: str) -> str:
 
 def pool(dsn: str, size: int, application: str, *, timeout: float) -> Pool:
     """Return a closed pool of up to `size` connections; a connection is waited for `timeout` seconds at most."""
-    return AsyncConnectionPool(
-        conninfo(dsn, application),
-        min_size=1,
-        max_size=size,
-        open=False,
-        timeout=timeout,
-        max_idle=60,
-        # A connection that broke while it idled costs a round trip here instead of a failed query.
-        check=AsyncConnectionPool.check_connection,
-        kwargs={"autocommit": True, "prepare_threshold": None},
-    )
+    # A connection that broke while it idled costs a round trip here instead of a failed query.
+    return _pool(dsn, size, application, timeout=timeout, check=AsyncConnectionPool.check_connection)
 
 
 def searching_pool(dsn: str, size: int, application: str, *, timeout: float) -> Pool:
@@ -68,15 +59,18 @@ def searching_pool(dsn: str, size: int, application: str, *, timeout: float) -> 
 
     Its statements are prepared where the server itself is at the other end.
     """
+    return _pool(dsn, size, application, timeout=timeout, configure=_prepare_if_direct)
+
+
+def _pool(dsn: str, size: int, application: str, **options: Any) -> Pool:
     return AsyncConnectionPool(
         conninfo(dsn, application),
         min_size=1,
         max_size=size,
         open=False,
-        timeout=timeout,
         max_idle=60,
-        configure=_prepare_if_direct,
         kwargs={"autocommit": True, "prepare_threshold": None},
+        **options,
     )
 
 

@@ -1,6 +1,7 @@
 -- The search of step 1 for a vector that comes in binary, which gateways send: a tenth of the bytes of its text, and no
 -- number is written or read. It has a name of its own, since a parameter whose type is left to the server must find one
 -- function only. Its promises are those of step 1, and its body is the only one: reembed.search reads a text and asks it.
+-- What it returns stays as it is, whatever a later step does within: gateways have it in prepared statements.
 CREATE FUNCTION reembed.nearest(p_collection text, p_fingerprint text, p_vector {ext}.vector, p_k integer)
 RETURNS TABLE (id text, score double precision)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
