@@ -43,7 +43,8 @@ from tests.bench.gateway import load, world
 from tests.bench.gateway.arm import ARM
 from tests.bench.gateway.measures import cpu_seconds, resident_mebibytes
 from tests.cluster import processes
-from tests.fixtures.postgres import Database, new_database, running_server
+from tests.fixtures import postgres
+from tests.fixtures.postgres import Database
 
 RATE = 200.0
 CALLERS = 16
@@ -83,7 +84,7 @@ def running(directory: Path, count: int) -> Iterator[Parts]:
     """Start everything and fill the database."""
     vectors = world.documents(count)
     expected = world.queries(vectors, directory / "queries.npy")
-    with running_server(shared_buffers="512MB") as server, new_database(server) as database:
+    with postgres.running(shared_buffers="512MB") as server, postgres.empty(server) as database:
         say(f"filling a collection with {count} vectors")
         asyncio.run(world.fill(database, vectors))
         del vectors
