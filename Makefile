@@ -140,6 +140,10 @@ bench-data: prepare venv ## Measure the backfill beside the embedder alone, a sc
 bench-gates: venv ## Measure on real embeddings what the gates promise; prints one line of JSON
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.gates $(ARGS)
 
+.PHONY: bench-gateway
+bench-gateway: venv ## Measure what the gateway costs a query, on a real PostgreSQL; prints one line of JSON
+	@$(BIN)/python -m tests.bench.gateway $(ARGS)
+
 .PHONY: bench-shadow
 bench-shadow: venv ## Measure what shadow queries cost callers
 	@$(BIN)/python -m tests.bench.shadow $(ARGS)

@@ -8,6 +8,7 @@ only then does it stop to accept.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from types import FrameType
 
 import uvicorn
+import uvloop
 
 from reembed.client import EmbedderClient
 from reembed.cluster.client import Cluster
@@ -69,17 +71,24 @@ async def serve(environment: Mapping[str, str]) -> None:
     async with Cluster.connect() as cluster, Searcher(environment["REEMBED_DSN"], settings.connections) as store:
         leader = _leader_lease(cluster, environment.get("REEMBED_LEADER_LEASE", ""))
         gateway = Gateway(settings, IndexSource(cluster, namespace, index), connect, store, leader)
-        config = uvicorn.Config(
-            gateway.app(),
-            host="0.0.0.0",
-            port=int(environment.get("REEMBED_PORT", names.PORT)),
-            access_log=False,
-            log_config=None,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_FINISH_SECONDS,
-        )
-        await Server(config, gateway).serve()
+        await listen(gateway, int(environment.get("REEMBED_PORT", names.PORT)))
     _log.info("drained; the process ends")
+
+
+async def listen(gateway: Gateway, port: int) -> None:
+    """Answer on `port` until SIGTERM; also what `make bench-gateway` measures."""
+    config = uvicorn.Config(
+        gateway.app(),
+        host="0.0.0.0",
+        port=port,
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+    )
+    await Server(config, gateway).serve()
 
 
 def _leader_lease(cluster: Cluster, reference: str) -> Lease | None:
@@ -95,7 +104,9 @@ def main() -> int:
     if missing := [name for name in needed if not os.environ.get(name)]:
         _log.error("%s not set: the operator sets them on the gateway's Deployment", ", ".join(missing))
         return 2
-    asyncio.run(serve(os.environ))
+    # What is loaded stays: looking through it for garbage again and again took 6 % of a query's CPU time.
+    gc.freeze()
+    uvloop.run(serve(os.environ))
     return 0
 
 

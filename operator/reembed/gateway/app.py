@@ -5,6 +5,7 @@ interfaces. The routing is taken once per request, before its arm is chosen, and
 itself comes from that one snapshot.
 
     422, 413   the request is at fault (by the serving model's word too)
+    408        its body did not come in time; it had no place meanwhile
     429        more requests are under way than this process does at once
     503        nothing may answer yet, or every arm that could answer failed
 """
@@ -16,8 +17,9 @@ import base64
 import logging
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from sys import byteorder
 from typing import Any
 
@@ -55,7 +57,7 @@ _WAIT_AFTER_FAILURE = 1.0
 
 _log = logging.getLogger(__name__)
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request, bytes], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class Settings:
     """Which index this process serves, and its limits.
 
     `concurrency` is requests under way: each is mostly waiting, and the number bounds memory and how long a burst
-    lasts. A candidate gets half of these places and three fifths of the store's `connections`.
+    lasts. A candidate gets half of these places and three fifths of the store's `connections`; requests with a large
+    body get a quarter.
     """
 
     namespace: str
@@ -92,6 +95,7 @@ class Gateway:
         self._queries = Queries(self._embedders, store, settings.connections * 3 // 5)
         self._answering = Answering(self._meter, settings.deadlines, Guard(settings.concurrency // 2))
         self._admission = exchange.Admission(settings.concurrency)
+        self._large = exchange.Admission(max(1, settings.concurrency // 4))
         self._follower = Follower(source, self._held, leader)
         self._prober = Prober(self._held, self._answering, self._queries, self._embedders)
         self._shadow = Shadow(self._queries, self._meter, self._held.snapshot)
@@ -102,8 +106,8 @@ class Gateway:
         """Return the ASGI application; its lifespan runs the follower and the prober."""
         return Starlette(
             routes=[
-                Route("/v1/search", self._answered(self._search), methods=["POST"]),
-                Route("/v1/embeddings", self._answered(self._embeddings), methods=["POST"]),
+                Route("/v1/search", self._answered(self._search, SEARCH_BYTES), methods=["POST"]),
+                Route("/v1/embeddings", self._answered(self._embeddings, EMBEDDINGS_BYTES), methods=["POST"]),
                 Route("/v1/index", self._index),
                 Route("/health", self._health),
                 Route("/ready", self._ready),
@@ -131,8 +135,8 @@ class Gateway:
             await self._shadow.close()
             await self._embedders.close()
 
-    async def _search(self, request: Request) -> Response:
-        asked = parse_search(await exchange.body(request, SEARCH_BYTES))
+    async def _search(self, request: Request, body: bytes) -> Response:
+        asked = parse_search(body)
         routing = self._held.snapshot()
         key = request.headers.get("x-reembed-user") or asked.query
         work = self._queries.search(asked.query, asked.k)
@@ -141,8 +145,8 @@ class Gateway:
         afterwards = self._shadow.after(routing, key, asked, answer)
         return JSONResponse({"results": results} | _origin(routing, answer), background=afterwards)
 
-    async def _embeddings(self, request: Request) -> Response:
-        asked = parse_embeddings(await exchange.body(request, EMBEDDINGS_BYTES))
+    async def _embeddings(self, request: Request, body: bytes) -> Response:
+        asked = parse_embeddings(body)
         routing = self._held.snapshot()
         # One bucket per request: vectors of two models in one answer could not be compared.
         key = request.headers.get("x-reembed-user") or asked.user or "\n".join(asked.texts)
@@ -182,13 +186,17 @@ class Gateway:
         content = self._meter.exposition(self._held.snapshot())
         return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def _answered(self, endpoint: Endpoint) -> Endpoint:
+    def _answered(self, endpoint: Endpoint, most_bytes: int) -> Callable[[Request], Awaitable[Response]]:
         """Return `endpoint` with a place to hold and with an answer for everything that can go wrong in it."""
 
         async def answered(request: Request) -> Response:
             try:
-                with self._admission.admitted():
-                    response = await endpoint(request)
+                with ExitStack() as places:
+                    # The place is taken when the body is here: a caller that sends slowly holds none.
+                    becomes_large = partial(places.enter_context, self._large.admitted())
+                    body = await exchange.body(request, most_bytes, becomes_large)
+                    places.enter_context(self._admission.admitted())
+                    response = await endpoint(request, body)
             except (BadRequest, TextRefused, exchange.Full) as error:
                 response = _refusal(error)
                 self._meter.refused(response.status_code)
@@ -224,7 +232,10 @@ def _refusal(error: BadRequest | TextRefused | exchange.Full) -> Response:
         message = "this gateway has as many requests under way as it does at once; come back later or add replicas"
         return exchange.error(429, "busy", message, retry_after=_WAIT_FOR_PLACE)
     if isinstance(error, BadRequest):
-        return exchange.error(error.code, error.kind, str(error))
+        response = exchange.error(error.code, error.kind, str(error))
+        if error.code == 408:
+            response.headers["Connection"] = "close"  # what still comes of the body would be read as a request
+        return response
     too_long = isinstance(error, TextTooLong)
     return exchange.error(413 if too_long else 422, "text_too_long" if too_long else "invalid_text", str(error))
 

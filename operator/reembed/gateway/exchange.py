@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from reembed.gateway.requests import too_large
+from reembed.gateway.requests import SEARCH_BYTES, too_large, too_slow
 
 T = TypeVar("T")
+
+# What a caller has begun to send is on its way; a slow line carries four megabytes in this time.
+_BODY_SECONDS = 30.0
 
 
 class HungUp(Exception):
@@ -46,16 +49,26 @@ class Admission:
             self._inside -= 1
 
 
-async def body(request: Request, limit: int) -> bytes:
-    """Return the body, or raise BadRequest as soon as it is larger than `limit` bytes."""
+async def body(request: Request, limit: int, becomes_large: Callable[[], object]) -> bytes:
+    """Return the body, or raise BadRequest as soon as it is larger than `limit` bytes or takes too long.
+
+    `becomes_large` is called once, before more of it is held than a query may have, and may raise Full. Smaller ones
+    may come from any number of callers: each connection has a buffer of this size anyway.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
     received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > limit:
-            raise too_large(limit)
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                if len(received) + len(chunk) > limit:
+                    raise too_large(limit)
+                if len(received) <= SEARCH_BYTES < len(received) + len(chunk):
+                    becomes_large()
+                received += chunk
+    except TimeoutError:
+        raise too_slow(_BODY_SECONDS) from None
     return bytes(received)
 
 

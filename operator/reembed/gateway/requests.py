@@ -89,6 +89,10 @@ def too_large(limit: int) -> BadRequest:
     return BadRequest(413, "body_too_large", f"the body is larger than {limit} bytes; send shorter or fewer texts")
 
 
+def too_slow(seconds: float) -> BadRequest:
+    return BadRequest(408, "late", f"the body did not come within {seconds:g} s; send it at once")
+
+
 def _object(body: bytes, known: tuple[str, ...]) -> Mapping[str, Any]:
     try:
         fields = json.loads(body)

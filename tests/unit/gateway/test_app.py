@@ -156,6 +156,30 @@ async def test_more_requests_than_the_limit_are_told_to_come_back() -> None:
         assert (await world.search()).status_code == 200
 
 
+async def test_callers_that_send_slowly_hold_nobodys_place_and_are_given_up() -> None:
+    async def dribbling() -> AsyncIterator[bytes]:
+        yield b'{"query": '
+        await asyncio.sleep(3600)
+
+    async with running(World(settings=replace(SETTINGS, concurrency=2))) as world:
+        slow = [asyncio.create_task(world.http.post("/v1/search", content=dribbling())) for _ in range(5)]
+        await asyncio.sleep(1)
+        assert (await world.search()).status_code == 200
+        given_up = await asyncio.gather(*slow)
+        assert {error(response) for response in given_up} == {(408, "late", None)}
+        assert {response.headers["connection"] for response in given_up} == {"close"}
+
+
+async def test_large_bodies_have_a_quarter_of_the_places() -> None:
+    async with running(World(settings=replace(SETTINGS, concurrency=4))) as world:
+        world.clients[OLD].seconds = world.clients[NEW].seconds = 1
+        large = [world.embed("x" * 70_000) for _ in range(2)]
+        responses = await asyncio.gather(*large, world.embed("keys"), world.search())
+        assert [response.status_code for response in responses] == [200, 429, 200, 200]
+        assert error(responses[1]) == (429, "busy", "1")
+        assert (await world.embed("x" * 70_000)).status_code == 200
+
+
 async def test_an_index_without_vectors_is_healthy_and_says_that_it_cannot_answer() -> None:
     async with running(World(Routing(epoch=1))) as world:
         assert (await world.http.get("/ready")).status_code == 200

@@ -9,7 +9,7 @@ import pytest
 
 from reembed.core.model import Metric, Problem
 from reembed.stores.pgvector.binary import array, vector_array
-from reembed.stores.pgvector.search import literal
+from reembed.stores.pgvector.search import binary, literal
 from reembed.stores.pgvector.tables import operator_class, vector_type
 from reembed.stores.protocol import Unfit
 
@@ -17,6 +17,10 @@ from reembed.stores.protocol import Unfit
 def test_a_literal_gives_every_float32_back() -> None:
     numbers = np.random.default_rng(3).standard_normal(500).astype("<f4")
     assert np.array_equal(np.array(literal(numbers.tobytes()).strip("[]").split(","), "<f4"), numbers)
+
+
+def test_a_vector_is_postgresqls_binary_format() -> None:
+    assert binary(np.array([1, -0.5], "<f4").tobytes()) == struct.pack(">hhff", 2, 0, 1, -0.5)
 
 
 def test_a_vector_array_is_postgresqls_binary_format() -> None:

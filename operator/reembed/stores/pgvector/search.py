@@ -1,25 +1,36 @@
-"""Nearest documents, asked of the database's own function `reembed.search`; the gateway's side of the store.
+"""Nearest documents, asked of the database's own function; the gateway's side of the store.
 
-The gateways and the evaluation ask in the same way, and so may applications: the function checks in one statement that
-the collection is the one of this fingerprint and that it answers at all, so a query embedded with one model can never
-be compared with another model's vectors. Nothing here knows a table.
+The gateways and the evaluation send vectors in binary to `reembed.nearest`; applications have `reembed.search`, the
+same for a vector as text. It checks in one statement that the collection is the one of this fingerprint and that it
+answers at all, so a query embedded with one model can never be compared with another model's vectors. Nothing here
+knows a table.
 """
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from sys import byteorder
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg_pool import PoolTimeout
 
-from reembed.stores.pgvector.connection import Connection, pool, using
+from reembed.stores.pgvector.connection import Connection, searching_pool, using
 from reembed.stores.protocol import Hit
 
-_SQL = "SELECT id, score FROM reembed.search(%s, %s, %s, %s)"
+# The server finds the parameter's type by the function, so nobody has to look up where the extension is.
+_BINARY = "SELECT id, score FROM reembed.nearest(%s, %s, %b, %s)"
+_TEXT = "SELECT id, score FROM reembed.search(%s, %s, %s, %s)"
 _SECONDS = 10.0  # a query waits no longer, its connection included
 _CONNECTION_SECONDS = 3.0
+# Gateways may be newer than the schema until the index's worker has updated it, and granted.
+_LOOK_AGAIN_SECONDS = 30.0
+_NOT_YET = (psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege)
 
 
 class Searcher:
@@ -29,7 +40,8 @@ class Searcher:
     """
 
     def __init__(self, dsn: str, pool_size: int) -> None:
-        self._pool = pool(dsn, pool_size, "reembed-gateway", timeout=_CONNECTION_SECONDS)
+        self._pool = searching_pool(dsn, pool_size, "reembed-gateway", timeout=_CONNECTION_SECONDS)
+        self._as_text_until = 0.0
 
     async def open(self) -> None:
         await self._pool.open(wait=False)
@@ -55,8 +67,28 @@ class Searcher:
             StoreError: it refuses for another reason, such as a missing grant.
 
         """
-        async with using(self._pool, _SECONDS) as connection:
-            return await search(connection, collection, fingerprint, vector, k)
+        tries = self._pool.max_size
+        while True:
+            tries -= 1
+            async with using(self._pool, _SECONDS) as connection:
+                try:
+                    return await self._search(connection, collection, fingerprint, vector, k)
+                except psycopg.OperationalError:
+                    # It broke while it idled, as others may have; the pool drops it, and a search may be asked again.
+                    # To look at each connection before would cost every query a round trip.
+                    if not connection.broken or not tries:
+                        raise
+
+    async def _search(
+        self, connection: Connection, collection: str, fingerprint: str, vector: bytes, k: int
+    ) -> list[Hit]:
+        now = asyncio.get_running_loop().time()
+        if now >= self._as_text_until:
+            try:
+                return await search(connection, collection, fingerprint, vector, k)
+            except _NOT_YET:
+                self._as_text_until = now + _LOOK_AGAIN_SECONDS
+        return await _fetch(connection, _TEXT, [collection, fingerprint, literal(vector), k])
 
     async def ready(self) -> bool:
         """Return whether the database lends a connection at once."""
@@ -69,8 +101,35 @@ class Searcher:
 
 async def search(connection: Connection, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]:
     """Ask on a connection that is at hand."""
-    cursor = await connection.execute(_SQL, [collection, fingerprint, literal(vector), k])
+    return await _fetch(connection, _BINARY, [collection, fingerprint, binary(vector), k])
+
+
+async def _fetch(connection: Connection, query: str, given: list[Any]) -> list[Hit]:
+    cursor = await connection.execute(query, given, binary=True)
     return [Hit(found, score) for found, score in await cursor.fetchall()]
+
+
+class Vector(bytes):
+    """A vector as PostgreSQL receives it in binary."""
+
+
+class _VectorDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Any) -> Buffer | None:
+        return bytes(obj)
+
+
+# For all connections: a set of adapters for each query would cost more than the query's parameters.
+psycopg.adapters.register_dumper(Vector, _VectorDumper)
+
+
+def binary(vector: bytes) -> Vector:
+    """Return little-endian float32 bytes as pgvector's type receives them: dimensions, a reserved zero, numbers."""
+    numbers = array("f", vector)
+    if byteorder == "little":
+        numbers.byteswap()
+    return Vector(len(numbers).to_bytes(2, "big") + b"\0\0" + numbers.tobytes())
 
 
 def literal(vector: bytes) -> str:

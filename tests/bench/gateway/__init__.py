@@ -1,0 +1,1 @@
+"""What the gateway itself costs: `python -m tests.bench.gateway`."""
