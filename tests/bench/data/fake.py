@@ -12,6 +12,7 @@ import base64
 import functools
 import json
 import sys
+from typing import cast
 
 import numpy as np
 import orjson
@@ -30,8 +31,7 @@ class _Connection(asyncio.Protocol):
         self._data = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._data += data

@@ -47,7 +47,7 @@ async def test_four_pods_store_every_document_once(database: Database) -> None:
         await asyncio.gather(*[fill_one(store, embedder, shard) for shard in range(4)])
         held = await keeper.held()
     assert set(embedder.embedded.values()) == {1}
-    assert held == (Held("c_new", "fp-new", 8, "Filling", 4, 4, 2000, 0, 2000, ()),)
+    assert held == (Held("c_new", "fp-new", 8, "Filling", 4, 4, 2000, 0, 2000, (), verified=False),)
     stored = documents.rows("SELECT id, part, rev, text_hash, embedding::text FROM reembed.c_new ORDER BY id")
     assert [(found, part, rev, bytes(digest)) for found, part, rev, digest, _ in stored] == [
         (n, 0, 0, text_hash(f"text {n}")) for n in range(1, 2001)
