@@ -36,6 +36,7 @@ class PodSaid:
     error: str = ""  # why the endpoint has given nothing for a while
     short: int = 0  # tokens of the smallest request that it turned away lately for want of budget
     granted: int = 0  # what it was told that it may have spent in all
+    lowered: int | None = None  # what it was told since, which is less: true of what it says from its next answer on
 
     @property
     def open(self) -> int:
@@ -99,11 +100,15 @@ def grants(status: HostedStatus, budget: int | None, said: Mapping[str, PodSaid]
 
 
 def granted(status: HostedStatus, made: Mapping[str, int | None], took: Iterable[str]) -> HostedStatus:
-    """Return what is known after pods were told their grants; one whose answer is lost may have the larger one."""
+    """Return what is known after pods were told their grants; one whose answer is lost may have the larger one.
+
+    So may one that took a smaller one: between what it last said and that moment it may have spent the larger.
+    """
     surely, pods = frozenset(took), dict(status.pods)
     for name, tokens in made.items():
-        least = 0 if name in surely else pods[name].granted
-        pods[name] = replace(pods[name], granted=max(tokens or 0, least))
+        told, known = tokens or 0, pods[name].granted
+        lowered = told if name in surely and told < known else None
+        pods[name] = replace(pods[name], granted=max(told, known), lowered=lowered)
     return replace(status, pods=pods)
 
 
@@ -151,8 +156,11 @@ def _newly_spent(before: PodSaid | None, now: PodSaid) -> int:
 
 def _told(before: PodSaid | None, now: PodSaid) -> PodSaid:
     """Return what is remembered of a pod; a container that was started again was granted nothing yet."""
-    known = before.granted if before is not None and now.spent >= before.spent else 0
-    return replace(now, probes="", error="", short=0, granted=known)
+    if before is None or now.spent < before.spent:
+        known = 0
+    else:
+        known = before.granted if before.lowered is None else before.lowered
+    return replace(now, probes="", error="", short=0, granted=known, lowered=None)
 
 
 def _between(change: tuple[int, int] | None) -> str:

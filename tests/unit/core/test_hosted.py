@@ -95,7 +95,15 @@ def test_what_one_pod_gives_up_goes_to_another_at_the_next_look() -> None:
     status = replace(HostedStatus(500), pods={"a": PodSaid(500, 0, granted=500), "b": PodSaid(0, 0, granted=500)})
     first = grants(looks(said, status=status), 1000, said)
     status = granted(looks(said, status=status), first, first)
-    assert (first, grants(status, 1000, said)) == ({"a": 500, "b": 250}, {"a": 750, "b": 250})
+    assert (first, grants(looks(said, status=status), 1000, said)) == ({"a": 500, "b": 250}, {"a": 750, "b": 250})
+
+
+def test_a_pod_that_is_told_less_may_have_spent_the_larger_grant_until_it_answers_again() -> None:
+    said = {"a": PodSaid(0, 0), "b": PodSaid(0, 0)}
+    status = replace(HostedStatus(), pods={"a": PodSaid(0, 0, granted=5), "b": PodSaid(0, 0)})
+    status = granted(status, made := grants(status, 5, said), made)
+    alone = {"b": PodSaid(0, 0)}
+    assert (made, grants(looks(alone, status=status), 5, alone)) == ({"a": 2, "b": 0}, {"b": 0})
 
 
 def test_two_failed_checks_in_a_row_say_that_the_model_changed() -> None:

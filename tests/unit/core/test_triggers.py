@@ -23,7 +23,7 @@ from reembed.core.model import (
 )
 from reembed.core.sequences import Sample
 from reembed.core.transitions import State
-from reembed.core.triggers import Finding, first_due, first_missing, track
+from reembed.core.triggers import Finding, first_due, first_missing, shared_failure, track
 from tests import builders as b
 
 CANARY = b.migration(State.CANARY)
@@ -255,6 +255,21 @@ def test_the_weight_stays_while_nobody_watches_the_labelled_queries() -> None:
 def test_live_writes_that_are_far_behind_trigger(seconds: int, found: set[str]) -> None:
     seen = replace(world(), store=b.store(b.collection(), lag=timedelta(seconds=seconds)))
     assert set(track(CANARY, seen, b.NOON)) == found
+
+
+@pytest.mark.parametrize(
+    ("serving", "rolls_back"),
+    [pytest.param(2, True, id="what serves is fresh"), pytest.param(900, False, id="what serves is behind as well")],
+)
+def test_a_candidate_is_taken_back_only_if_it_alone_is_behind(serving: int, rolls_back: bool) -> None:
+    late = [
+        replace(b.collection(name=arm.collection), lag=timedelta(seconds=seconds))
+        for arm, seconds in ((b.NEW, 600), (b.OLD, serving))
+    ]
+    seen = replace(world(), store=replace(b.store(), collections=tuple(late), lag=timedelta(seconds=900)))
+    held = track(CANARY, seen, b.NOON)
+    assert set(held) == {"FollowerLag"}
+    assert (shared_failure(CANARY, seen) is None) is rolls_back
 
 
 CLICKS = PrometheusLimit("clicks", "sum(x)", Operator.BELOW, Limit(timedelta(minutes=2), number=100.0))
