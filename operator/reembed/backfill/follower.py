@@ -44,6 +44,8 @@ _PAGES = 8  # of text in one request
 _REQUESTS = 4
 _IDLE_SECONDS = 0.2  # what a change waits at most before it is seen
 _LAG_SECONDS = 1.0
+# Longer than this without a look at the marks, nobody knows what lacks.
+_BLIND_SECONDS = 5.0
 # Marks of transactions that committed late have lower revisions than what was seen: the scan begins anew this often.
 _RESCAN_SECONDS = 1.0
 _COMPARE_DOCUMENTS = 1000
@@ -78,6 +80,7 @@ class Follower:
     lags: Mapping[str, Lag] = field(default_factory=dict)
     _plans: dict[str, CollectionPlan] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _spread_at: float = field(default=0.0, init=False)
     _compare_at: dict[str, float] = field(default_factory=dict)
 
     def follow(self, plans: Iterable[CollectionPlan], held: Mapping[str, Held]) -> None:
@@ -104,18 +107,22 @@ class Follower:
     async def _spread(self) -> None:
         """Turn marks into debts, for ever."""
         highest, rescan_at = 0, 0.0
+        self._spread_at = self.clock()
         while True:
             if self.clock() >= rescan_at:
                 highest, rescan_at = 0, self.clock() + _RESCAN_SECONDS
             spread = partial(self.store.spread, highest)
             count, highest = await self.retrying(spread, (StoreError,), "spreading marks")
+            self._spread_at = self.clock()
             if count == 0:
                 await asyncio.sleep(_IDLE_SECONDS)
 
     async def _watch(self) -> None:
         while True:
             found = await self.retrying(self.store.lag, (StoreError,), "reading the lag")
-            self.lags = {name: Lag(*lag) for name, lag in found.items()}
+            blind = self.clock() - self._spread_at
+            least = blind if blind > _BLIND_SECONDS else 0.0
+            self.lags = {name: Lag(owed, max(seconds, least)) for name, (owed, seconds) in found.items()}
             for gauge in (self.metrics.lag, self.metrics.owed):
                 gauge.clear()  # a collection that is gone is behind in nothing
             for name, lag in self.lags.items():

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reembed.backfill.follower import Follower
@@ -32,8 +32,12 @@ class Followed:
 
     documents: Documents
     keeper: Keeper
-    follower: Follower
     embedders: dict[str, FakeEmbedder]
+    follower: Follower = field(init=False)
+    later: float = 0.0  # seconds that the follower's clock is ahead
+
+    def clock(self) -> float:
+        return time.monotonic() + self.later
 
     async def settled(self) -> None:
         """Wait until nothing that was written lacks anywhere."""
@@ -72,8 +76,8 @@ async def following(database: Database, count: int = 20) -> AsyncIterator[Follow
             await full(database, made)
             await keeper.build_index(made.name)
         retrying = Retrying(Backoff(0.001, 0.01), random.Random(1))
-        follower = Follower(changes, connect, retrying, time.monotonic, WorkerMetrics())
-        followed = Followed(documents, keeper, follower, embedders)
+        followed = Followed(documents, keeper, embedders)
+        followed.follower = follower = Follower(changes, connect, retrying, followed.clock, WorkerMetrics())
         await followed.look()
         task = asyncio.create_task(follower.run())
         try:
@@ -172,6 +176,20 @@ async def test_a_dead_embedder_makes_its_own_collection_late_and_no_other(databa
         followed.embedders["fp-old"].before = lambda texts: None
         await followed.settled()
     assert found == "7"
+
+
+async def test_marks_that_cannot_be_read_are_no_sign_of_health(database: Database) -> None:
+    async with following(database) as followed:
+        followed.documents.run("ALTER TABLE reembed.dirty RENAME TO dirty_away")
+        await asyncio.sleep(0.3)
+        followed.later = 60.0
+        async with asyncio.timeout(20):
+            while not all(lag.seconds > 50 for lag in followed.follower.lags.values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        followed.documents.run("ALTER TABLE reembed.dirty_away RENAME TO dirty")
+        async with asyncio.timeout(20):
+            while any(lag.seconds > 50 for lag in followed.follower.lags.values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
 
 
 async def test_an_emptied_table_leaves_tombstones_and_what_comes_after_is_found(database: Database) -> None:

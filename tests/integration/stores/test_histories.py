@@ -288,7 +288,7 @@ def paid(change: Change) -> Paid:
 
 def test_no_order_of_events_loses_or_resurrects_a_document(database: Database) -> None:
     Histories.database = database
-    examples = int(os.environ.get("HISTORIES", "25"))
+    examples = int(os.environ.get("HISTORIES", "60"))
     run_state_machine_as_test(
         Histories,
         settings=settings(
