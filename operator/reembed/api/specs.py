@@ -85,6 +85,7 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         gateway_replicas=gateway.number("replicas", 2),
         gateway_requests=resources.mapping("requests"),
         gateway_limits=resources.mapping("limits"),
+        capacity=store.parsed("capacity", parse_quantity, None),
     )
 
 

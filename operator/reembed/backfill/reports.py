@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from reembed.backfill.follower import Lag
 from reembed.core.model import CollectionPlan, CollectionReport, Desired, Problem
 from reembed.core.pages import Pace, bottleneck
-from reembed.stores.protocol import Held
+from reembed.stores.protocol import Held, Space
 
 # Long enough to be calm, short enough to show within a minute that an embedder was added.
 _WINDOW = timedelta(seconds=30)
@@ -35,12 +36,18 @@ def collection_reports(
     rates: Mapping[str, float],
     problems: Mapping[str, Problem],
     lags: Mapping[str, Lag],
+    space: Space | None = None,
 ) -> tuple[CollectionReport, ...]:
     """Return a report of each collection there is, and of each that could not be made."""
     there = {one.name for one in held}
+    sizes = space.collections if space is not None else {}
     missing = [plan for plan in plans if plan.name not in there and plan.name in problems and plan.desired in _MADE]
     return (
-        *[_report(one, rates.get(one.name, 0.0), problems.get(one.name), lags.get(one.name)) for one in held],
+        *[
+            replace(_report(one, rates.get(one.name, 0.0), problems.get(one.name), lags.get(one.name)),
+                    size=sizes.get(one.name))
+            for one in held
+        ],
         *[
             CollectionReport(plan.name, plan.fingerprint, plan.dimensions, "Filling", plan.shards, 0, 0, 0, 0, 0.0,
                              problem=problems[plan.name])

@@ -32,7 +32,7 @@ from reembed.core.model import (
     StoreReport,
 )
 from reembed.core.sequences import Sample
-from reembed.stores.protocol import Held, Keeping, StoreError
+from reembed.stores.protocol import Held, Keeping, Space, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _CHECK_SECONDS = 10.0
 _COUNT_SECONDS = 60.0
 _COUNT_REST = 20
+_SPACE_SECONDS = 60.0
 _CAPTURE_SECONDS = 20.0
 _BUSY_SECONDS = 1.0
 _IDLE_SECONDS = 10.0
@@ -80,6 +81,8 @@ class Worker:
         self._checked: tuple[Wanted, float] | None = None
         self._documents: int | None = None
         self._count_at = 0.0
+        self._space: Space | None = None
+        self._space_at = 0.0
         self._capture_at = 0.0
         self._captured = False
         self._uncaptured: Problem | None = None
@@ -165,6 +168,8 @@ class Worker:
             await self._store.release()
         if self._clock() >= self._count_at:
             self._jobs.ask("documents", "count", lambda: self._count(wanted.spec))
+        if self._clock() >= self._space_at:
+            self._jobs.ask("space", "measure", self._measure)
         await self._renew_report(wanted)
 
     async def _capture(self, wanted: Wanted) -> None:
@@ -218,21 +223,27 @@ class Worker:
         now = self._clock()
         self._count_at = now + max(_COUNT_SECONDS, _COUNT_REST * (now - start))
 
+    async def _measure(self) -> None:
+        self._space = await self._store.space()
+        self._space_at = self._clock() + _SPACE_SECONDS
+
     async def _renew_report(self, wanted: Wanted) -> None:
         held = await self._store.held()
         plan, problems, lags = wanted.plan.evaluation, self._jobs.problems, self._follower.lags
-        outcome = self._evaluation
+        outcome, space = self._evaluation, self._space
         self.report = StoreReport(
             problem=(problems.get(_evaluation(plan)) if plan is not None else None) or self._uncaptured,
             pointer=await self._store.pointer(),
             documents=self._documents,
             collections=collection_reports(
-                held, wanted.plan.collections, self._paces.read(held, self._clock()), problems, lags
+                held, wanted.plan.collections, self._paces.read(held, self._clock()), problems, lags, space
             ),
             lag=timedelta(seconds=max([lag.seconds for lag in lags.values()])) if lags else None,
             dropped=dropped(held, wanted.plan.collections, self._jobs.works_on),
             evaluation=outcome if plan is not None and outcome is not None and outcome.id == plan.id else None,
             retrieval=self._seen_live(plan) if plan is not None and plan.live else None,
+            database=space.database if space is not None else None,
+            left=space.left if space is not None else None,
         )
 
     def _seen_live(self, plan: EvaluationPlan) -> Sample | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from reembed.api import parse_pool
 from reembed.cluster import kinds
+from reembed.controller import room
 from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.loop import RESYNC, Ended
@@ -138,6 +139,9 @@ class Indexes:
             status["liveWrites"] = _live_writes(store, store.lag)
         elif "liveWrites" in raw.get("status", {}):
             status["liveWrites"] = raw["status"]["liveWrites"]
+        collections = room.told(index, store, raw)
+        if collections:
+            status["collections"] = collections
         if differs(status, raw):
             await self._writer.status(kinds.INDEX, index.meta, status, _MANAGER)
 

@@ -19,6 +19,7 @@ from reembed.core.model import (
     EvaluationReport,
     EvaluationSpec,
     IndexSpec,
+    LeftReport,
     PointerPlan,
     Problem,
 )
@@ -175,6 +176,18 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Space:
+    """What is on disk, in bytes: the whole database, each of the index's collections, and what others left.
+
+    `left` are collections of an index of the same name that was deleted.
+    """
+
+    database: int
+    collections: Mapping[str, int]
+    left: tuple[LeftReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Labels:
     """Labelled queries: the documents that answer each, without those that left the source, and its slices."""
 
@@ -266,6 +279,10 @@ class Keeping(Searching, Protocol):
     async def documents(self, spec: IndexSpec) -> int: ...
 
     async def held(self) -> tuple[Held, ...]: ...
+
+    async def space(self) -> Space:
+        """Measure what is on disk; a table that somebody works on makes it StoreBusy."""
+        ...
 
     async def create(self, spec: IndexSpec, plan: CollectionPlan) -> None:
         """Make an empty collection with its shards; nothing happens if it is there."""

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from reembed.core.model import PointerPlan
-from reembed.stores.pgvector import collections
+from reembed.stores.pgvector import collections, schema
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.shards import ShardStore
 from reembed.stores.protocol import Fenced, Page, Rejected, StoreBusy, StoreError, Written
@@ -39,7 +39,7 @@ async def test_workers_that_meet_make_the_schema_once(database: Database) -> Non
     async with keeping(database) as one, Keeper(database.owner_dsn, KEY, UID) as two:
         documents.run("DROP SCHEMA reembed CASCADE")
         await asyncio.gather(one.prepare(SPEC), two.prepare(SPEC))
-    assert documents.rows("SELECT version FROM reembed.version") == [(2,)]
+    assert documents.rows("SELECT version FROM reembed.version") == [(schema.VERSION,)]
 
 
 async def test_workers_that_meet_grant_once(database: Database) -> None:
@@ -58,7 +58,9 @@ async def test_a_schema_of_a_newer_program_is_left_alone(database: Database) -> 
     documents = Documents(database).create(1)
     async with keeping(database) as keeper:
         documents.run("UPDATE reembed.version SET version = 99")
-        with pytest.raises(StoreError, match="schema reembed is of version 99, this program knows version 2"):
+        with pytest.raises(
+            StoreError, match=f"schema reembed is of version 99, this program knows version {schema.VERSION}"
+        ):
             await keeper.prepare(SPEC)
 
 

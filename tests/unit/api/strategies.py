@@ -19,6 +19,7 @@ from reembed.core.model import (
     EvaluationSpec,
     GatewayReport,
     IndexStatus,
+    LeftReport,
     MetricReport,
     PointerPlan,
     PoolStatus,
@@ -102,6 +103,8 @@ store_reports = st.builds(
     collections=several(st.builds(CollectionReport, documents_per_second=reals)),
     dropped=maybe(st.frozensets(names)),
     evaluation=maybe(evaluation_reports),
+    database=maybe(counts),
+    left=maybe(several(st.from_type(LeftReport))),
 )
 pool_statuses = st.builds(
     PoolStatus,

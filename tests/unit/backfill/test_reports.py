@@ -10,7 +10,7 @@ import pytest
 from reembed.backfill.follower import Lag
 from reembed.backfill.reports import Paces, collection_reports, dropped
 from reembed.core.model import CollectionReport, Desired, Problem
-from reembed.stores.protocol import Held
+from reembed.stores.protocol import Held, Space
 from tests.fixtures.stores import PLAN
 
 HELD = Held("c_new", "fp-new", 8, "Filling", 4, 1, 90, 10, 400, ({"embed": 0.9, "read": 0.2},))
@@ -26,6 +26,12 @@ def test_a_collection_that_is_followed_says_how_far_it_is_behind() -> None:
     (report,) = collection_reports([replace(HELD, verified=False)], [PLAN], {}, {}, {"c_new": Lag(3, 1.5)})
     behind = replace(REPORT, documents_per_second=0.0, owed=3, lag=timedelta(seconds=1.5), verified=False)
     assert report == behind
+
+
+def test_a_collection_that_was_measured_says_what_it_takes() -> None:
+    space = Space(database=9000, collections={"c_new": 4096})
+    (report,) = collection_reports([HELD], [PLAN], {"c_new": 12.5}, {}, {}, space)
+    assert report == replace(REPORT, size=4096)
 
 
 def test_a_collection_whose_shards_are_done_is_filled() -> None:

@@ -216,6 +216,7 @@ class IndexSpec:
     gateway_replicas: int = 2
     gateway_requests: Mapping[str, str] = field(default_factory=dict)
     gateway_limits: Mapping[str, str] = field(default_factory=dict)
+    capacity: int | None = None  # bytes that the database may become, by its owner's word
 
 
 @dataclass(frozen=True, slots=True)

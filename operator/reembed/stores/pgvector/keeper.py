@@ -20,11 +20,11 @@ from reembed.core.model import (
     PointerPlan,
     Problem,
 )
-from reembed.stores.pgvector import capture, collections, evaluations, indexes, pointers, schema
+from reembed.stores.pgvector import capture, collections, evaluations, indexes, pointers, schema, space
 from reembed.stores.pgvector import search as searches
 from reembed.stores.pgvector.connection import conninfo, pool, transaction, using
 from reembed.stores.pgvector.preflight import Asked, first_problem
-from reembed.stores.protocol import Held, Hit, Labels
+from reembed.stores.protocol import Held, Hit, Labels, Space
 
 _APPLICATION = "reembed-worker"
 _CONNECTIONS = 4  # the pass, an index build, a count, an evaluation's searches
@@ -75,6 +75,9 @@ class Keeper:
 
     async def held(self) -> tuple[Held, ...]:
         return await collections.held(self._pool, self._owner)
+
+    async def space(self) -> Space:
+        return await space.measure(self._pool, self._owner)
 
     async def create(self, spec: IndexSpec, plan: CollectionPlan) -> None:
         await collections.create(self._pool, self._owner, spec, plan)
