@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from reembed.core import desired
 from reembed.core.migration import SeenIndex
-from reembed.core.model import CollectionReport, StoreReport
+from reembed.core.model import CollectionReport, Desired, StoreReport
 
 _PAGE = 8192 - 24
 _ROW = 76  # header, line pointer, id, part, revision and hash of a text
@@ -106,6 +106,13 @@ def kept(index: SeenIndex, store: StoreReport) -> tuple[Kept, ...]:
     others = [Kept(one.name, one.state, one.size, orphaned=True) for one in unnamed]
     left = [Kept(one.name, one.state, one.size, orphaned=True) for one in store.left or ()]
     return tuple((planned + sorted(others + left, key=lambda one: (-(one.size or 0), one.name)))[:_MOST_LISTED])
+
+
+def unsettled(index: SeenIndex, store: StoreReport) -> bool:
+    """Return whether the store is about to change what is told of a planned collection."""
+    states = {one.name: one.state for one in store.collections}
+    plans = [one for one in index.status.plan.collections if one.name in states]
+    return any(one.desired is not Desired.PRESENT and one.desired.value != states[one.name] for one in plans)
 
 
 def orphans(index: SeenIndex, store: StoreReport) -> str:

@@ -98,6 +98,18 @@ def test_nothing_is_orphaned_while_the_plan_itself_is_lost() -> None:
     assert [one.orphaned for one in space.kept(lost, b.store(b.collection()))] == [False, False]
 
 
+@pytest.mark.parametrize(
+    ("state", "soon"),
+    [
+        pytest.param("Indexed", False, id="it is as planned"),
+        pytest.param("Filled", True, id="its index is built"),
+        pytest.param("Withdrawn", True, id="it is about to answer"),
+    ],
+)
+def test_a_store_at_work_is_looked_at_again_soon(state: str, soon: bool) -> None:
+    assert space.unsettled(b.index(), b.store(b.collection(state))) is soon
+
+
 def test_no_more_is_listed_than_a_status_may_hold() -> None:
     left = tuple(LeftReport(f"c_{n}", "Withdrawn", n) for n in range(100))
     found = space.kept(b.index(), b.store(left=left))
