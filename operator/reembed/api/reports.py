@@ -8,6 +8,7 @@ from typing import Any
 from reembed.api.fields import Fields, InvalidField, Raw
 from reembed.api.routing import parse_arm, parse_pointer, render_arm, render_pointer
 from reembed.core.model import (
+    BuildReport,
     CollectionReport,
     EvaluationReport,
     GatewayReport,
@@ -221,6 +222,8 @@ def _parse_collection(one: Fields) -> CollectionReport:
         lag=_parse_lag(one.maybe_real("lagSeconds")),
         verified=one.maybe_flag("verified"),
         size=one.maybe_number("bytes"),
+        building=_parse_build(one.maybe("building")),
+        recall=one.maybe_real("recall"),
     )
 
 
@@ -242,7 +245,17 @@ def _render_collection(one: CollectionReport) -> dict[str, Any]:
         "lagSeconds": _render_lag(one.lag),
         "verified": one.verified,
         "bytes": one.size,
+        "building": _render_build(one.building),
+        "recall": one.recall,
     }
+
+
+def _parse_build(build: Fields | None) -> BuildReport | None:
+    return BuildReport(build.text("phase"), build.number("done"), build.number("total")) if build is not None else None
+
+
+def _render_build(build: BuildReport | None) -> dict[str, Any] | None:
+    return {"phase": build.phase, "done": build.done, "total": build.total} if build is not None else None
 
 
 def _parse_left(one: Fields) -> LeftReport:

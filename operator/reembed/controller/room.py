@@ -24,5 +24,6 @@ def _rendered(one: space.Kept, size: int | None) -> dict[str, Any]:
         "name": one.name,
         "state": one.state,
         **({"bytes": size} if size is not None else {}),
+        **({"recall": round(one.recall, 4)} if one.recall is not None else {}),
         **({"orphaned": True} if one.orphaned else {}),
     }

@@ -200,7 +200,7 @@ def space_insufficient(migration: Migration, seen: Seen) -> Obstacle | None:
     if capacity is None or seen.index is None or seen.target is None or seen.store is None:
         return None
     dimensions = seen.target.spec.model.dimensions
-    needed, used = space.needed(seen.store, dimensions), seen.store.database
+    needed, used = space.needed(seen.store, dimensions, seen.index.spec.vector_index.m), seen.store.database
     if needed is None or used is None:
         return Obstacle(
             "MeasuringSpace", "spec.store.capacity is set; waiting until documents and database are measured"
@@ -220,7 +220,8 @@ def room(seen: Seen) -> str:
     """Say what the new collection will take, where the store measures what is there."""
     if seen.store is None or seen.store.database is None or seen.target is None:
         return ""
-    needed = space.needed(seen.store, seen.target.spec.model.dimensions)
+    m = seen.index.spec.vector_index.m if seen.index is not None else 16
+    needed = space.needed(seen.store, seen.target.spec.model.dimensions, m)
     if needed is None:
         return ""
     used = space.text(seen.store.database)

@@ -49,6 +49,7 @@ class Kept:
     state: str
     size: int | None
     orphaned: bool = False
+    recall: float | None = None  # of its vector index
 
 
 def estimate(documents: int, dimensions: int, m: int = 16) -> int:
@@ -99,13 +100,17 @@ def kept(index: SeenIndex, store: StoreReport) -> tuple[Kept, ...]:
     """
     reports = {one.name: one for one in store.collections}
     names = [one.name for one in index.status.plan.collections if one.name in reports]
-    planned = [Kept(name, reports[name].state, reports[name].size) for name in names]
+    planned = [_kept(reports[name], orphaned=False) for name in names]
     unnamed = [one for one in store.collections if one.name not in names]
     if desired.lost(index):
-        return tuple([Kept(one.name, one.state, one.size) for one in unnamed][:_MOST_LISTED])
-    others = [Kept(one.name, one.state, one.size, orphaned=True) for one in unnamed]
+        return tuple([_kept(one, orphaned=False) for one in unnamed][:_MOST_LISTED])
+    others = [_kept(one, orphaned=True) for one in unnamed]
     left = [Kept(one.name, one.state, one.size, orphaned=True) for one in store.left or ()]
     return tuple((planned + sorted(others + left, key=lambda one: (-(one.size or 0), one.name)))[:_MOST_LISTED])
+
+
+def _kept(one: CollectionReport, *, orphaned: bool) -> Kept:
+    return Kept(one.name, one.state, one.size, orphaned, one.recall)
 
 
 def unsettled(index: SeenIndex, store: StoreReport) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reembed.core.model import (
+    BuildReport,
     CollectionPlan,
     EvaluationReport,
     EvaluationSpec,
@@ -22,6 +23,7 @@ from reembed.core.model import (
     LeftReport,
     PointerPlan,
     Problem,
+    VectorIndex,
 )
 
 
@@ -173,6 +175,8 @@ class Held:
     total: int
     stages: tuple[Mapping[str, float], ...]  # busy shares by stage, one of each shard that moved lately
     verified: bool = True  # compared with the source since capture was last broken, and nothing was missing
+    recall: float | None = None  # of its vector index; None: not measured
+    shape: tuple[int, int] | None = None  # its index's m and efConstruction; None: not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +292,16 @@ class Keeping(Searching, Protocol):
         """Make an empty collection with its shards; nothing happens if it is there."""
         ...
 
-    async def build_index(self, collection: str) -> None:
-        """Build the collection's vector index and let it answer, or raise StoreBusy while another does."""
+    async def build_index(self, collection: str, shape: VectorIndex) -> None:
+        """Build the collection's vector index, measure what it finds and let it answer, or raise StoreBusy."""
+        ...
+
+    async def discard_index(self, collection: str) -> None:
+        """Drop the vector index of a collection that answers nobody, so that it is built again."""
+        ...
+
+    async def building(self, vectors: Mapping[str, int]) -> dict[str, BuildReport]:
+        """Return how far the vector indexes are that are being built, of collections with so many vectors."""
         ...
 
     async def withdraw(self, collection: str) -> None: ...

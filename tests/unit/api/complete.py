@@ -169,6 +169,7 @@ INDEXES = (
             },
             "source": {"schema": "app", "table": "docs", "idColumn": "id", "textColumn": "body"},
             "metric": "InnerProduct",
+            "vectorIndex": {"m": 8, "efConstruction": 32, "minRecall": 0.95},
             "gateway": {"replicas": 3, "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
         }
     ),
@@ -182,6 +183,7 @@ INDEXES = (
             },
             "source": {"schema": "app2", "table": "docs2", "idColumn": "id2", "textColumn": "body2"},
             "metric": "Euclidean",
+            "vectorIndex": {"m": 24, "efConstruction": 200, "minRecall": 0.5},
             "gateway": {"replicas": 4, "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}},
         }
     ),

@@ -100,7 +100,7 @@ store_reports = st.builds(
     problem=maybe(st.from_type(Problem)),
     pointer=maybe(pointers),
     documents=maybe(counts),
-    collections=several(st.builds(CollectionReport, documents_per_second=reals)),
+    collections=several(st.builds(CollectionReport, documents_per_second=reals, recall=maybe(reals))),
     dropped=maybe(st.frozensets(names)),
     evaluation=maybe(evaluation_reports),
     database=maybe(counts),

@@ -30,6 +30,7 @@ from reembed.core.model.records import (
 )
 from reembed.core.model.reports import (
     ArmMeasure,
+    BuildReport,
     CollectionReport,
     EvaluationReport,
     GatewayReport,
@@ -71,6 +72,7 @@ from reembed.core.model.specs import (
     Truncate,
     Validation,
     Variant,
+    VectorIndex,
     WeightType,
 )
 
@@ -78,6 +80,7 @@ __all__ = [
     "Approval",
     "Arm",
     "ArmMeasure",
+    "BuildReport",
     "CanaryGate",
     "CollectionPlan",
     "CollectionReport",
@@ -133,6 +136,7 @@ __all__ = [
     "Validation",
     "Variant",
     "VariantStatus",
+    "VectorIndex",
     "Verb",
     "WeightType",
 ]

@@ -18,6 +18,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildReport:
+    """How far the building of a vector index is."""
+
+    phase: str  # as PostgreSQL names it
+    done: int  # vectors
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionReport:
     """What the store holds of one collection."""
 
@@ -37,6 +46,8 @@ class CollectionReport:
     lag: timedelta | None = None  # for how long it has lacked the first of them
     verified: bool | None = None  # compared with the source since live writes are captured without a break
     size: int | None = None  # bytes on disk, with its indexes; None before they are measured
+    building: BuildReport | None = None  # its vector index
+    recall: float | None = None  # share of the 10 nearest vectors that its index finds; None if nobody measured
 
 
 @dataclass(frozen=True, slots=True)
