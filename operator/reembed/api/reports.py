@@ -8,9 +8,11 @@ from typing import Any
 from reembed.api.fields import Fields, InvalidField, Raw
 from reembed.api.routing import parse_arm, parse_pointer, render_arm, render_pointer
 from reembed.core.model import (
+    BuildReport,
     CollectionReport,
     EvaluationReport,
     GatewayReport,
+    LeftReport,
     MetricReport,
     Problem,
     SliceReport,
@@ -40,6 +42,8 @@ def parse_store_report(raw: Raw) -> StoreReport:
         evaluation=parse_evaluation_report(evaluation) if evaluation is not None else None,
         retrieval=_parse_sample(report.maybe("retrieval")),
         lag=_parse_lag(report.maybe_real("lagSeconds")),
+        database=report.maybe_number("databaseBytes"),
+        left=tuple(map(_parse_left, report.each("left"))) if raw.get("left") is not None else None,
     )
 
 
@@ -65,6 +69,8 @@ def render_store_report(report: StoreReport) -> dict[str, Any]:
         "evaluation": render_evaluation_report(report.evaluation) if report.evaluation is not None else None,
         "retrieval": _render_sample(report.retrieval),
         "lagSeconds": _render_lag(report.lag),
+        "databaseBytes": report.database,
+        "left": [_render_left(one) for one in report.left] if report.left is not None else None,
     }
 
 
@@ -215,6 +221,9 @@ def _parse_collection(one: Fields) -> CollectionReport:
         owed=one.maybe_number("owed"),
         lag=_parse_lag(one.maybe_real("lagSeconds")),
         verified=one.maybe_flag("verified"),
+        size=one.maybe_number("bytes"),
+        building=_parse_build(one.maybe("building")),
+        recall=one.maybe_real("recall"),
     )
 
 
@@ -235,4 +244,23 @@ def _render_collection(one: CollectionReport) -> dict[str, Any]:
         "owed": one.owed,
         "lagSeconds": _render_lag(one.lag),
         "verified": one.verified,
+        "bytes": one.size,
+        "building": _render_build(one.building),
+        "recall": one.recall,
     }
+
+
+def _parse_build(build: Fields | None) -> BuildReport | None:
+    return BuildReport(build.text("phase"), build.number("done"), build.number("total")) if build is not None else None
+
+
+def _render_build(build: BuildReport | None) -> dict[str, Any] | None:
+    return {"phase": build.phase, "done": build.done, "total": build.total} if build is not None else None
+
+
+def _parse_left(one: Fields) -> LeftReport:
+    return LeftReport(one.text("name"), one.text("state"), one.maybe_number("bytes"))
+
+
+def _render_left(one: LeftReport) -> dict[str, Any]:
+    return {"name": one.name, "state": one.state, "bytes": one.size}

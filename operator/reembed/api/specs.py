@@ -31,6 +31,7 @@ from reembed.core.model import (
     Truncate,
     Validation,
     Variant,
+    VectorIndex,
     WeightType,
 )
 
@@ -85,7 +86,13 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         gateway_replicas=gateway.number("replicas", 2),
         gateway_requests=resources.mapping("requests"),
         gateway_limits=resources.mapping("limits"),
+        capacity=store.parsed("capacity", parse_quantity, None),
+        vector_index=_vector_index(spec.into("vectorIndex")),
     )
+
+
+def _vector_index(spec: Fields) -> VectorIndex:
+    return VectorIndex(spec.number("m", 16), spec.number("efConstruction", 64), spec.real("minRecall", 0.9))
 
 
 def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:

@@ -85,4 +85,6 @@ def _parsed(found: Mapping[str, Any]) -> Reading | None:
     except InvalidField as error:
         log.warning("the index can't be understood: %s; the store is kept as it was last planned", error)
         return None
-    return Reading(meta.uid, Wanted(spec, status.plan, meta.deleting))
+    arms = (status.routing.serving, status.routing.candidate)
+    answering = frozenset(arm.collection for arm in arms if arm is not None)
+    return Reading(meta.uid, Wanted(spec, status.plan, meta.deleting, answering))

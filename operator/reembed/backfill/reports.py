@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from reembed.backfill.follower import Lag
-from reembed.core.model import CollectionPlan, CollectionReport, Desired, Problem
+from reembed.core.model import BuildReport, CollectionPlan, CollectionReport, Desired, Problem
 from reembed.core.pages import Pace, bottleneck
 from reembed.stores.protocol import Held
 
@@ -29,18 +30,24 @@ class Paces:
         return {name: round(self._paces[name].read(now, count), 1) for name, count in filling.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of collections by their name besides what the store says they are."""
+
+    rates: Mapping[str, float] = field(default_factory=dict)  # documents per second
+    lags: Mapping[str, Lag] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)  # bytes on disk
+    building: Mapping[str, BuildReport] = field(default_factory=dict)
+
+
 def collection_reports(
-    held: Sequence[Held],
-    plans: Sequence[CollectionPlan],
-    rates: Mapping[str, float],
-    problems: Mapping[str, Problem],
-    lags: Mapping[str, Lag],
+    held: Sequence[Held], plans: Sequence[CollectionPlan], problems: Mapping[str, Problem], measured: Measured
 ) -> tuple[CollectionReport, ...]:
     """Return a report of each collection there is, and of each that could not be made."""
     there = {one.name for one in held}
     missing = [plan for plan in plans if plan.name not in there and plan.name in problems and plan.desired in _MADE]
     return (
-        *[_report(one, rates.get(one.name, 0.0), problems.get(one.name), lags.get(one.name)) for one in held],
+        *[_report(one, problems.get(one.name), measured) for one in held],
         *[
             CollectionReport(plan.name, plan.fingerprint, plan.dimensions, "Filling", plan.shards, 0, 0, 0, 0, 0.0,
                              problem=problems[plan.name])
@@ -56,7 +63,8 @@ def dropped(held: Sequence[Held], plans: Sequence[CollectionPlan], works_on: Cal
     return frozenset(name for name in gone if not works_on(name))
 
 
-def _report(one: Held, rate: float, problem: Problem | None, lag: Lag | None) -> CollectionReport:
+def _report(one: Held, problem: Problem | None, measured: Measured) -> CollectionReport:
+    lag = measured.lags.get(one.name)
     return CollectionReport(
         name=one.name,
         fingerprint=one.fingerprint,
@@ -67,12 +75,15 @@ def _report(one: Held, rate: float, problem: Problem | None, lag: Lag | None) ->
         written=one.written,
         rejected=one.rejected,
         total=one.total,
-        documents_per_second=rate,
+        documents_per_second=measured.rates.get(one.name, 0.0),
         bottleneck=bottleneck(one.stages),
         problem=problem,
         owed=lag.documents if lag is not None else None,
         lag=timedelta(seconds=lag.seconds) if lag is not None else None,
         verified=one.verified,
+        size=measured.sizes.get(one.name),
+        building=measured.building.get(one.name),
+        recall=one.recall,
     )
 
 

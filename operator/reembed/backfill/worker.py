@@ -20,7 +20,7 @@ from reembed.backfill.follower import Follower
 from reembed.backfill.jobs import Jobs, problem_of
 from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
-from reembed.backfill.reports import Paces, collection_reports, dropped
+from reembed.backfill.reports import Measured, Paces, collection_reports, dropped
 from reembed.core.model import (
     CollectionPlan,
     Desired,
@@ -32,7 +32,7 @@ from reembed.core.model import (
     StoreReport,
 )
 from reembed.core.sequences import Sample
-from reembed.stores.protocol import Held, Keeping, StoreError
+from reembed.stores.protocol import Held, Keeping, Space, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _CHECK_SECONDS = 10.0
 _COUNT_SECONDS = 60.0
 _COUNT_REST = 20
+_SPACE_SECONDS = 60.0
 _CAPTURE_SECONDS = 20.0
 _BUSY_SECONDS = 1.0
 _IDLE_SECONDS = 10.0
@@ -53,6 +54,7 @@ class Wanted:
     spec: IndexSpec
     plan: StorePlan
     deleting: bool = False
+    answering: frozenset[str] = frozenset()  # collections that gateways know: their indexes stay as they are
 
 
 class Worker:
@@ -80,6 +82,8 @@ class Worker:
         self._checked: tuple[Wanted, float] | None = None
         self._documents: int | None = None
         self._count_at = 0.0
+        self._space: Space | None = None
+        self._space_at = 0.0
         self._capture_at = 0.0
         self._captured = False
         self._uncaptured: Problem | None = None
@@ -165,6 +169,8 @@ class Worker:
             await self._store.release()
         if self._clock() >= self._count_at:
             self._jobs.ask("documents", "count", lambda: self._count(wanted.spec))
+        if self._clock() >= self._space_at:
+            self._jobs.ask("space", "measure", self._measure)
         await self._renew_report(wanted)
 
     async def _capture(self, wanted: Wanted) -> None:
@@ -186,12 +192,20 @@ class Worker:
             case Desired.PRESENT | Desired.INDEXED if held is None and self._captured:
                 self._jobs.ask(plan.name, "create", lambda: self._store.create(spec, plan))
             case Desired.INDEXED if held is not None and held.state != "Indexed" and held.shards_done == held.shards:
-                self._jobs.ask(plan.name, "index", lambda: self._store.build_index(plan.name))
+                self._jobs.ask(plan.name, "index", lambda: self._store.build_index(plan.name, spec.vector_index))
+            case Desired.INDEXED if held is not None and self._finds_too_little(spec, held):
+                self._jobs.ask(plan.name, "discard", lambda: self._store.discard_index(plan.name))
             case Desired.WITHDRAWN if held is not None and held.state != "Withdrawn":
                 self._jobs.ask(plan.name, "withdraw", lambda: self._store.withdraw(plan.name))
             # What is being made is ended, and dropped if it was there all the same.
             case Desired.DROPPED if held is not None or self._jobs.works_on(plan.name):
                 self._jobs.ask(plan.name, "drop", lambda: self._store.drop(plan.name))
+
+    def _finds_too_little(self, spec: IndexSpec, held: Held) -> bool:
+        """Return whether another index should be built: this one finds too little, and its owner asks for another."""
+        shape, answers = spec.vector_index, self._wanted.answering if self._wanted is not None else frozenset()
+        low = held.recall is not None and held.recall < shape.min_recall
+        return low and held.shape != (shape.m, shape.ef_construction) and held.name not in answers
 
     def _evaluate(self, plan: EvaluationPlan, spec: IndexSpec, held: dict[str, Held]) -> None:
         if plan.live:
@@ -218,21 +232,29 @@ class Worker:
         now = self._clock()
         self._count_at = now + max(_COUNT_SECONDS, _COUNT_REST * (now - start))
 
+    async def _measure(self) -> None:
+        self._space = await self._store.space()
+        self._space_at = self._clock() + _SPACE_SECONDS
+
     async def _renew_report(self, wanted: Wanted) -> None:
         held = await self._store.held()
+        vectors = {one.name: one.written for one in held if one.state == "Filling" and one.shards_done == one.shards}
+        building = await self._store.building(vectors) if vectors else {}
         plan, problems, lags = wanted.plan.evaluation, self._jobs.problems, self._follower.lags
-        outcome = self._evaluation
+        outcome, space = self._evaluation, self._space
+        sizes = space.collections if space is not None else {}
+        measured = Measured(self._paces.read(held, self._clock()), lags, sizes, building)
         self.report = StoreReport(
             problem=(problems.get(_evaluation(plan)) if plan is not None else None) or self._uncaptured,
             pointer=await self._store.pointer(),
             documents=self._documents,
-            collections=collection_reports(
-                held, wanted.plan.collections, self._paces.read(held, self._clock()), problems, lags
-            ),
+            collections=collection_reports(held, wanted.plan.collections, problems, measured),
             lag=timedelta(seconds=max([lag.seconds for lag in lags.values()])) if lags else None,
             dropped=dropped(held, wanted.plan.collections, self._jobs.works_on),
             evaluation=outcome if plan is not None and outcome is not None and outcome.id == plan.id else None,
             retrieval=self._seen_live(plan) if plan is not None and plan.live else None,
+            database=space.database if space is not None else None,
+            left=space.left if space is not None else None,
         )
 
     def _seen_live(self, plan: EvaluationPlan) -> Sample | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from reembed.api import parse_pool
 from reembed.cluster import kinds
+from reembed.controller import room
 from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.loop import RESYNC, Ended
@@ -21,7 +22,7 @@ from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock
 from reembed.controller.vanished import Vanished
 from reembed.controller.writer import conditions, differs
-from reembed.core import desired, names
+from reembed.core import desired, names, space
 from reembed.core.conditions import of_index
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import SeenIndex
@@ -32,9 +33,9 @@ _MANAGER = "reembed-indexes"
 # The store worker sees a deletion at once and gives the index's name in the store free; a store that cannot be reached
 # for this long keeps the name, and says how to free it when somebody wants it.
 _RELEASE_TIME = timedelta(seconds=10)
-# How often a store is asked for its problems, and for its documents.
+# How often a store is asked for its problems, its documents and its collections: seldom, and often while they change.
 _STORE = timedelta(minutes=1)
-_TROUBLED = timedelta(seconds=10)
+_CHANGING = timedelta(seconds=10)
 # While something of a vanished holder is left, or an emptied status is not rebuilt.
 _SOON = timedelta(seconds=2)
 
@@ -82,7 +83,8 @@ class Indexes:
         await self._run(index)
         told = problem or _problem(index, store)
         await self._report(raw, index, store, told)
-        return _SOON if problem is not None else _TROUBLED if told is not None else _STORE
+        changing = told is not None or (store is not None and space.unsettled(index, store))
+        return _SOON if problem is not None else _CHANGING if changing else _STORE
 
     async def _rebuild(self, index: SeenIndex, store: StoreReport | None) -> Problem | None:
         """Write an emptied status anew from the store; return what keeps it from that."""
@@ -138,6 +140,9 @@ class Indexes:
             status["liveWrites"] = _live_writes(store, store.lag)
         elif "liveWrites" in raw.get("status", {}):
             status["liveWrites"] = raw["status"]["liveWrites"]
+        collections = room.told(index, store, raw)
+        if collections:
+            status["collections"] = collections
         if differs(status, raw):
             await self._writer.status(kinds.INDEX, index.meta, status, _MANAGER)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reembed.core import desired, reasons, triggers
+from reembed.core import desired, reasons, space, triggers
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import Migration, Neighbour, Seen
 from reembed.core.model import GateKind
@@ -194,6 +194,40 @@ def store_not_ready(migration: Migration, seen: Seen) -> Obstacle | None:
     return Obstacle(problem.reason, problem.message) if problem is not None else None
 
 
+def space_insufficient(migration: Migration, seen: Seen) -> Obstacle | None:
+    """A disk that is full stops the application's writes too: what would not fit is not begun."""
+    capacity = seen.index.spec.capacity if seen.index is not None else None
+    if capacity is None or seen.index is None or seen.target is None or seen.store is None:
+        return None
+    dimensions = seen.target.spec.model.dimensions
+    needed, used = space.needed(seen.store, dimensions, seen.index.spec.vector_index.m), seen.store.database
+    if needed is None or used is None:
+        return Obstacle(
+            "MeasuringSpace", "spec.store.capacity is set; waiting until documents and database are measured"
+        )
+    if used + needed <= capacity:
+        return None
+    left = space.orphans(seen.index, seen.store)
+    text = (
+        f"a collection of {seen.store.documents} vectors with {dimensions} dimensions and its index need about"
+        f" {space.text(needed)}, and the database has {space.text(used)} of the {space.text(capacity)} that"
+        " spec.store.capacity of the index says; nothing is made. Make room, or give the database more and raise it"
+    )
+    return Obstacle("SpaceInsufficient", f"{text}; {left}" if left else text)
+
+
+def room(seen: Seen) -> str:
+    """Say what the new collection will take, where the store measures what is there."""
+    if seen.store is None or seen.store.database is None or seen.target is None:
+        return ""
+    m = seen.index.spec.vector_index.m if seen.index is not None else 16
+    needed = space.needed(seen.store, seen.target.spec.model.dimensions, m)
+    if needed is None:
+        return ""
+    used = space.text(seen.store.database)
+    return f"; the new collection takes about {space.text(needed)}, beside the {used} of the database"
+
+
 def model_not_ready(migration: Migration, seen: Seen) -> Obstacle | None:
     if seen.target is None:
         return None
@@ -243,6 +277,7 @@ BEFORE_CLAIM: tuple[Check, ...] = (
 AFTER_CLAIM: tuple[Check, ...] = (
     store_not_ready,
     follower_missing,
+    space_insufficient,
     model_not_ready,
     gateways_not_ready,
     query_without_value,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import desired, hooks, preflight, reasons, traffic, triggers
+from reembed.core import desired, hooks, preflight, reasons, traffic, triggers, vector_index
 from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
 from reembed.core.model import Approval, CollectionReport
 from reembed.core.sequences import Standing
@@ -51,7 +51,7 @@ def _preflight(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if hooked is not None:
         return hooked
     ready = replace(status, baseline=_baseline(status, seen, now))
-    return Outcome(ready, "Ready", "everything the migration needs is there", Event.PASSED)
+    return Outcome(ready, "Ready", f"everything the migration needs is there{preflight.room(seen)}", Event.PASSED)
 
 
 def _hooks(migration: Migration, seen: Seen, now: datetime, failing: Event | None) -> Outcome | None:
@@ -130,7 +130,10 @@ def _indexing(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if report.problem is not None:
         return Outcome(status, report.problem.reason, report.problem.message)
     if report.state != "Indexed":
-        return Outcome(status, "BuildingIndex", f"building the vector index over {report.written} documents")
+        return Outcome(status, "BuildingIndex", vector_index.progress(report))
+    low = vector_index.finds_too_little(migration, seen, report)
+    if low is not None:
+        return Outcome(status, low.reason, low.message)
     unverified = traffic.unverified(migration, seen)
     if unverified is not None:
         return Outcome(status, unverified.reason, unverified.message)

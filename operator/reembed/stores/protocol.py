@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reembed.core.model import (
+    BuildReport,
     CollectionPlan,
     EvaluationReport,
     EvaluationSpec,
     IndexSpec,
+    LeftReport,
     PointerPlan,
     Problem,
+    VectorIndex,
 )
 
 
@@ -172,6 +175,20 @@ class Held:
     total: int
     stages: tuple[Mapping[str, float], ...]  # busy shares by stage, one of each shard that moved lately
     verified: bool = True  # compared with the source since capture was last broken, and nothing was missing
+    recall: float | None = None  # of its vector index; None: not measured
+    shape: tuple[int, int] | None = None  # its index's m and efConstruction; None: not recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What is on disk, in bytes: the whole database, each of the index's collections, and what others left.
+
+    `left` are collections of an index of the same name that was deleted.
+    """
+
+    database: int
+    collections: Mapping[str, int]
+    left: tuple[LeftReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +284,24 @@ class Keeping(Searching, Protocol):
 
     async def held(self) -> tuple[Held, ...]: ...
 
+    async def space(self) -> Space:
+        """Measure what is on disk; a table that somebody works on makes it StoreBusy."""
+        ...
+
     async def create(self, spec: IndexSpec, plan: CollectionPlan) -> None:
         """Make an empty collection with its shards; nothing happens if it is there."""
         ...
 
-    async def build_index(self, collection: str) -> None:
-        """Build the collection's vector index and let it answer, or raise StoreBusy while another does."""
+    async def build_index(self, collection: str, shape: VectorIndex) -> None:
+        """Build the collection's vector index, measure what it finds and let it answer, or raise StoreBusy."""
+        ...
+
+    async def discard_index(self, collection: str) -> None:
+        """Drop the vector index of a collection that answers nobody, so that it is built again."""
+        ...
+
+    async def building(self, vectors: Mapping[str, int]) -> dict[str, BuildReport]:
+        """Return how far the vector indexes are that are being built, of collections with so many vectors."""
         ...
 
     async def withdraw(self, collection: str) -> None: ...

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from reembed.backfill.evaluation import Evaluator
 from reembed.backfill.follower import Follower
 from reembed.backfill.live import LiveRetrieval
@@ -28,6 +30,7 @@ from reembed.core.model import (
     Problem,
     StorePlan,
     StoreReport,
+    VectorIndex,
 )
 from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.keeper import Keeper
@@ -95,6 +98,12 @@ def verified(report: StoreReport) -> bool:
     return all(one.state == "Indexed" and one.verified and one.owed == 0 for one in report.collections)
 
 
+def unmeasured(report: StoreReport) -> StoreReport:
+    """Return the report without what is measured."""
+    unmeasured = tuple(replace(one, size=None, recall=None) for one in report.collections)
+    return replace(report, collections=unmeasured, database=None, left=None)
+
+
 async def test_a_collection_is_made_filled_and_indexed(database: Database) -> None:
     Documents(database).create(200)
     async with working(database) as worker:
@@ -105,9 +114,36 @@ async def test_a_collection_is_made_filled_and_indexed(database: Database) -> No
         report = await reported(worker, verified)
     nothing = timedelta(0)
     made = CollectionReport("c_new", "fp-new", 8, "Indexed", 4, 4, 200, 0, 200, 0.0, owed=0, lag=nothing, verified=True)
-    assert report == StoreReport(
+    assert unmeasured(report) == StoreReport(
         problem=None, pointer=None, documents=200, collections=(made,), dropped=frozenset(), lag=nothing
     )
+
+
+@pytest.mark.parametrize(
+    ("answering", "expected"),
+    [pytest.param(frozenset(), (48, 200), id="of nobody"), pytest.param({"c_new"}, (2, 4), id="of gateways")],
+)
+async def test_an_index_that_finds_too_little_is_built_again_as_its_owner_asks_unless_it_is(
+    database: Database, answering: frozenset[str], expected: tuple[int, int]
+) -> None:
+    documents = Documents(database).create(3000)
+    poor, better = VectorIndex(m=2, ef_construction=4), VectorIndex(m=48, ef_construction=200, min_recall=1.0)
+    made = plan(desired=Desired.INDEXED, dimensions=48)
+    async with working(database) as worker:
+        worker.want(Wanted(replace(SPEC, vector_index=poor), StorePlan((made,))))
+        await reported(worker, state("c_new", "Filling"))
+        async with ShardStore(database.owner_dsn) as store:
+            work = [Work("c_new", shard, "fp-new") for shard in range(4)]
+            await asyncio.gather(*[fill(one, store, FakeEmbedder(dimensions=48)) for one in work])
+        first = await reported(worker, state("c_new", "Indexed"))
+        worker.want(Wanted(replace(SPEC, vector_index=better), StorePlan((made,)), answering=frozenset(answering)))
+        if not answering:
+            await reported(worker, lambda report: (report.collections[0].recall or 0.0) > 0.9)
+        else:
+            await reported(worker, lambda report: report is not first and report.collections[0].state == "Indexed")
+    assert first.collections[0].recall is not None
+    assert first.collections[0].recall < 0.9
+    assert documents.rows("SELECT m, ef_construction FROM reembed.collection") == [expected]
 
 
 async def test_the_pointer_follows_only_to_a_collection_that_answers(database: Database) -> None:
@@ -184,6 +220,21 @@ async def test_dimensions_that_cannot_be_indexed_are_refused_for_their_collectio
         "4001 dimensions are above the 4000 that pgvector can index, so the collection was not made; choose a model "
         "with fewer, or cut its vectors with spec.model.dimensions",
     )
+
+
+async def test_what_is_on_disk_is_reported_with_what_a_deleted_index_left(database: Database) -> None:
+    documents = Documents(database).create(50)
+    async with working(database, uid="an-index-of-before") as worker:
+        want(worker, OLD)
+        await reported(worker, state("c_old", "Filling"))
+    documents.run("DELETE FROM reembed.claim")
+    async with working(database) as worker:
+        want(worker, PLAN)
+        report = await reported(worker, lambda report: report.left is not None)
+    assert report.left is not None
+    assert [(one.name, one.state, (one.size or 0) > 0) for one in report.left] == [("c_old", "Filling", True)]
+    assert report.database is not None
+    assert report.database > 1_000_000
 
 
 async def test_a_problem_is_reported_and_heals_by_itself(database: Database) -> None:

@@ -14,6 +14,7 @@ SHARE = "must be a share from 0% to 100%"
 DURATION = "must be a duration in descending units, such as 500ms, 90s, 5m, 1h30m or 7d"
 LATENCY = "must be a multiple of the serving model's p95 from 1x on"
 QUANTITY = "must be a quantity such as 500m, 2, 512Mi or 1.5Gi"
+CAPACITY = "must be a quantity of bytes above 0 such as 500Mi, 200Gi or 1.5Ti"
 URI = "must be http://HOST/PATH, https://HOST/PATH, hf://OWNER/REPOSITORY/PATH[@REVISION], s3://BUCKET/KEY or"
 ENDPOINT = "must be http://HOST/PATH or https://HOST/PATH without credentials"
 HOSTED = {"url": "https://api.example/v1", "model": "small", "dimensions": 384}
@@ -122,6 +123,18 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("index", "spec.metric", "Hamming", 'supported values: "Cosine", "InnerProduct", "Euclidean"'),
     ("index", "spec.source.table", "", "should be at least 1 chars long"),
     ("index", "spec.store.ownerSecretRef.key", ABSENT, "spec.store.ownerSecretRef.key: Required value"),
+    ("index", "spec.store.capacity", "0Gi", CAPACITY),
+    ("index", "spec.store.capacity", "much", CAPACITY),
+    ("index", "spec.store.capacity", "100GB", CAPACITY),
+    ("index", "spec.store.capacity", "500m", CAPACITY),
+    ("index", "spec.store.capacity", "-1Gi", CAPACITY),
+    ("index", "spec.vectorIndex", {"m": 1}, "should be greater than or equal to 2"),
+    ("index", "spec.vectorIndex", {"m": 101, "efConstruction": 300}, "should be less than or equal to 100"),
+    ("index", "spec.vectorIndex", {"efConstruction": 3}, "should be greater than or equal to 4"),
+    ("index", "spec.vectorIndex", {"efConstruction": 1001}, "should be less than or equal to 1000"),
+    ("index", "spec.vectorIndex", {"m": 33}, "efConstruction must be at least twice m"),
+    ("index", "spec.vectorIndex", {"minRecall": 1.1}, "should be less than or equal to 1"),
+    ("index", "spec.vectorIndex", {"minRecall": -0.1}, "should be greater than or equal to 0"),
     ("index", "spec.gateway.replicas", 0, "should be greater than or equal to 1"),
     ("index", "spec.gateway.resources.requests.memory", "1Gi", "a request must not be above its limit"),
     ("migration", "metadata.name", "to.l6", "the name must not contain dots"),
@@ -202,6 +215,8 @@ MUTABLE: list[tuple[str, str, Any]] = [
     ("pool-external", "spec.external.secretRef", {"name": "other", "key": "token"}),
     ("pool-external", "spec.external.replicas", 5),
     ("index", "spec.gateway.replicas", 3),
+    ("index", "spec.store.capacity", "200Gi"),
+    ("index", "spec.vectorIndex", {"m": 32, "efConstruction": 128}),
     ("migration", "spec.backfill.parallelism", 4),
     ("migration", f"{TRIGGERS}.latency.threshold", "400ms"),
     ("migration", "spec.retention.window", "72h"),

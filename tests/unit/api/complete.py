@@ -165,9 +165,11 @@ INDEXES = (
                 "ownerSecretRef": {"name": "store", "key": "owner"},
                 "gatewaySecretRef": {"name": "search", "key": "gateway"},
                 "gatewayRole": "searcher",
+                "capacity": "100Gi",
             },
             "source": {"schema": "app", "table": "docs", "idColumn": "id", "textColumn": "body"},
             "metric": "InnerProduct",
+            "vectorIndex": {"m": 8, "efConstruction": 32, "minRecall": 0.95},
             "gateway": {"replicas": 3, "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
         }
     ),
@@ -177,9 +179,11 @@ INDEXES = (
                 "ownerSecretRef": {"name": "store2", "key": "owner2"},
                 "gatewaySecretRef": {"name": "search2", "key": "gateway2"},
                 "gatewayRole": "reader",
+                "capacity": "2Ti",
             },
             "source": {"schema": "app2", "table": "docs2", "idColumn": "id2", "textColumn": "body2"},
             "metric": "Euclidean",
+            "vectorIndex": {"m": 24, "efConstruction": 200, "minRecall": 0.5},
             "gateway": {"replicas": 4, "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}},
         }
     ),

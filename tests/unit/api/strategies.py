@@ -19,6 +19,7 @@ from reembed.core.model import (
     EvaluationSpec,
     GatewayReport,
     IndexStatus,
+    LeftReport,
     MetricReport,
     PointerPlan,
     PoolStatus,
@@ -99,9 +100,11 @@ store_reports = st.builds(
     problem=maybe(st.from_type(Problem)),
     pointer=maybe(pointers),
     documents=maybe(counts),
-    collections=several(st.builds(CollectionReport, documents_per_second=reals)),
+    collections=several(st.builds(CollectionReport, documents_per_second=reals, recall=maybe(reals))),
     dropped=maybe(st.frozensets(names)),
     evaluation=maybe(evaluation_reports),
+    database=maybe(counts),
+    left=maybe(several(st.from_type(LeftReport))),
 )
 pool_statuses = st.builds(
     PoolStatus,

@@ -118,6 +118,7 @@ BY_THE_POOL |= {"class.configMap"}
 BY_THE_INDEX = {
     *("phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"),
     *("liveWrites.lagSeconds", "liveWrites.owed", "liveWrites.verified"),
+    *(f"collections[].{name}" for name in ("name", "state", "bytes", "recall", "orphaned")),
 }
 # A step's text is there only during a canary.
 STEP_TEXT = "stepText"

@@ -8,45 +8,55 @@ from datetime import timedelta
 import pytest
 
 from reembed.backfill.follower import Lag
-from reembed.backfill.reports import Paces, collection_reports, dropped
-from reembed.core.model import CollectionReport, Desired, Problem
+from reembed.backfill.reports import Measured, Paces, collection_reports, dropped
+from reembed.core.model import BuildReport, CollectionReport, Desired, Problem
 from reembed.stores.protocol import Held
 from tests.fixtures.stores import PLAN
 
 HELD = Held("c_new", "fp-new", 8, "Filling", 4, 1, 90, 10, 400, ({"embed": 0.9, "read": 0.2},))
 REPORT = CollectionReport("c_new", "fp-new", 8, "Filling", 4, 1, 90, 10, 400, 12.5, "embed", verified=True)
+RATED = Measured(rates={"c_new": 12.5})
 PROBLEM = Problem("IndexBuildFailed", "why")
 
 
 def test_a_collection_is_reported_with_its_rate_and_bottleneck() -> None:
-    assert collection_reports([HELD], [PLAN], {"c_new": 12.5}, {}, {}) == (REPORT,)
+    assert collection_reports([HELD], [PLAN], {}, RATED) == (REPORT,)
 
 
 def test_a_collection_that_is_followed_says_how_far_it_is_behind() -> None:
-    (report,) = collection_reports([replace(HELD, verified=False)], [PLAN], {}, {}, {"c_new": Lag(3, 1.5)})
+    (report,) = collection_reports([replace(HELD, verified=False)], [PLAN], {}, Measured(lags={"c_new": Lag(3, 1.5)}))
     behind = replace(REPORT, documents_per_second=0.0, owed=3, lag=timedelta(seconds=1.5), verified=False)
     assert report == behind
 
 
+def test_a_collection_that_was_measured_says_what_it_takes() -> None:
+    (report,) = collection_reports([HELD], [PLAN], {}, replace(RATED, sizes={"c_new": 4096}))
+    assert report == replace(REPORT, size=4096)
+
+
+def test_an_index_that_is_built_says_how_far_it_is_and_one_that_was_built_what_it_finds() -> None:
+    build = BuildReport("loading tuples", 40, 90)
+    (report,) = collection_reports([replace(HELD, recall=0.97)], [PLAN], {}, replace(RATED, building={"c_new": build}))
+    assert report == replace(REPORT, building=build, recall=0.97)
+
+
 def test_a_collection_whose_shards_are_done_is_filled() -> None:
     done = replace(HELD, shards_done=4, stages=())
-    assert [one.state for one in collection_reports([done], [PLAN], {}, {}, {})] == ["Filled"]
+    assert [one.state for one in collection_reports([done], [PLAN], {}, Measured())] == ["Filled"]
 
 
 def test_a_problem_is_told_with_its_collection() -> None:
-    assert collection_reports([HELD], [PLAN], {"c_new": 12.5}, {"c_new": PROBLEM}, {}) == (
-        replace(REPORT, problem=PROBLEM),
-    )
+    assert collection_reports([HELD], [PLAN], {"c_new": PROBLEM}, RATED) == (replace(REPORT, problem=PROBLEM),)
 
 
 def test_a_collection_that_could_not_be_made_is_reported_and_one_that_is_on_its_way_is_not() -> None:
-    assert collection_reports([], [PLAN, replace(PLAN, name="c_slow")], {}, {"c_new": PROBLEM}, {}) == (
+    assert collection_reports([], [PLAN, replace(PLAN, name="c_slow")], {"c_new": PROBLEM}, Measured()) == (
         CollectionReport("c_new", "fp-new", 8, "Filling", 4, 0, 0, 0, 0, 0.0, problem=PROBLEM),
     )
 
 
 def test_a_collection_that_was_never_made_is_gone_once_it_shall_be_dropped() -> None:
-    assert collection_reports([], [replace(PLAN, desired=Desired.DROPPED)], {}, {"c_new": PROBLEM}, {}) == ()
+    assert collection_reports([], [replace(PLAN, desired=Desired.DROPPED)], {"c_new": PROBLEM}, Measured()) == ()
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,12 @@ from reembed.core.model.records import (
 )
 from reembed.core.model.reports import (
     ArmMeasure,
+    BuildReport,
     CollectionReport,
     EvaluationReport,
     GatewayReport,
     JobReport,
+    LeftReport,
     MetricReport,
     PanelReport,
     PoolReport,
@@ -70,6 +72,7 @@ from reembed.core.model.specs import (
     Truncate,
     Validation,
     Variant,
+    VectorIndex,
     WeightType,
 )
 
@@ -77,6 +80,7 @@ __all__ = [
     "Approval",
     "Arm",
     "ArmMeasure",
+    "BuildReport",
     "CanaryGate",
     "CollectionPlan",
     "CollectionReport",
@@ -101,6 +105,7 @@ __all__ = [
     "IndexStatus",
     "InputType",
     "JobReport",
+    "LeftReport",
     "Limit",
     "Limits",
     "Meta",
@@ -131,6 +136,7 @@ __all__ = [
     "Validation",
     "Variant",
     "VariantStatus",
+    "VectorIndex",
     "Verb",
     "WeightType",
 ]

@@ -18,6 +18,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildReport:
+    """How far the building of a vector index is."""
+
+    phase: str  # as PostgreSQL names it
+    done: int  # vectors
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionReport:
     """What the store holds of one collection."""
 
@@ -36,6 +45,18 @@ class CollectionReport:
     owed: int | None = None  # live writes that it lacks; None if nobody follows them
     lag: timedelta | None = None  # for how long it has lacked the first of them
     verified: bool | None = None  # compared with the source since live writes are captured without a break
+    size: int | None = None  # bytes on disk, with its indexes; None before they are measured
+    building: BuildReport | None = None  # its vector index
+    recall: float | None = None  # share of the 10 nearest vectors that its index finds; None if nobody measured
+
+
+@dataclass(frozen=True, slots=True)
+class LeftReport:
+    """A collection of an index of the same name that was deleted: nobody plans it, and it answers nobody."""
+
+    name: str
+    state: str
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +117,8 @@ class StoreReport:
     evaluation: EvaluationReport | None = None
     lag: timedelta | None = None  # of the collection that is furthest behind live writes; None if nobody follows them
     retrieval: Sample | None = None  # losses of reciprocal rank, serving - candidate, by live plans
+    database: int | None = None  # bytes of the whole database; None before they are measured
+    left: tuple[LeftReport, ...] | None = None  # by indexes of this name that were deleted; None if nobody looked
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,15 @@ class PoolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class VectorIndex:
+    """How vector indexes are built (HNSW, with pgvector's defaults), and how much one must find to answer."""
+
+    m: int = 16
+    ef_construction: int = 64
+    min_recall: float = 0.9  # of the 10 nearest vectors; 0 is not to measure
+
+
+@dataclass(frozen=True, slots=True)
 class IndexSpec:
     """An EmbeddingIndex as its user wrote it."""
 
@@ -216,6 +225,8 @@ class IndexSpec:
     gateway_replicas: int = 2
     gateway_requests: Mapping[str, str] = field(default_factory=dict)
     gateway_limits: Mapping[str, str] = field(default_factory=dict)
+    capacity: int | None = None  # bytes that the database may become, by its owner's word
+    vector_index: VectorIndex = VectorIndex()
 
 
 @dataclass(frozen=True, slots=True)

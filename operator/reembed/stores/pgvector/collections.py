@@ -35,7 +35,8 @@ SELECT c.name, c.fingerprint, c.dimensions, c.state, count(s.n), count(s.n) FILT
        coalesce(jsonb_agg(s.stats) FILTER (
            WHERE NOT s.done AND s.stats <> '{}' AND s.updated_at > now() - make_interval(secs => %s)), '[]'),
        c.compared_at IS NOT NULL
-           AND EXISTS (SELECT FROM reembed.capture k WHERE k.index_key = c.index_key AND k.epoch = c.epoch)
+           AND EXISTS (SELECT FROM reembed.capture k WHERE k.index_key = c.index_key AND k.epoch = c.epoch),
+       c.recall, c.m, c.ef_construction
 FROM reembed.collection c LEFT JOIN reembed.shard s ON s.collection = c.name
 WHERE c.index_key = %s AND c.uid = %s
 GROUP BY c.name ORDER BY c.created_at, c.name"""
@@ -105,7 +106,8 @@ async def drop(connections: Pool, name: str) -> None:
 
 
 def _held(row: tuple[Any, ...]) -> Held:
-    return Held(*(*row[:9], tuple(row[9]), row[10]))
+    shape = (row[12], row[13]) if row[12] is not None else None
+    return Held(*(*row[:9], tuple(row[9]), row[10], row[11], shape))
 
 
 async def _exists(connection: Connection, plan: CollectionPlan) -> bool:

@@ -6,27 +6,30 @@ is. It decides nothing: what should be is the worker's matter.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
 import psycopg
 
 from reembed.core.model import (
+    BuildReport,
     CollectionPlan,
     EvaluationReport,
     EvaluationSpec,
     IndexSpec,
     PointerPlan,
     Problem,
+    VectorIndex,
 )
-from reembed.stores.pgvector import capture, collections, evaluations, indexes, pointers, schema
+from reembed.stores.pgvector import capture, collections, evaluations, indexes, pointers, schema, space
 from reembed.stores.pgvector import search as searches
 from reembed.stores.pgvector.connection import conninfo, pool, transaction, using
 from reembed.stores.pgvector.preflight import Asked, first_problem
-from reembed.stores.protocol import Held, Hit, Labels
+from reembed.stores.protocol import Held, Hit, Labels, Space
 
 _APPLICATION = "reembed-worker"
+_USUAL = VectorIndex()
 _CONNECTIONS = 4  # the pass, an index build, a count, an evaluation's searches
 # What a server says, in whatever language, cannot be told apart by a code before a session exists.
 _REFUSALS = ("password", "authentication", "pg_hba.conf", "role ", "permission")
@@ -76,11 +79,20 @@ class Keeper:
     async def held(self) -> tuple[Held, ...]:
         return await collections.held(self._pool, self._owner)
 
+    async def space(self) -> Space:
+        return await space.measure(self._pool, self._owner)
+
     async def create(self, spec: IndexSpec, plan: CollectionPlan) -> None:
         await collections.create(self._pool, self._owner, spec, plan)
 
-    async def build_index(self, collection: str) -> None:
-        await indexes.build(self._pool, collection)
+    async def build_index(self, collection: str, shape: VectorIndex = _USUAL) -> None:
+        await indexes.build(self._pool, collection, shape)
+
+    async def discard_index(self, collection: str) -> None:
+        await indexes.discard(self._pool, collection)
+
+    async def building(self, vectors: Mapping[str, int]) -> dict[str, BuildReport]:
+        return await indexes.building(self._pool, vectors)
 
     async def withdraw(self, collection: str) -> None:
         await collections.withdraw(self._pool, collection)
