@@ -121,6 +121,8 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("index", "metadata.name", "docs.v2", "the name must not contain dots"),
     ("index", "spec.metric", "Hamming", 'supported values: "Cosine", "InnerProduct", "Euclidean"'),
     ("index", "spec.source.table", "", "should be at least 1 chars long"),
+    ("index", "spec.source.text", "title || body", "exactly one of textColumn and text says what is embedded"),
+    ("index", "spec.source.textColumn", ABSENT, "exactly one of textColumn and text says what is embedded"),
     ("index", "spec.store.ownerSecretRef.key", ABSENT, "spec.store.ownerSecretRef.key: Required value"),
     ("index", "spec.gateway.replicas", 0, "should be greater than or equal to 1"),
     ("index", "spec.gateway.resources.requests.memory", "1Gi", "a request must not be above its limit"),
