@@ -20,6 +20,13 @@ HASH_BYTES = 16
 
 def unreadable(document: Document) -> Rejected | None:
     """Return why the document's text cannot be embedded, None if it can be tried."""
+    if document.failed is not None:
+        return Rejected(
+            document.id,
+            "TextFailed",
+            f"source.text fails for this row with SQLSTATE {document.failed}, so there is nothing to embed; correct "
+            "the row, and its update is embedded",
+        )
     if document.text is None:
         return Rejected(document.id, "TextMissing", "the text is NULL, so there is nothing to embed")
     if not document.text.strip():

@@ -65,10 +65,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A row of the source; `text` is None where the column is NULL."""
+    """A row of the source; `text` is None where it is NULL, or where its expression `failed` for this row."""
 
     id: str
     text: str | None
+    failed: str | None = None  # with which error, as a code and its name: never a word of the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The table and columns that hold the documents."""
+    """The table of the documents, the column that names one, and its text: a column or an expression."""
 
     schema: str
     table: str
     id_column: str
-    text_column: str
+    text_column: str | None
+    text_sql: str | None = None  # over the row's own columns
 
 
 @dataclass(frozen=True, slots=True)

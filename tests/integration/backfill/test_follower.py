@@ -15,7 +15,7 @@ from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.backfill.shard import Work, fill
 from reembed.client import EmbedderUnavailable, TextRefused
-from reembed.core.model import CollectionPlan, Desired
+from reembed.core.model import CollectionPlan, Desired, IndexSpec
 from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.shards import ShardStore
@@ -59,8 +59,9 @@ class Followed:
 
 
 @asynccontextmanager
-async def following(database: Database, count: int = 20) -> AsyncIterator[Followed]:
+async def following(database: Database, count: int = 20, spec: IndexSpec = SPEC) -> AsyncIterator[Followed]:
     documents = Documents(database).create(count)
+    documents.run("ALTER TABLE docs ADD COLUMN size int NOT NULL DEFAULT 1; UPDATE docs SET size = 0 WHERE id = 3")
     embedders = {made.fingerprint: FakeEmbedder(made.fingerprint) for made in (OLD, NEW)}
 
     @asynccontextmanager
@@ -68,11 +69,11 @@ async def following(database: Database, count: int = 20) -> AsyncIterator[Follow
         yield embedders[made.fingerprint]
 
     async with Keeper(database.owner_dsn, KEY, UID) as keeper, Changes(database.owner_dsn, KEY) as changes:
-        await keeper.prepare(SPEC)
+        await keeper.prepare(spec)
         await keeper.claim()
-        await keeper.capture(SPEC)
+        await keeper.capture(spec)
         for made in (OLD, NEW):
-            await keeper.create(SPEC, made)
+            await keeper.create(spec, made)
             await full(database, made)
             await keeper.build_index(made.name)
         retrying = Retrying(Backoff(0.001, 0.01), random.Random(1))
@@ -223,6 +224,50 @@ async def test_changes_behind_the_back_of_the_triggers_are_found_and_mended(data
     assert found == ["7", "100", "7", "100"]
     differences = "SELECT missing, stale, orphaned FROM reembed.collection"
     assert followed.documents.rows(differences) == [(1, 1, 1), (1, 1, 1)]
+
+
+async def test_a_row_whose_expression_fails_answers_no_more_until_it_is_mended(database: Database) -> None:
+    spec = replace(SPEC, text_column=None, text_sql="body || (8 / size)::text")
+    async with following(database, spec=spec) as followed:
+        backfilled = followed.documents.rows("SELECT collection, id, reason, message FROM reembed.rejected ORDER BY 1")
+        followed.documents.run("UPDATE docs SET size = 0 WHERE id = 7")
+        followed.documents.run("UPDATE docs SET body = 'changed' WHERE id = 8")
+        await followed.settled()
+        rejected = followed.documents.rows("SELECT collection, id, reason FROM reembed.rejected ORDER BY 1, 2")
+        nearest = [await followed.found(NEW, text) for text in ("text 78", "changed8")]
+        await until_verified(followed)
+        differences = followed.documents.rows("SELECT missing, stale, orphaned FROM reembed.collection")
+        followed.documents.run("UPDATE docs SET size = 2 WHERE id IN (3, 7)")
+        await followed.settled()
+        again = [await followed.found(made, text) for made in (OLD, NEW) for text in ("text 34", "text 74")]
+    message = (
+        "source.text fails for this row with SQLSTATE 22012 DivisionByZero, so there is nothing to embed; correct the "
+        "row, and its update is embedded"
+    )
+    assert backfilled == [("c_new", "3", "TextFailed", message), ("c_old", "3", "TextFailed", message)]
+    assert rejected == [(name, found, "TextFailed") for name in ("c_new", "c_old") for found in ("3", "7")]
+    assert nearest[0] != "7"
+    assert nearest[1] == "8"
+    assert differences == [(0, 0, 0), (0, 0, 0)]
+    assert again == ["3", "7", "3", "7"]
+    assert followed.documents.rows("SELECT count(*) FROM reembed.rejected") == [(0,)]
+
+
+async def test_a_comparison_finds_what_is_missed_beside_rows_whose_expression_fails(database: Database) -> None:
+    spec = replace(SPEC, text_column=None, text_sql="body || (8 / size)::text")
+    async with following(database, spec=spec) as followed:
+        await until_verified(followed)
+        followed.documents.run(
+            "ALTER TABLE docs DISABLE TRIGGER USER; UPDATE docs SET size = 0 WHERE id = 7;"
+            "UPDATE docs SET body = 'changed' WHERE id = 8; ALTER TABLE docs ENABLE TRIGGER USER"
+        )
+        followed.documents.run("INSERT INTO reembed.gap (index_key, message) VALUES (%s, 'told by a trigger')", [KEY])
+        await followed.keeper.capture(spec)
+        await until_verified(followed)
+        await followed.settled()
+        nearest = [await followed.found(NEW, text) for text in ("text 78", "changed8")]
+    assert (nearest[0] != "7", nearest[1]) == (True, "8")
+    assert followed.documents.rows("SELECT missing, stale, orphaned FROM reembed.collection") == [(0, 2, 0), (0, 2, 0)]
 
 
 async def until_verified(followed: Followed) -> None:

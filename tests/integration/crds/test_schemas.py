@@ -122,6 +122,8 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("index", "metadata.name", "docs.v2", "the name must not contain dots"),
     ("index", "spec.metric", "Hamming", 'supported values: "Cosine", "InnerProduct", "Euclidean"'),
     ("index", "spec.source.table", "", "should be at least 1 chars long"),
+    ("index", "spec.source.text", "title || body", "exactly one of textColumn and text says what is embedded"),
+    ("index", "spec.source.textColumn", ABSENT, "exactly one of textColumn and text says what is embedded"),
     ("index", "spec.store.ownerSecretRef.key", ABSENT, "spec.store.ownerSecretRef.key: Required value"),
     ("index", "spec.store.capacity", "0Gi", CAPACITY),
     ("index", "spec.store.capacity", "much", CAPACITY),

@@ -10,18 +10,19 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from reembed.core.model import Problem
+from reembed.core.model import IndexSpec, Problem
+from reembed.stores.pgvector import capture
 from reembed.stores.pgvector.keeper import Keeper
 from tests.fixtures.postgres import GATEWAY, Database
 from tests.fixtures.stores import KEY, SPEC, UID, Documents
 
 
 @asynccontextmanager
-async def capturing(database: Database) -> AsyncIterator[Keeper]:
+async def capturing(database: Database, spec: IndexSpec = SPEC) -> AsyncIterator[Keeper]:
     async with Keeper(database.owner_dsn, KEY, UID) as keeper:
-        await keeper.prepare(SPEC)
+        await keeper.prepare(spec)
         await keeper.claim()
-        assert await keeper.capture(SPEC) is None
+        assert await keeper.capture(spec) is None
         yield keeper
 
 
@@ -61,6 +62,56 @@ async def test_a_statement_marks_the_documents_whose_key_or_text_differs(
     async with capturing(database):
         documents.run(statement)
     assert sorted(marked(documents), key=str) == sorted(expected, key=str)
+
+
+SPELT = replace(SPEC, text_column=None, text_sql="lower(body) || ' %s{}' || (100 / size)::text")
+SIZED = "ALTER TABLE docs ADD COLUMN size int NOT NULL DEFAULT 1, ADD COLUMN ids int, ADD COLUMN reads int DEFAULT 0"
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("UPDATE docs SET body = upper(body), reads = 1, ids = 7", []),
+        ("UPDATE docs SET size = 2 WHERE id IN (1, 2)", ["1", "2"]),
+        ("UPDATE docs SET body = 'new' WHERE id = 3", ["3"]),
+        ("UPDATE docs SET size = 0, reads = 1 WHERE id = 2", ["2"]),
+        ("UPDATE docs SET id = 30 WHERE id = 3", ["3", "30"]),
+        ("INSERT INTO docs VALUES (10, 'ten', 0)", ["10"]),
+        ("DELETE FROM docs WHERE id = 1", ["1"]),
+    ],
+)
+@pytest.mark.parametrize("by", ["statement", "row"])
+async def test_a_statement_marks_the_documents_whose_expression_differs(
+    database: Database, monkeypatch: pytest.MonkeyPatch, statement: str, expected: list[str], by: str
+) -> None:
+    if by == "row":
+        monkeypatch.setattr(capture, "_BY_STATEMENT", capture._BY_ROW)
+    documents = Documents(database).create(3)
+    documents.run(SIZED)
+    async with capturing(database, SPELT):
+        documents.run(statement)
+    assert sorted(set(map(str, marked(documents))), key=int) == expected
+    assert documents.rows("SELECT count(*) FROM reembed.gap") == [(0,)]
+
+
+async def test_one_row_that_fails_marks_its_whole_statement_and_fails_no_write(database: Database) -> None:
+    documents = Documents(database).create(3)
+    documents.run(SIZED)
+    async with capturing(database, SPELT):
+        documents.run("UPDATE docs SET size = CASE id WHEN 2 THEN 0 ELSE 1 END")
+        failing = sorted(map(str, marked(documents)))
+        documents.run("UPDATE docs SET size = 1 WHERE id = 2")
+        mended = marked(documents)
+    assert (failing, mended) == (["1", "2", "3"], ["2"])
+    assert documents.rows("SELECT count(*) FROM reembed.gap") == [(0,)]
+
+
+async def test_an_expression_means_the_same_whatever_the_applications_search_path_is(database: Database) -> None:
+    documents = Documents(database).create(3)
+    documents.run("CREATE SCHEMA trap; CREATE FUNCTION trap.lower(text) RETURNS text LANGUAGE sql AS 'SELECT ''same'''")
+    async with capturing(database, replace(SPEC, text_column=None, text_sql="lower(body)")):
+        documents.run("SET search_path = trap, pg_catalog, public; UPDATE public.docs SET body = 'new' WHERE id = 2")
+    assert marked(documents) == ["2"]
 
 
 async def test_what_is_rolled_back_marks_nothing(database: Database) -> None:

@@ -97,6 +97,116 @@ async def test_what_is_missing_is_named(database: Database, prepare: str, expect
     assert (found.reason, expected[1] in found.message) == (expected[0], True), found.message
 
 
+TITLED = "ALTER TABLE docs ADD title text, ADD made timestamptz, ADD n int; CREATE TABLE secrets (word text)"
+VIRTUAL = "ALTER TABLE docs ADD virtual text GENERATED ALWAYS AS (body || '!') VIRTUAL"
+
+
+def with_text(expression: str) -> IndexSpec:
+    return replace(SPEC, text_column=None, text_sql=expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        r"title || E'\n\n' || coalesce(body, '')",
+        "body",
+        "lower(title) || CASE WHEN n > 3 THEN ' ;--/*' ELSE ' 100%s {0}' END",
+        "((\"title\")) || 'it''s (' || n::text",
+        "substring(body FROM 1 FOR 100)::varchar(50)",
+        "(ARRAY[title, body])[1]",
+    ],
+)
+async def test_an_expression_over_a_row_is_a_text(database: Database, expression: str) -> None:
+    Documents(database).create(1).run(TITLED)
+    assert await problem(database.owner_dsn, with_text(expression)) is None
+
+
+ROW_ALONE = "use the columns of the row alone"
+IMMUTABLE = "only functions that are IMMUTABLE are allowed: write || and coalesce in place of concat"
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("title ||", 'syntax error at or near ")"): correct it'),
+        ("titel || body", '(column "titel" does not exist): correct it'),
+        ("docs.title", '(missing FROM-clause entry for table "docs"): correct it'),
+        ("body) FROM secrets; DROP TABLE docs; SELECT (''", "';' is not allowed outside quotes"),
+        ("body) || (title", "it closes a ')' that it did not open: it must be one expression"),
+        ("(body", "it does not close a '(': it must be one expression"),
+        ("(body]", "it closes a ']' that it did not open"),
+        ("body -- ", "'--' is not allowed outside quotes"),
+        ("body /* ", "'/*' is not allowed outside quotes"),
+        ("'a", "a quote in it does not end"),
+        ('"title', "a quote in it does not end"),
+        (r"body || '\'", r"a string has a backslash, whose meaning is a setting's: write E'\\'"),
+        (r"U&'\0041'", "a string has a backslash"),
+        (r"E'\' || body", "a string has a backslash"),
+        (r"E'a' '\' || (SELECT word FROM public.secrets) || '", "a quote in it does not end"),
+        ("$1", "'$' is not allowed outside quotes"),
+        ("$$a$$", "'$' is not allowed outside quotes"),
+        ("  ", "it is empty: write an expression"),
+        ("(SELECT word FROM public.secrets LIMIT 1)", f"that return sets are not allowed: {ROW_ALONE}"),
+        ("SELECT body", "subqueries and functions that return sets are not allowed"),
+        ("body || (SELECT 'x')", "subqueries and functions that return sets are not allowed"),
+        ("regexp_split_to_table(body, ' ')", "subqueries and functions that return sets are not allowed"),
+        ("string_agg(body, '')", f"aggregates are not allowed: {ROW_ALONE}"),
+        ("lag(body) OVER ()", f"window functions are not allowed: {ROW_ALONE}"),
+        ("body || random()::text", IMMUTABLE),
+        ("concat(title, body)", IMMUTABLE),
+        ("made::text", IMMUTABLE),
+        ("pg_read_file('/etc/passwd')", "(permission denied for function pg_read_file)"),
+        ("shout(body)", "write the schema of a function or operator that is not PostgreSQL's own"),
+        ("n", "it gives integer, which is no text: write a text, or a cast to one"),
+        ("title, body", "it gives record, which is no text"),
+        ("reembed_row", "it gives "),
+        ("reembed_row::text", "PostgreSQL refuses it"),
+        ("xmin::text", "PostgreSQL refuses it"),
+        ("tableoid::text", "PostgreSQL refuses it"),
+        ("(1 / 0)::text", "PostgreSQL refuses it (division by zero)"),
+        ("virtual", 'column "virtual" is generated VIRTUAL, and triggers are not given its values'),
+    ],
+)  # fmt: skip
+async def test_an_expression_that_may_not_be_evaluated_is_refused(
+    database: Database, expression: str, expected: str
+) -> None:
+    documents = Documents(database).create(1)
+    documents.run(TITLED)
+    documents.run(VIRTUAL)
+    found = await problem(database.owner_dsn, with_text(expression))
+    assert found is not None
+    assert (found.reason, expected in found.message) == ("SourceTextInvalid", True), found.message
+    assert found.message.startswith("spec.source.text cannot be used, so nothing was read: ")
+    assert documents.rows("SELECT count(*) FROM pg_class WHERE relname LIKE 'reembed%'") == [(0,)]
+
+
+async def test_a_function_in_front_of_postgresqls_own_is_not_called(database: Database) -> None:
+    documents = Documents(database).create(1)
+    documents.run("ALTER TABLE docs ALTER body TYPE varchar(100)")
+    documents.run("CREATE FUNCTION lower(varchar) RETURNS text LANGUAGE sql VOLATILE AS 'SELECT $1'")
+    assert await problem(database.owner_dsn, with_text("lower(body)")) is None
+
+
+async def test_a_text_column_that_triggers_cannot_see_is_named(database: Database) -> None:
+    documents = Documents(database).create(1)
+    documents.run(VIRTUAL)
+    found = await problem(database.owner_dsn, replace(SPEC, text_column="virtual"))
+    assert found is not None
+    assert (found.reason, found.message.split(":")[0]) == (
+        "SourceTextInvalid",
+        "spec.source.textColumn cannot be used, so nothing was read",
+    )
+
+
+async def test_an_expression_needs_the_right_to_read_every_column(database: Database) -> None:
+    documents = Documents(database).create(1)
+    columns = f"REVOKE ALL ON docs FROM {OWNER}; GRANT SELECT (id, body) ON docs TO {OWNER}"
+    documents.run(f"ALTER TABLE docs OWNER TO postgres; {columns}", dsn=database.superuser_dsn)
+    by_column = await problem(database.owner_dsn)
+    found = await problem(database.owner_dsn, with_text("body"))
+    assert (by_column, found and found.reason) == (None, "PrivilegesMissing")
+
+
 async def test_a_gateways_role_that_does_not_exist_is_named(database: Database) -> None:
     Documents(database).create(1)
     found = await problem(database.owner_dsn, replace(SPEC, gateway_role="search er"))

@@ -220,13 +220,14 @@ class IndexSpec:
     schema: str
     table: str
     id_column: str
-    text_column: str
+    text_column: str | None  # None: `text_sql` says what is embedded
     metric: Metric = Metric.COSINE
     gateway_replicas: int = 2
     gateway_requests: Mapping[str, str] = field(default_factory=dict)
     gateway_limits: Mapping[str, str] = field(default_factory=dict)
     capacity: int | None = None  # bytes that the database may become, by its owner's word
     vector_index: VectorIndex = VectorIndex()
+    text_sql: str | None = None  # an expression over the columns of a row
 
 
 @dataclass(frozen=True, slots=True)

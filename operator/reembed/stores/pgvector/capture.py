@@ -20,7 +20,7 @@ from typing import Any
 from psycopg import sql
 
 from reembed.core.model import IndexSpec, Problem
-from reembed.stores.pgvector import tables
+from reembed.stores.pgvector import rows, tables
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
 from reembed.stores.protocol import Source, StoreBusy
 
@@ -51,6 +51,7 @@ SELECT has_table_privilege(c.oid, 'TRIGGER'), pg_has_role(c.relowner, 'USAGE'), 
        pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = %(oid)s"""
 # The first block marks by what differs, the second by the key alone, the third records a gap.
 _FUNCTION = """
+#variable_conflict use_column
 DECLARE
     ids text[];
 BEGIN
@@ -58,14 +59,15 @@ BEGIN
         IF TG_OP = 'TRUNCATE' THEN
             ids := ARRAY[NULL];
         ELSIF TG_LEVEL = 'ROW' THEN
-            ids := CASE TG_OP
-                WHEN 'INSERT' THEN ARRAY[NEW.{id}::text]
-                WHEN 'DELETE' THEN ARRAY[OLD.{id}::text]
-                ELSE CASE
-                    WHEN OLD.{id} IS DISTINCT FROM NEW.{id} THEN ARRAY[OLD.{id}::text, NEW.{id}::text]
-                    WHEN OLD.{text}::text IS DISTINCT FROM NEW.{text}::text THEN ARRAY[NEW.{id}::text]
-                END
-            END;
+            IF TG_OP = 'INSERT' THEN
+                ids := ARRAY[NEW.{id}::text];
+            ELSIF TG_OP = 'DELETE' THEN
+                ids := ARRAY[OLD.{id}::text];
+            ELSIF OLD.{id} IS DISTINCT FROM NEW.{id} THEN
+                ids := ARRAY[OLD.{id}::text, NEW.{id}::text];
+            ELSIF {record_before} IS DISTINCT FROM {record_after} THEN
+                ids := ARRAY[NEW.{id}::text];
+            END IF;
         ELSIF TG_OP = 'INSERT' THEN
             SELECT array_agg(n.{id}::text) INTO ids FROM new_rows n WHERE n.{id} IS NOT NULL;
         ELSIF TG_OP = 'DELETE' THEN
@@ -74,13 +76,15 @@ BEGIN
             SELECT array_agg(coalesce(n.{id}, o.{id})::text) INTO ids
             FROM new_rows n FULL JOIN old_rows o ON o.{id} = n.{id}
             WHERE coalesce(n.{id}, o.{id}) IS NOT NULL
-              AND (n.{id} IS NULL OR o.{id} IS NULL OR o.{text}::text IS DISTINCT FROM n.{text}::text);
+              AND (n.{id} IS NULL OR o.{id} IS NULL OR {row_before} IS DISTINCT FROM {row_after});
         END IF;
     EXCEPTION WHEN OTHERS THEN
         IF TG_OP = 'UPDATE' AND TG_LEVEL = 'STATEMENT' THEN
             SELECT array_agg(k.id) INTO ids FROM (
                 SELECT n.{id}::text AS id FROM new_rows n UNION SELECT o.{id}::text FROM old_rows o
             ) k WHERE k.id IS NOT NULL;
+        ELSIF TG_OP = 'UPDATE' THEN
+            ids := ARRAY[OLD.{id}::text, NEW.{id}::text];
         ELSE
             RAISE;
         END IF;
@@ -247,7 +251,12 @@ async def _blocked(connections: Pool, source: Source, relations: tuple[Relation,
 
 def _definition(key: str, source: Source) -> str:
     body = sql.SQL(_FUNCTION).format(
-        id=sql.Identifier(source.id_column), text=sql.Identifier(source.text_column), key=sql.Literal(key)
+        id=sql.Identifier(source.id_column),
+        key=sql.Literal(key),
+        record_before=rows.text_in_trigger(source, "OLD"),
+        record_after=rows.text_in_trigger(source, "NEW"),
+        row_before=rows.text_in_trigger(source, "o"),
+        row_after=rows.text_in_trigger(source, "n"),
     )
     return body.as_string()
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from psycopg import sql
 
-from reembed.stores.pgvector import comparison, tables
+from reembed.stores.pgvector import comparison, rows, tables
 from reembed.stores.pgvector.binary import vector_array, vector_cursor, vector_type
 from reembed.stores.pgvector.connection import Connection, Pool, pool, transaction, using
 from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, Rejected, StoreError, Written
@@ -59,9 +59,10 @@ FROM reembed.collection c LEFT JOIN reembed.owed o ON o.collection = c.name
 WHERE c.index_key = %s AND c.state IN ('Filling', 'Indexed') GROUP BY c.name"""
 _COLLECTION = "SELECT source, id_type, dimensions, fingerprint FROM reembed.collection WHERE name = %s"
 _READ = """
-SELECT d.id, d.rev, s.{id} IS NOT NULL, s.{text}::text, c.text_hash
+SELECT d.id, d.rev, t.there IS NOT NULL, t.text, t.failed, c.text_hash
 FROM unnest(%(ids)s::text[], %(revs)s::bigint[]) AS d (id, rev)
 LEFT JOIN {table} s ON s.{id} = d.id::{type}
+LEFT JOIN LATERAL (SELECT true AS there, f.* FROM {document} f (text, failed)) t ON s.{id} IS NOT NULL
 LEFT JOIN {collection} c ON c.id = d.id::{type} AND c.part = 0 AND c.embedding IS NOT NULL"""
 _STORE = """
 INSERT INTO {collection} AS c (id, part, rev, text_hash, embedding)
@@ -140,20 +141,22 @@ class Changes:
 
     async def read(self, collection: str, debts: Sequence[Debt]) -> list[Change]:
         """Return what the debts' documents are now, in the source and in the collection."""
-        async with transaction(self._pool, _SECONDS) as connection:
+        async with using(self._pool, _SECONDS) as connection:
             shape = await self._shape(connection, collection)
-            source = tables.source_from(shape.source)
+        source = tables.source_from(shape.source)
+
+        async def read(document: sql.Composable) -> list[Change]:
             query = sql.SQL(_READ).format(
                 **_names(shape),
                 table=tables.table(source),
                 id=tables.identifier(source.id_column),
-                text=tables.identifier(source.text_column),
+                document=document,
             )
-            cursor = await connection.execute(query, _debts(debts))
-            return [
-                Change(Debt(found, rev), Document(found, text) if there else None, text_hash)
-                for found, rev, there, text, text_hash in await cursor.fetchall()
-            ]
+            async with transaction(self._pool, _SECONDS) as connection:
+                cursor = await connection.execute(query, _debts(debts))
+                return [_change(row) for row in await cursor.fetchall()]
+
+        return await rows.each(source, shape.id_type, read)
 
     async def pay(self, collection: str, paid: Sequence[Paid]) -> int:
         """Store outcomes and clear the debts they pay, in one transaction; return how many were cleared."""
@@ -240,6 +243,11 @@ async def _bury(connection: Connection, shape: _Shape, rev: int) -> None:
     await connection.execute(
         "UPDATE reembed.owed SET rev = greatest(rev, %s) WHERE collection = %s AND rev < %s", [rev, shape.name, rev]
     )
+
+
+def _change(row: tuple[Any, ...]) -> Change:
+    found, rev, there, text, failed, text_hash = row
+    return Change(Debt(found, rev), Document(found, text, rows.failure(failed)) if there else None, text_hash)
 
 
 def _names(shape: _Shape) -> dict[str, sql.Composable]:

@@ -4,7 +4,8 @@ One statement looks at a range of ids in both tables, in the marks of the trigge
 one snapshot. A change and its mark are one transaction, a mark becomes a debt in one, and a debt is cleared in the one
 that stores the vector: so whatever differs without a mark or a debt was missed, exactly, however busy the writers are.
 It is owed from then on, with the revision that the collection's row has: a new one could be above that of a change that
-is not committed yet, whose vector would be thrown away.
+is not committed yet, whose vector would be thrown away. A row whose expression fails has no text here: it is stale
+while the collection has a vector of it, and missing unless it is rejected.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from typing import Any
 
 from psycopg import sql
 
-from reembed.stores.pgvector import tables
-from reembed.stores.pgvector.connection import Pool, transaction
+from reembed.stores.pgvector import rows, tables
+from reembed.stores.pgvector.connection import Pool, transaction, using
 from reembed.stores.protocol import Differences, Source, StoreError
 
 _SECONDS = 120.0
 
 _COMPARE = """
 WITH page AS MATERIALIZED (
-    SELECT s.{id} AS id, s.{text}::text AS text FROM {table} s
+    SELECT s.{id} AS id, t.text FROM {table} s CROSS JOIN LATERAL {document} t (text, failed)
     WHERE s.{id} IS NOT NULL AND {source_after} ORDER BY s.{id} LIMIT %(limit)s
 ), bounds AS MATERIALIZED (
     SELECT count(*) AS n, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS upper FROM page
@@ -62,17 +63,21 @@ async def compare(
 
     Returns what was found and the last id, None once the end was reached.
     """
-    async with transaction(connections, _SECONDS) as connection:
+    async with using(connections, _SECONDS) as connection:
         row = await (
             await connection.execute("SELECT source, id_type FROM reembed.collection WHERE name = %s", [name])
         ).fetchone()
-        if row is None:
-            raise StoreError(f"collection {name} was dropped, so it was not compared with its source")
-        source, id_type = row
-        query = _query(name, tables.source_from(source), id_type, first=after is None)
-        cursor = await connection.execute(query, {"after": after, "limit": limit, "name": name, "key": key})
-        found: Any = await cursor.fetchone()
-    missing, stale, orphaned, last = found
+    if row is None:
+        raise StoreError(f"collection {name} was dropped, so it was not compared with its source")
+    source, id_type = tables.source_from(row[0]), row[1]
+
+    async def read(document: sql.Composable) -> Any:
+        query = _query(name, source, id_type, document, first=after is None)
+        async with transaction(connections, _SECONDS) as connection:
+            given = {"after": after, "limit": limit, "name": name, "key": key}
+            return await (await connection.execute(query, given)).fetchone()
+
+    missing, stale, orphaned, last = await rows.each(source, id_type, read)
     return Differences(missing, stale, orphaned), last
 
 
@@ -88,12 +93,12 @@ async def epoch(connections: Pool, key: str) -> int:
         return int(row[0]) if row else 0
 
 
-def _query(name: str, source: Source, id_type: str, *, first: bool) -> sql.Composed:
+def _query(name: str, source: Source, id_type: str, document: sql.Composable, *, first: bool) -> sql.Composed:
     column, kind = tables.identifier(source.id_column), tables.written(id_type)
     behind = sql.SQL("true") if first else sql.SQL("{}.{} > %(after)s::{}")
     return sql.SQL(_COMPARE).format(
         id=column,
-        text=tables.identifier(source.text_column),
+        document=document,
         table=tables.table(source),
         collection=tables.collection(name),
         source_after=behind.format(sql.SQL("s"), column, kind),

@@ -100,12 +100,14 @@ async def using(connections: Pool, seconds: float | None) -> AsyncIterator[Conne
 async def transaction(connections: Pool, seconds: float, *, lock_seconds: float = 1.0) -> AsyncIterator[Connection]:
     """Lend a connection inside a transaction that waits for no lock longer than `lock_seconds`.
 
-    A role's row_security is off in it: a policy that would hide rows is an error then, never a smaller answer.
+    A role's row_security is off in it: a policy that would hide rows is an error then, never a smaller answer. Its
+    search path is fixed, so that an index's expression calls nothing that somebody put in front of PostgreSQL's own.
     """
     async with using(connections, seconds + 5) as connection, connection.transaction():
         await connection.execute(
             "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
-            " set_config('idle_in_transaction_session_timeout', '60s', true), set_config('row_security', 'off', true)",
+            " set_config('idle_in_transaction_session_timeout', '60s', true), set_config('row_security', 'off', true),"
+            " set_config('search_path', 'pg_catalog, pg_temp', true)",
             [f"{int(lock_seconds * 1000)}ms", f"{int(seconds * 1000)}ms"],
         )
         yield connection

@@ -1,8 +1,9 @@
 """What must hold before anything is made in a store: ordered checks, the first finding is reported.
 
 Run by the store worker at each pass until it finds nothing, so an administrator's change is seen within seconds. Each
-check reads catalogs only, touches no document and takes no lock that could stop the application. A message says what
-was found, what follows, and the SQL that an administrator would run; names are quoted there as SQL needs them.
+check reads catalogs only, touches no document and takes no lock that could stop the application; expressions are tried
+on empty tables, and what that makes is rolled back (`expressions`). A message says what was found, what follows, and
+the SQL that an administrator would run; names are quoted there as SQL needs them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from psycopg import sql
 
 from reembed.core.model import IndexSpec, Problem
 from reembed.stores.pgvector.connection import Connection
+from reembed.stores.pgvector.expressions import Expression, unfit, virtual_column
 
 # Ordered by `id > last`, and held in the same type by the collection.
 KEY_TYPES = frozenset({"int8", "int4", "int2", "text", "varchar", "uuid"})
@@ -35,10 +37,13 @@ SELECT EXISTS (
     SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = %s AND a.attname = %s AND i.indisunique AND i.indisvalid AND i.indimmediate
       AND i.indnkeyatts = 1 AND i.indpred IS NULL)"""
+# An expression may name any column.
 _RIGHTS = """
 SELECT has_schema_privilege(current_user, %(namespace)s, 'USAGE'),
-       has_column_privilege(current_user, %(table)s, %(id)s, 'SELECT')
-         AND has_column_privilege(current_user, %(table)s, %(text)s, 'SELECT'),
+       CASE WHEN %(text)s::text IS NULL THEN has_table_privilege(current_user, %(table)s::oid, 'SELECT')
+            ELSE has_column_privilege(current_user, %(table)s::oid, %(id)s, 'SELECT')
+             AND has_column_privilege(current_user, %(table)s::oid, %(text)s::text, 'SELECT') END,
+       %(text)s::text IS NOT NULL OR has_database_privilege(current_user, current_database(), 'TEMPORARY'),
        CASE WHEN to_regnamespace('reembed') IS NULL
             THEN has_database_privilege(current_user, current_database(), 'CREATE')
             ELSE has_schema_privilege(current_user, 'reembed', 'CREATE')
@@ -46,6 +51,8 @@ SELECT has_schema_privilege(current_user, %(namespace)s, 'USAGE'),
        row_security_active(%(table)s),
        %(gateway)s::text IS NULL OR EXISTS (SELECT FROM pg_roles WHERE rolname = %(gateway)s),
        current_user, current_database()"""
+
+_ANOTHER = ". A source is immutable: create another EmbeddingIndex with what is right"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ async def table_missing(connection: Connection, asked: Asked) -> Problem | None:
 async def column_missing(connection: Connection, asked: Asked) -> Problem | None:
     table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
     for name in (asked.spec.id_column, asked.spec.text_column):
-        if await _row(connection, _COLUMN, [table, name], None) is None:
+        if name is not None and await _row(connection, _COLUMN, [table, name], None) is None:
             return Problem(
                 "SourceColumnMissing",
                 f"{asked.table} has no column {quoted(name)}, so its documents cannot be read; "
@@ -140,12 +147,14 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
         "text": spec.text_column,
         "gateway": spec.gateway_role,
     }
-    enter, read, create, filtered, gateway, user, database = await _row(connection, _RIGHTS, given)
+    enter, read, temporary, create, filtered, gateway, user, database = await _row(connection, _RIGHTS, given)
     role = quoted(user)
     findings = (
         (enter, f"role {role} may not use schema {quoted(spec.schema)}",
          f"GRANT USAGE ON SCHEMA {quoted(spec.schema)} TO {role};"),
         (read, f"role {role} may not read {asked.table}", f"GRANT SELECT ON {asked.table} TO {role};"),
+        (temporary, f"role {role} may not try spec.source.text on a temporary table of database {quoted(database)}",
+         f"GRANT TEMPORARY ON DATABASE {quoted(database)} TO {role};"),
         (create, f"role {role} may not create tables in schema reembed of database {quoted(database)}",
          f"CREATE SCHEMA IF NOT EXISTS reembed; ALTER SCHEMA reembed OWNER TO {role};"),
         (not filtered, f"row-level security hides rows of {asked.table} from role {role}",
@@ -157,6 +166,25 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
         if not holds:
             return Problem("PrivilegesMissing", f"{found}, so nothing was made; run {remedy} as an administrator")
     return None
+
+
+async def text_invalid(connection: Connection, asked: Asked) -> Problem | None:
+    """Find an expression that may not be evaluated, or a column that triggers cannot see."""
+    spec = asked.spec
+    if spec.text_sql is not None:
+        where = "text"
+        found = await unfit(connection, Expression(spec.text_sql, spec.schema, spec.table))
+    else:
+        where, found = "textColumn", await _virtual(connection, asked, spec.text_column or "")
+    if found is None:
+        return None
+    return Problem("SourceTextInvalid", f"spec.source.{where} cannot be used, so nothing was read: {found}{_ANOTHER}")
+
+
+async def _virtual(connection: Connection, asked: Asked, column: str) -> str | None:
+    table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
+    generated = "SELECT attgenerated = 'v' FROM pg_attribute WHERE attrelid = %s AND attname = %s"
+    return virtual_column(column) if await _row(connection, generated, [table, column]) == (True,) else None
 
 
 async def index_claimed(connection: Connection, asked: Asked) -> Problem | None:
@@ -180,6 +208,7 @@ CHECKS: tuple[Check, ...] = (
     column_missing,
     key_unsupported,
     privileges_missing,
+    text_invalid,
     index_claimed,
 )
 

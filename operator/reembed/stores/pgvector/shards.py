@@ -16,7 +16,7 @@ from typing import Any, Self
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from reembed.stores.pgvector import tables
+from reembed.stores.pgvector import rows, tables
 from reembed.stores.pgvector.binary import array, vector_array, vector_cursor, vector_type
 from reembed.stores.pgvector.connection import pool, transaction, using
 from reembed.stores.protocol import Document, Fenced, Lease, Page, StoreError
@@ -31,10 +31,13 @@ UPDATE reembed.shard s SET token = s.token + 1, updated_at = now() FROM reembed.
 WHERE c.name = s.collection AND s.collection = %s AND s.n = %s
 RETURNING s.token, c.source, c.id_type, s.lower, s.upper, s.position, s.done, c.fingerprint, c.dimensions"""
 _READ = """
-SELECT id, text FROM (
-    SELECT p.id::text AS id, p.text::text AS text, row_number() OVER (ORDER BY p.id) AS n,
-           sum(octet_length(p.text::text)) OVER (ORDER BY p.id ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
-    FROM (SELECT {id} AS id, {text} AS text FROM {table} WHERE {bounds} ORDER BY {id} LIMIT %(limit)s) p
+SELECT id, text, failed FROM (
+    SELECT p.id::text AS id, p.text, p.failed, row_number() OVER (ORDER BY p.id) AS n,
+           sum(octet_length(p.text)) OVER (ORDER BY p.id ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS before
+    FROM (
+        SELECT s.{id} AS id, t.text, t.failed FROM {table} s CROSS JOIN LATERAL {document} t (text, failed)
+        WHERE {bounds} ORDER BY s.{id} LIMIT %(limit)s
+    ) p
 ) page
 WHERE before IS NULL OR before < %(bytes)s ORDER BY n"""
 _COMMIT = """
@@ -103,16 +106,20 @@ class ShardStore:
 
     async def read(self, lease: Lease, after: str | None, limit: int) -> list[Document]:
         lower = lease.lower if after is None else after
-        query = sql.SQL(_READ).format(
-            id=tables.identifier(lease.source.id_column),
-            text=tables.identifier(lease.source.text_column),
-            table=tables.table(lease.source),
-            bounds=_bounds(lease, lower),
-        )
         given = {"lower": lower, "upper": lease.upper, "limit": limit, "bytes": PAGE_BYTES}
-        async with transaction(self._pool, _SECONDS) as connection:
-            cursor = await connection.execute(query, given)
-            return [Document(found, text) for found, text in await cursor.fetchall()]
+
+        async def read(document: sql.Composable) -> list[Document]:
+            query = sql.SQL(_READ).format(
+                id=tables.identifier(lease.source.id_column),
+                document=document,
+                table=tables.table(lease.source),
+                bounds=_bounds(lease, lower),
+            )
+            async with transaction(self._pool, _SECONDS) as connection:
+                cursor = await connection.execute(query, given)
+                return [Document(found, text, rows.failure(failed)) for found, text, failed in await cursor.fetchall()]
+
+        return await rows.each(lease.source, lease.id_type, read)
 
     async def commit(self, lease: Lease, page: Page, stages: Mapping[str, float]) -> None:
         async with using(self._pool, _SECONDS) as connection:
@@ -140,11 +147,11 @@ class ShardStore:
 
 def _bounds(lease: Lease, lower: str | None) -> sql.Composable:
     key, kind = tables.identifier(lease.source.id_column), tables.written(lease.id_type)
-    bounds: list[sql.Composable] = [sql.SQL("{} IS NOT NULL").format(key)]
+    bounds: list[sql.Composable] = [sql.SQL("s.{} IS NOT NULL").format(key)]
     if lower is not None:
-        bounds.append(sql.SQL("{} > %(lower)s::{}").format(key, kind))
+        bounds.append(sql.SQL("s.{} > %(lower)s::{}").format(key, kind))
     if lease.upper is not None:
-        bounds.append(sql.SQL("{} <= %(upper)s::{}").format(key, kind))
+        bounds.append(sql.SQL("s.{} <= %(upper)s::{}").format(key, kind))
     return sql.SQL(" AND ").join(bounds)
 
 

@@ -56,15 +56,22 @@ def operator_class(kind: str, metric: str) -> str:
 
 
 def source_of(spec: IndexSpec) -> Source:
-    return Source(spec.schema, spec.table, spec.id_column, spec.text_column)
+    return Source(spec.schema, spec.table, spec.id_column, spec.text_column, spec.text_sql)
 
 
-def source_row(source: Source) -> dict[str, str]:
-    return {"schema": source.schema, "table": source.table, "id": source.id_column, "text": source.text_column}
+def source_row(source: Source) -> dict[str, str | None]:
+    return {
+        "schema": source.schema,
+        "table": source.table,
+        "id": source.id_column,
+        "text": source.text_column,
+        "text_sql": source.text_sql,
+    }
 
 
 def source_from(row: dict[str, Any]) -> Source:
-    return Source(row["schema"], row["table"], row["id"], row["text"])
+    """Return the source that a collection was made with; those of before expressions name a column."""
+    return Source(row["schema"], row["table"], row["id"], row["text"], row.get("text_sql"))
 
 
 def identifier(*parts: str) -> sql.Identifier:

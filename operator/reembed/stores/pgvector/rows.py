@@ -1,0 +1,92 @@
+"""How a row of the source becomes a document in SQL: the one place that writes its text, a column or an expression.
+
+An expression is evaluated in a subquery over one row, `SELECT (expression) FROM (SELECT s.*) AS reembed_row`: its bare
+names are the row's columns wherever it stands: in a page's read, beside a collection's columns, or in a trigger
+over OLD, NEW and transition tables. The planner makes one scan of it. `preflight` saw to it that it is one expression
+over columns alone; `connection.transaction` and the trigger fix the search path, so that it means the same everywhere.
+
+An expression may fail for some rows and must not stop the others. `each` runs a statement as it is first, and again if
+a row fails: then `reembed.attempt` evaluates each row by itself and says with which SQLSTATE it failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import psycopg
+from psycopg import sql
+
+from reembed.stores.pgvector import tables
+from reembed.stores.protocol import Source, StoreError
+
+T = TypeVar("T")
+
+# Classes of SQLSTATE that a row's values can cause: cardinality, data, constraints (of a domain), functions of any
+# language, limits of the program, and what PL/pgSQL raises. `reembed.attempt` in schema_6.sql has the same list. A
+# column that is gone (42) is none of them: it fails every row, and stops the work until somebody looks.
+_OF_ROWS = ("21", "22", "23", "2F", "38", "39", "54", "P0")
+
+
+async def each(source: Source, id_type: str, read: Callable[[sql.Composable], Awaitable[T]]) -> T:
+    """Return what `read` returns, whose statement is given a lateral subquery over `s`, a row of the source.
+
+    Its columns are the row's text and why it failed; a row of nulls, as of an outer join, has none. It stands in
+    statements that are run with parameters.
+    """
+    try:
+        return await read(_at_once(source))
+    except StoreError as error:
+        cause = error.__cause__
+        by_row = isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_ROWS)
+        if source.text_sql is None or not by_row:
+            raise
+    return await read(_by_itself(source, id_type))
+
+
+def text_in_trigger(source: Source, alias: str) -> sql.Composable:
+    """Return the text of the row or record `alias`, for a function's body: nothing is doubled there."""
+    if source.text_sql is None:
+        return sql.SQL("{}.{}::text").format(sql.SQL(alias), sql.Identifier(source.text_column or ""))
+    return sql.SQL("(SELECT ({})::text FROM (SELECT {}.*) AS reembed_row)").format(
+        sql.SQL(source.text_sql), sql.SQL(alias)
+    )
+
+
+def failure(sqlstate: str | None) -> str | None:
+    """Return a SQLSTATE with its name; the server's own words may quote the row, and are never kept."""
+    if sqlstate is None:
+        return None
+    try:
+        return f"{sqlstate} {psycopg.errors.lookup(sqlstate).__name__}"
+    except KeyError:
+        return sqlstate
+
+
+def _at_once(source: Source) -> sql.Composable:
+    here = sql.SQL("s.{}").format(tables.identifier(source.id_column))
+    if source.text_sql is None:
+        column = tables.identifier(source.text_column or "")
+        return sql.SQL("(SELECT s.{}::text, NULL::text WHERE {} IS NOT NULL)").format(column, here)
+    return sql.SQL("(SELECT ({})::text, NULL::text FROM (SELECT s.*) AS reembed_row WHERE {} IS NOT NULL)").format(
+        sql.SQL(_doubled(source.text_sql)), here
+    )
+
+
+def _by_itself(source: Source, id_type: str) -> sql.Composable:
+    # OFFSET 0 keeps the planner from evaluating an expression for rows of other ids, which might fail.
+    query = sql.SQL(
+        "SELECT ({text})::text, NULL::text FROM (SELECT * FROM {table} WHERE {id} = $1::{type} OFFSET 0) AS reembed_row"
+    ).format(
+        text=sql.SQL(source.text_sql or ""),
+        table=sql.Identifier(source.schema, source.table),
+        id=sql.Identifier(source.id_column),
+        type=sql.SQL(id_type),
+    )
+    return sql.SQL("reembed.attempt({}, s.{}::text)").format(
+        sql.Literal(_doubled(query.as_string())), tables.identifier(source.id_column)
+    )
+
+
+def _doubled(text: str) -> str:
+    return text.replace("%", "%%")
