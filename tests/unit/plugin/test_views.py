@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from reembed.api import render_migration_status
 from reembed.core.migration import Status
@@ -99,6 +99,7 @@ def test_a_message_cannot_command_the_terminal() -> None:
     assert line(overview).endswith("Paused: a\ufffd]0;owned\ufffd [red]b[/red]")
 
 
+@settings(deadline=None)  # drawing a whole status takes longer than that on a busy machine
 @given(migration_statuses)
 def test_whatever_this_version_of_the_operator_writes_can_be_shown(status: Status) -> None:
     written = json.loads(json.dumps(render_migration_status(status, core_migration().spec)))
