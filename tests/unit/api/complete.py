@@ -166,7 +166,14 @@ INDEXES = (
                 "gatewaySecretRef": {"name": "search", "key": "gateway"},
                 "gatewayRole": "searcher",
             },
-            "source": {"schema": "app", "table": "docs", "idColumn": "id", "textColumn": "body", "text": "title"},
+            "source": {
+                "schema": "app",
+                "table": "docs",
+                "idColumn": "id",
+                "textColumn": "body",
+                "text": "title",
+                "filter": "a",
+            },
             "metric": "InnerProduct",
             "gateway": {"replicas": 3, "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
         }
@@ -178,7 +185,14 @@ INDEXES = (
                 "gatewaySecretRef": {"name": "search2", "key": "gateway2"},
                 "gatewayRole": "reader",
             },
-            "source": {"schema": "app2", "table": "docs2", "idColumn": "id2", "textColumn": "body2", "text": "t2"},
+            "source": {
+                "schema": "app2",
+                "table": "docs2",
+                "idColumn": "id2",
+                "textColumn": "body2",
+                "text": "t2",
+                "filter": "b",
+            },
             "metric": "Euclidean",
             "gateway": {"replicas": 4, "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "2Gi"}}},
         }

@@ -217,6 +217,7 @@ class IndexSpec:
     gateway_requests: Mapping[str, str] = field(default_factory=dict)
     gateway_limits: Mapping[str, str] = field(default_factory=dict)
     text_sql: str | None = None  # an expression over the columns of a row
+    filter: str | None = None  # a condition over them; a row that does not satisfy it is no document
 
 
 @dataclass(frozen=True, slots=True)
