@@ -37,7 +37,8 @@ async def labels(connections: Pool, spec: EvaluationSpec, index: IndexSpec) -> L
     async def read(document: sql.Composable) -> list[Any]:
         query = sql.SQL(
             "SELECT e.{query}::text, e.{id}::text, s.{key} IS NOT NULL, {slices}::text FROM {labels} e"
-            " LEFT JOIN (SELECT s.{key} FROM {source}) s ON s.{key}::text = e.{id}::text WHERE e.{query} IS NOT NULL AND e.{id} IS NOT NULL"
+            " LEFT JOIN (SELECT s.{key} FROM {source}) s ON s.{key}::text = e.{id}::text"
+            " WHERE e.{query} IS NOT NULL AND e.{id} IS NOT NULL"
         ).format(
             query=_name(spec.query_column),
             id=_name(spec.id_column),
