@@ -83,6 +83,7 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         id_column=source.text("idColumn"),
         text_column=source.maybe_text("textColumn"),
         text_sql=source.maybe_text("text"),
+        filter=source.maybe_text("filter"),
         metric=spec.choice("metric", Metric, Metric.COSINE),
         gateway_replicas=gateway.number("replicas", 2),
         gateway_requests=resources.mapping("requests"),

@@ -24,8 +24,8 @@ def unreadable(document: Document) -> Rejected | None:
         return Rejected(
             document.id,
             "TextFailed",
-            f"source.text fails for this row with SQLSTATE {document.failed}, so there is nothing to embed; correct "
-            "the row, and its update is embedded",
+            f"the source's expression fails for this row with SQLSTATE {document.failed}, so there is nothing to "
+            "embed; correct the row, and its update is embedded",
         )
     if document.text is None:
         return Rejected(document.id, "TextMissing", "the text is NULL, so there is nothing to embed")

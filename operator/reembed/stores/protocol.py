@@ -143,6 +143,12 @@ class Source:
     id_column: str
     text_column: str | None
     text_sql: str | None = None  # over the row's own columns
+    filter: str | None = None  # over them too; None: every row is a document
+
+    @property
+    def plain(self) -> bool:
+        """Whether every row is a document whose text is a column: nothing is evaluated that could fail."""
+        return self.text_sql is None and self.filter is None
 
 
 @dataclass(frozen=True, slots=True)

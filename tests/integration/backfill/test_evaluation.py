@@ -53,6 +53,14 @@ async def test_a_slice_column_that_is_missing_is_named(store: Keeper) -> None:
     )
 
 
+async def test_documents_outside_the_sources_filter_are_vanished(store: Keeper) -> None:
+    await store.prepare(SPEC)
+    spec = replace(SPEC, filter="CASE WHEN id = 9 THEN 1 / (id - 9) = 1 ELSE id <> 2 END")
+    found = await store.labels(TABLE, spec)
+    assert (found.relevant, found.vanished) == ({"a": frozenset("1"), "b": frozenset("3")}, 2)
+    assert await store.present(spec, {"1", "2"}) == frozenset({"1"})
+
+
 async def test_documents_that_exist_are_told_from_others(store: Keeper) -> None:
     assert await store.present(SPEC, {"1", "9", "10", "x"}) == frozenset({"1", "9"})
     assert await store.present(SPEC, set()) == frozenset()

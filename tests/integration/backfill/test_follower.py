@@ -59,9 +59,12 @@ class Followed:
 
 
 @asynccontextmanager
-async def following(database: Database, count: int = 20, spec: IndexSpec = SPEC) -> AsyncIterator[Followed]:
+async def following(
+    database: Database, count: int = 20, spec: IndexSpec = SPEC, prepare: str = "SELECT 1"
+) -> AsyncIterator[Followed]:
     documents = Documents(database).create(count)
     documents.run("ALTER TABLE docs ADD COLUMN size int NOT NULL DEFAULT 1; UPDATE docs SET size = 0 WHERE id = 3")
+    documents.run(prepare)
     embedders = {made.fingerprint: FakeEmbedder(made.fingerprint) for made in (OLD, NEW)}
 
     @asynccontextmanager
@@ -241,8 +244,8 @@ async def test_a_row_whose_expression_fails_answers_no_more_until_it_is_mended(d
         await followed.settled()
         again = [await followed.found(made, text) for made in (OLD, NEW) for text in ("text 34", "text 74")]
     message = (
-        "source.text fails for this row with SQLSTATE 22012 DivisionByZero, so there is nothing to embed; correct the "
-        "row, and its update is embedded"
+        "the source's expression fails for this row with SQLSTATE 22012 DivisionByZero, so there is nothing to embed; "
+        "correct the row, and its update is embedded"
     )
     assert backfilled == [("c_new", "3", "TextFailed", message), ("c_old", "3", "TextFailed", message)]
     assert rejected == [(name, found, "TextFailed") for name in ("c_new", "c_old") for found in ("3", "7")]
@@ -268,6 +271,54 @@ async def test_a_comparison_finds_what_is_missed_beside_rows_whose_expression_fa
         nearest = [await followed.found(NEW, text) for text in ("text 78", "changed8")]
     assert (nearest[0] != "7", nearest[1]) == (True, "8")
     assert followed.documents.rows("SELECT missing, stale, orphaned FROM reembed.collection") == [(0, 2, 0), (0, 2, 0)]
+
+
+FILTERED = replace(SPEC, filter="size % 7 <> 6 AND 1 / size >= 0")
+
+
+async def test_a_row_outside_the_filter_is_no_document_until_it_comes_in(database: Database) -> None:
+    async with following(database, spec=FILTERED, prepare="UPDATE docs SET size = 6 WHERE id > 15") as followed:
+        filled = [(one.total, one.written, one.rejected) for one in await followed.keeper.held()]
+        counted = await followed.keeper.documents(FILTERED)
+        followed.documents.run("UPDATE docs SET size = 6 WHERE id = 7")
+        followed.documents.run("UPDATE docs SET size = 1 WHERE id = 17")
+        followed.documents.run("INSERT INTO docs VALUES (100, 'outside', 6), (101, 'inside', 1)")
+        await followed.settled()
+        await until_verified(followed)
+        found = [await followed.found(made, text) for made in (OLD, NEW) for text in ("text 17", "inside")]
+        present = await followed.keeper.present(FILTERED, ["7", "8", "100", "101"])
+        followed.documents.run("UPDATE docs SET size = 1 WHERE id = 7")
+        await followed.settled()
+        again = await followed.found(NEW, "text 7")
+    # One row fails, and is rejected: it may be a document.
+    assert filled == [(15, 14, 1), (15, 14, 1)]
+    assert counted == 15
+    assert found == ["17", "101", "17", "101"]
+    assert present == {"8", "101"}
+    assert again == "7"
+    assert followed.documents.rows("SELECT missing, stale, orphaned FROM reembed.collection") == [(0, 0, 0), (0, 0, 0)]
+    assert followed.documents.rows(f"SELECT count(*) FROM reembed.{NEW.name} WHERE id IN (16, 18, 100)") == [(0,)]
+
+
+async def test_a_row_that_left_the_filter_is_not_found_before_the_follower_knows(database: Database) -> None:
+    async with following(database, spec=FILTERED) as followed:
+        followed.documents.run("ALTER TABLE docs DISABLE TRIGGER USER; UPDATE docs SET size = 6 WHERE id = 7")
+        left = await followed.found(NEW, "text 7")
+        followed.documents.run("UPDATE docs SET size = 0 WHERE id = 8")
+        failing = [await followed.found(NEW, text) for text in ("text 7", "text 8", "text 9")]
+    assert left != "7"
+    assert (failing[0] != "7", failing[1] != "8", failing[2]) == (True, True, "9")
+
+
+async def test_a_table_that_is_emptied_and_filled_with_rows_outside_the_filter_leaves_nothing(
+    database: Database,
+) -> None:
+    async with following(database, spec=FILTERED) as followed:
+        followed.documents.run("TRUNCATE docs; INSERT INTO docs VALUES (4, 'text 4', 6), (5, 'text 5', 1)")
+        await followed.settled()
+    for made in (OLD, NEW):
+        alive = f"SELECT array_agg(id ORDER BY id) FROM reembed.{made.name} WHERE embedding IS NOT NULL"
+        assert followed.documents.rows(alive) == [([5],)]
 
 
 async def until_verified(followed: Followed) -> None:

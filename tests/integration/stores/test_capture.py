@@ -114,6 +114,54 @@ async def test_an_expression_means_the_same_whatever_the_applications_search_pat
     assert marked(documents) == ["2"]
 
 
+PUBLISHED = replace(SPEC, filter="published AND size % 7 <> 6 AND 1 / size >= 0")
+STATED = (
+    "ALTER TABLE docs ADD COLUMN size int NOT NULL DEFAULT 1, ADD COLUMN published bool DEFAULT true;"
+    "UPDATE docs SET published = false WHERE id = 3; UPDATE docs SET published = NULL WHERE id = 4"
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("UPDATE docs SET published = NOT published", ["1", "2", "3"]),
+        ("UPDATE docs SET published = coalesce(published, false), size = 2", []),
+        ("UPDATE docs SET body = 'new'", ["1", "2"]),
+        ("UPDATE docs SET body = NULL, published = false WHERE id = 1", ["1"]),
+        ("UPDATE docs SET size = 6 WHERE id = 2", ["2"]),
+        ("UPDATE docs SET size = 0 WHERE id = 2", ["2"]),
+        ("UPDATE docs SET id = 30 WHERE id = 3", ["3", "30"]),
+        ("INSERT INTO docs VALUES (10, 'ten'), (11, 'eleven')", ["10", "11"]),
+        ("INSERT INTO docs VALUES (10, 'ten', 1, false), (11, 'eleven', 1, NULL)", []),
+        ("INSERT INTO docs VALUES (10, 'ten', 0)", ["10"]),
+        ("DELETE FROM docs", ["1", "2"]),
+    ],
+)
+@pytest.mark.parametrize("by", ["statement", "row"])
+async def test_a_statement_marks_the_documents_that_come_into_the_filter_or_leave_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, statement: str, expected: list[str], by: str
+) -> None:
+    if by == "row":
+        monkeypatch.setattr(capture, "_BY_STATEMENT", capture._BY_ROW)
+    documents = Documents(database).create(4)
+    documents.run(STATED)
+    async with capturing(database, PUBLISHED):
+        documents.run(statement)
+    assert sorted(set(map(str, marked(documents))), key=int) == expected
+    assert documents.rows("SELECT count(*) FROM reembed.gap") == [(0,)]
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO docs VALUES (10, 'ten', 0), (11, 'x', 1)", "DELETE FROM docs"])
+async def test_a_filter_that_fails_marks_by_key(database: Database, statement: str) -> None:
+    documents = Documents(database).create(4)
+    documents.run(STATED)
+    documents.run("UPDATE docs SET size = 0 WHERE id = 2")
+    async with capturing(database, PUBLISHED):
+        documents.run(statement)
+    assert set(marked(documents)) == ({"10", "11"} if "INSERT" in statement else {"1", "2", "3", "4"})
+    assert documents.rows("SELECT count(*) FROM reembed.gap") == [(0,)]
+
+
 async def test_what_is_rolled_back_marks_nothing(database: Database) -> None:
     documents = Documents(database).create(3)
     async with capturing(database):

@@ -180,6 +180,31 @@ async def test_an_expression_that_may_not_be_evaluated_is_refused(
     assert documents.rows("SELECT count(*) FROM pg_class WHERE relname LIKE 'reembed%'") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("n = 3 AND title LIKE 'a%'", None),
+        ("n", "it gives integer: write a condition, which is true or false"),
+        ("body", "it gives text: write a condition, which is true or false"),
+        ("id IN (SELECT n FROM docs)", "PostgreSQL refuses it"),
+        ("EXISTS (SELECT 1)", "subqueries and functions that return sets are not allowed"),
+        ("made < now()", "only functions that are IMMUTABLE are allowed"),
+        ("true) OR (true", "it closes a ')' that it did not open"),
+        ("true -- ", "'--' is not allowed outside quotes"),
+        ("published", '(column "published" does not exist): correct it'),
+    ],
+)
+async def test_a_filter_is_a_condition_over_a_row(database: Database, condition: str, expected: str | None) -> None:
+    Documents(database).create(1).run(TITLED)
+    found = await problem(database.owner_dsn, replace(SPEC, filter=condition))
+    if expected is None:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.reason, expected in found.message) == ("SourceFilterInvalid", True), found.message
+    assert found.message.startswith("spec.source.filter cannot be used, so nothing was read: ")
+
+
 async def test_a_function_in_front_of_postgresqls_own_is_not_called(database: Database) -> None:
     documents = Documents(database).create(1)
     documents.run("ALTER TABLE docs ALTER body TYPE varchar(100)")

@@ -228,6 +228,7 @@ class IndexSpec:
     capacity: int | None = None  # bytes that the database may become, by its owner's word
     vector_index: VectorIndex = VectorIndex()
     text_sql: str | None = None  # an expression over the columns of a row
+    filter: str | None = None  # a condition over them; a row that does not satisfy it is no document
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ They belong to the index, not to a migration: installed before its first collect
 look finds them missing, disabled or bound to a table that was swapped. A repair begins a new epoch, since changes may
 have been missed, and every collection of an older epoch is compared with the source (`comparison`).
 
-What they cost the application is one statement trigger that inserts a row for each document whose key or text differs;
-a statement that changes other columns inserts nothing. They never fail a write of it: what a trigger cannot mark by the
-text it marks by the key, and what it cannot mark at all it records as a gap. Statement triggers see nothing of logical
-replication, so tables under a subscription get row triggers that always fire. The role needs the right TRIGGER on the
-table and no ownership: the functions are its own, and dropping them drops their triggers.
+What they cost the application is one statement trigger that inserts a row for each document whose key or text differs,
+or that came into the source's filter or left it; a statement that changes other columns inserts nothing. They never
+fail a write of it: what a trigger cannot mark by the text it marks by the key, and what it cannot mark at all it
+records as a gap. Statement triggers see nothing of logical replication, so tables under a subscription get row triggers
+that always fire. The role needs the right TRIGGER on the table and no ownership: the functions are its own, and
+dropping them drops their triggers.
 """
 
 from __future__ import annotations
@@ -60,33 +61,41 @@ BEGIN
             ids := ARRAY[NULL];
         ELSIF TG_LEVEL = 'ROW' THEN
             IF TG_OP = 'INSERT' THEN
-                ids := ARRAY[NEW.{id}::text];
+                ids := CASE WHEN {record_came} THEN ARRAY[NEW.{id}::text] END;
             ELSIF TG_OP = 'DELETE' THEN
-                ids := ARRAY[OLD.{id}::text];
+                ids := CASE WHEN {record_went} THEN ARRAY[OLD.{id}::text] END;
             ELSIF OLD.{id} IS DISTINCT FROM NEW.{id} THEN
                 ids := ARRAY[OLD.{id}::text, NEW.{id}::text];
-            ELSIF {record_before} IS DISTINCT FROM {record_after} THEN
+            ELSIF {record_differs} THEN
                 ids := ARRAY[NEW.{id}::text];
             END IF;
+        ELSIF TG_OP = 'INSERT' THEN
+            SELECT array_agg(n.{id}::text) INTO ids FROM new_rows n WHERE n.{id} IS NOT NULL AND {row_came};
+        ELSIF TG_OP = 'DELETE' THEN
+            SELECT array_agg(o.{id}::text) INTO ids FROM old_rows o WHERE o.{id} IS NOT NULL AND {row_went};
+        ELSE
+            SELECT array_agg(coalesce(n.{id}, o.{id})::text) INTO ids
+            FROM new_rows n FULL JOIN old_rows o ON o.{id} = n.{id}
+            WHERE coalesce(n.{id}, o.{id}) IS NOT NULL
+              AND (n.{id} IS NULL OR o.{id} IS NULL OR {row_differs});
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        IF TG_OP = 'TRUNCATE' THEN
+            RAISE;
+        ELSIF TG_LEVEL = 'ROW' THEN
+            ids := CASE TG_OP
+                WHEN 'INSERT' THEN ARRAY[NEW.{id}::text]
+                WHEN 'DELETE' THEN ARRAY[OLD.{id}::text]
+                ELSE ARRAY[OLD.{id}::text, NEW.{id}::text]
+            END;
         ELSIF TG_OP = 'INSERT' THEN
             SELECT array_agg(n.{id}::text) INTO ids FROM new_rows n WHERE n.{id} IS NOT NULL;
         ELSIF TG_OP = 'DELETE' THEN
             SELECT array_agg(o.{id}::text) INTO ids FROM old_rows o WHERE o.{id} IS NOT NULL;
         ELSE
-            SELECT array_agg(coalesce(n.{id}, o.{id})::text) INTO ids
-            FROM new_rows n FULL JOIN old_rows o ON o.{id} = n.{id}
-            WHERE coalesce(n.{id}, o.{id}) IS NOT NULL
-              AND (n.{id} IS NULL OR o.{id} IS NULL OR {row_before} IS DISTINCT FROM {row_after});
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        IF TG_OP = 'UPDATE' AND TG_LEVEL = 'STATEMENT' THEN
             SELECT array_agg(k.id) INTO ids FROM (
                 SELECT n.{id}::text AS id FROM new_rows n UNION SELECT o.{id}::text FROM old_rows o
             ) k WHERE k.id IS NOT NULL;
-        ELSIF TG_OP = 'UPDATE' THEN
-            ids := ARRAY[OLD.{id}::text, NEW.{id}::text];
-        ELSE
-            RAISE;
         END IF;
     END;
     INSERT INTO reembed.dirty (index_key, id) SELECT {key}, u.id FROM unnest(ids) AS u (id);
@@ -253,10 +262,12 @@ def _definition(key: str, source: Source) -> str:
     body = sql.SQL(_FUNCTION).format(
         id=sql.Identifier(source.id_column),
         key=sql.Literal(key),
-        record_before=rows.text_in_trigger(source, "OLD"),
-        record_after=rows.text_in_trigger(source, "NEW"),
-        row_before=rows.text_in_trigger(source, "o"),
-        row_after=rows.text_in_trigger(source, "n"),
+        record_came=rows.inside(source, "NEW"),
+        record_went=rows.inside(source, "OLD"),
+        record_differs=rows.differing(source, "OLD", "NEW"),
+        row_came=rows.inside(source, "n"),
+        row_went=rows.inside(source, "o"),
+        row_differs=rows.differing(source, "o", "n"),
     )
     return body.as_string()
 

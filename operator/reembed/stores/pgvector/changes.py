@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -212,9 +213,12 @@ class Changes:
             await connection.execute(_FENCE, {"key": self._key})
         async with using(self._pool, _SECONDS) as connection:
             names = [row[0] for row in await (await connection.execute(_LIVE, {"key": self._key})).fetchall()]
-        async with transaction(self._pool, 1800) as connection:
-            for name in names:
-                await _bury(connection, await self._shape(connection, name), rev)
+        for name in names:
+            async with using(self._pool, _SECONDS) as connection:
+                shape = await self._shape(connection, name)
+            bury = partial(_bury, self._pool, shape, rev)
+            await rows.each(tables.source_from(shape.source), shape.id_type, bury)
+        async with transaction(self._pool, _SECONDS) as connection:
             await connection.execute(
                 "DELETE FROM reembed.dirty WHERE index_key = %s AND id IS NULL AND rev <= %s", [self._key, rev]
             )
@@ -228,21 +232,23 @@ class Changes:
         return self._shapes[collection]
 
 
-async def _bury(connection: Connection, shape: _Shape, rev: int) -> None:
+async def _bury(connections: Pool, shape: _Shape, rev: int, document: sql.Composable) -> None:
     source = tables.source_from(shape.source)
     query = sql.SQL(
         "UPDATE {collection} c SET embedding = NULL, text_hash = NULL, rev = %s WHERE c.embedding IS NOT NULL"
-        " AND c.rev < %s AND NOT EXISTS (SELECT FROM {table} s WHERE s.{id} = c.id)"
+        " AND c.rev < %s AND NOT EXISTS (SELECT FROM {table} s CROSS JOIN LATERAL {document} t WHERE s.{id} = c.id)"
     ).format(
         collection=tables.collection(shape.name),
         table=tables.table(source),
         id=tables.identifier(source.id_column),
+        document=document,
     )
-    await connection.execute(query, [rev, rev])
-    # Who read a document before it was gone may still pay for it: the debt is newer now, and stays.
-    await connection.execute(
-        "UPDATE reembed.owed SET rev = greatest(rev, %s) WHERE collection = %s AND rev < %s", [rev, shape.name, rev]
-    )
+    async with transaction(connections, 1800) as connection:
+        await connection.execute(query, [rev, rev])
+        # Who read a document before it was gone may still pay for it: the debt is newer now, and stays.
+        await connection.execute(
+            "UPDATE reembed.owed SET rev = greatest(rev, %s) WHERE collection = %s AND rev < %s", [rev, shape.name, rev]
+        )
 
 
 def _change(row: tuple[Any, ...]) -> Change:

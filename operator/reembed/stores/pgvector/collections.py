@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from reembed.core.model import CollectionPlan, IndexSpec
 from reembed.core.pages import Range, fractions, ranges
-from reembed.stores.pgvector import tables
+from reembed.stores.pgvector import rows, tables
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
 from reembed.stores.pgvector.schema import extension_schema
 from reembed.stores.protocol import Held, Source, StoreError
@@ -51,7 +51,12 @@ async def create(connections: Pool, owner: tuple[str, str], spec: IndexSpec, pla
             return
     async with transaction(connections, _SCAN_SECONDS) as connection:
         key = await tables.key_of(connection, source)
-        total, shards = await _cut(connection, source, plan.shards)
+
+    async def read(document: sql.Composable) -> tuple[int, tuple[Range, ...]]:
+        async with transaction(connections, _SCAN_SECONDS) as connection:
+            return await _cut(connection, source, document, plan.shards)
+
+    total, shards = await rows.each(source, key.type, read)
     async with transaction(connections, _SECONDS) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [plan.name])
         if await _exists(connection, plan):
@@ -80,9 +85,13 @@ async def documents(connections: Pool, spec: IndexSpec) -> int:
     """Count the source's documents; a row without an id is none."""
     source = tables.source_of(spec)
     async with transaction(connections, _SCAN_SECONDS) as connection:
-        count = sql.SQL("SELECT count({}) FROM {}").format(tables.identifier(source.id_column), tables.table(source))
-        row = await (await connection.execute(count, [])).fetchone()
-        return int(row[0]) if row else 0
+        key = await tables.key_of(connection, source)
+
+    async def read(document: sql.Composable) -> int:
+        async with transaction(connections, _SCAN_SECONDS) as connection:
+            return await _count(connection, source, document)
+
+    return await rows.each(source, key.type, read)
 
 
 async def withdraw(connections: Pool, name: str) -> None:
@@ -121,22 +130,29 @@ async def _exists(connection: Connection, plan: CollectionPlan) -> bool:
     )
 
 
-async def _cut(connection: Connection, source: Source, shards: int) -> tuple[int, tuple[Range, ...]]:
+async def _count(connection: Connection, source: Source, document: sql.Composable) -> int:
+    counted = sql.SQL("SELECT count(s.{}) FROM {}").format(
+        tables.identifier(source.id_column), rows.documents(source, document)
+    )
+    row = await (await connection.execute(counted, [])).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def _cut(
+    connection: Connection, source: Source, document: sql.Composable, shards: int
+) -> tuple[int, tuple[Range, ...]]:
     """Return the number of documents and the shards, about equally large.
 
     To order all ids of a large table takes long and spills to its disk; the boundaries of a sample are good enough,
     since a pod that is done with its shard takes the next one.
     """
-    column, table = tables.identifier(source.id_column), tables.table(source)
-    counted = sql.SQL("SELECT count({}) FROM {}").format(column, table)
-    row = await (await connection.execute(counted, [])).fetchone()
-    total = int(row[0]) if row else 0
+    column, total = tables.identifier(source.id_column), await _count(connection, source, document)
     boundaries = None
     if total >= _LARGE and await _can_be_sampled(connection, source):
-        sample = sql.SQL("{} TABLESAMPLE SYSTEM ({})").format(table, sql.Literal(min(100.0, 100.0 * _SAMPLE / total)))
+        sample = rows.documents(source, document, sql.Literal(min(100.0, 100.0 * _SAMPLE / total)))
         boundaries = await _boundaries(connection, column, sample, shards, least=min(_SAMPLE, total) // 2)
     if boundaries is None:
-        boundaries = await _boundaries(connection, column, table, shards)
+        boundaries = await _boundaries(connection, column, rows.documents(source, document), shards)
     return total, ranges(boundaries or [], shards)
 
 
@@ -151,12 +167,12 @@ async def _can_be_sampled(connection: Connection, source: Source) -> bool:
 
 
 async def _boundaries(
-    connection: Connection, column: sql.Composable, rows: sql.Composable, shards: int, least: int = 0
+    connection: Connection, column: sql.Composable, documents: sql.Composable, shards: int, least: int = 0
 ) -> list[str] | None:
     """Return the ids at which shards end; None if they come of fewer than `least` ids."""
     query = sql.SQL(
-        "SELECT count({0}), (percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY {0}))::text[] FROM {1}"
-    ).format(column, rows)
+        "SELECT count(s.{0}), (percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY s.{0}))::text[] FROM {1}"
+    ).format(column, documents)
     row = await (await connection.execute(query, [list(fractions(shards))])).fetchone()
     count, found = row or (0, None)
     return [one for one in found or [] if one is not None] if count >= least else None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import asdict, replace
+from typing import Any
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from reembed.core.model import EvaluationReport, EvaluationSpec, IndexSpec, MetricReport, SliceReport
-from reembed.stores.pgvector import tables
+from reembed.stores.pgvector import rows, tables
 from reembed.stores.pgvector.connection import Pool, transaction, using
 from reembed.stores.pgvector.preflight import evaluation_table
 from reembed.stores.pgvector.tables import identifier as _name
@@ -32,43 +33,55 @@ async def labels(connections: Pool, spec: EvaluationSpec, index: IndexSpec) -> L
     """
     source = tables.source_of(index)
     slices = sql.SQL("NULL") if spec.slice_column is None else sql.SQL("e.{}").format(_name(spec.slice_column))
-    query = sql.SQL(
-        "SELECT e.{query}::text, e.{id}::text, s.{key} IS NOT NULL, {slices}::text FROM {labels} e"
-        " LEFT JOIN {source} s ON s.{key}::text = e.{id}::text WHERE e.{query} IS NOT NULL AND e.{id} IS NOT NULL"
-    ).format(
-        query=_name(spec.query_column),
-        id=_name(spec.id_column),
-        key=_name(source.id_column),
-        slices=slices,
-        labels=_name(spec.schema, spec.table),
-        source=tables.table(source),
-    )
+
+    async def read(document: sql.Composable) -> list[Any]:
+        query = sql.SQL(
+            "SELECT e.{query}::text, e.{id}::text, s.{key} IS NOT NULL, {slices}::text FROM {labels} e"
+            " LEFT JOIN (SELECT s.{key} FROM {source}) s ON s.{key}::text = e.{id}::text"
+            " WHERE e.{query} IS NOT NULL AND e.{id} IS NOT NULL"
+        ).format(
+            query=_name(spec.query_column),
+            id=_name(spec.id_column),
+            key=_name(source.id_column),
+            slices=slices,
+            labels=_name(spec.schema, spec.table),
+            source=rows.documents(source, document),
+        )
+        async with transaction(connections, _SECONDS) as connection:
+            return await (await connection.execute(query, [])).fetchall()
+
     async with transaction(connections, _SECONDS) as connection:
         columns = (spec.query_column, spec.id_column, *([spec.slice_column] if spec.slice_column else []))
         if (problem := await evaluation_table(connection, spec.schema, spec.table, columns)) is not None:
             raise Unfit(problem)
-        rows = await (await connection.execute(query, [])).fetchall()
+        key = await tables.key_of(connection, source)
+    labelled = await rows.each(source, key.type, read)
     relevant: dict[str, set[str]] = defaultdict(set)
     found: dict[str, set[str]] = defaultdict(set)
-    for text, document, present, name in rows:
+    for text, document, present, name in labelled:
         if present and text.strip():
             relevant[text].add(document)
             found[text].update([name] if name is not None and name.strip() else [])
     return Labels(
         {text: frozenset(relevant[text]) for text in sorted(relevant)},
-        sum(not present for _, _, present, _ in rows),
+        sum(not present for _, _, present, _ in labelled),
         {text: frozenset(names) for text, names in found.items()},
     )
 
 
 async def present(connections: Pool, index: IndexSpec, ids: Collection[str]) -> frozenset[str]:
     source = tables.source_of(index)
-    query = sql.SQL("SELECT {key}::text FROM {source} WHERE {key}::text = ANY(%s)").format(
-        key=_name(source.id_column), source=tables.table(source)
-    )
+
+    async def read(document: sql.Composable) -> list[Any]:
+        query = sql.SQL("SELECT s.{key}::text FROM {source} WHERE s.{key}::text = ANY(%s)").format(
+            key=_name(source.id_column), source=rows.documents(source, document)
+        )
+        async with transaction(connections, _SECONDS) as connection:
+            return await (await connection.execute(query, [sorted(ids)])).fetchall()
+
     async with transaction(connections, _SECONDS) as connection:
-        rows = await (await connection.execute(query, [sorted(ids)])).fetchall()
-    return frozenset(key for (key,) in rows)
+        key = await tables.key_of(connection, source)
+    return frozenset(found for (found,) in await rows.each(source, key.type, read))
 
 
 async def recorded(connections: Pool, evaluation_id: str) -> EvaluationReport | None:

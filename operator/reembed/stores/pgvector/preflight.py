@@ -108,8 +108,9 @@ async def table_missing(connection: Connection, asked: Asked) -> Problem | None:
 
 async def column_missing(connection: Connection, asked: Asked) -> Problem | None:
     table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
-    for name in (asked.spec.id_column, asked.spec.text_column):
-        if name is not None and await _row(connection, _COLUMN, [table, name], None) is None:
+    text = () if asked.spec.text_sql is not None else (asked.spec.text_column or "",)
+    for name in (asked.spec.id_column, *text):
+        if await _row(connection, _COLUMN, [table, name], None) is None:
             return Problem(
                 "SourceColumnMissing",
                 f"{asked.table} has no column {quoted(name)}, so its documents cannot be read; "
@@ -144,7 +145,7 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
         "namespace": spec.schema,
         "table": table,
         "id": spec.id_column,
-        "text": spec.text_column,
+        "text": None if spec.filter is not None else spec.text_column,
         "gateway": spec.gateway_role,
     }
     enter, read, temporary, create, filtered, gateway, user, database = await _row(connection, _RIGHTS, given)
@@ -153,7 +154,7 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
         (enter, f"role {role} may not use schema {quoted(spec.schema)}",
          f"GRANT USAGE ON SCHEMA {quoted(spec.schema)} TO {role};"),
         (read, f"role {role} may not read {asked.table}", f"GRANT SELECT ON {asked.table} TO {role};"),
-        (temporary, f"role {role} may not try spec.source.text on a temporary table of database {quoted(database)}",
+        (temporary, f"role {role} may not try spec.source on temporary tables of database {quoted(database)}",
          f"GRANT TEMPORARY ON DATABASE {quoted(database)} TO {role};"),
         (create, f"role {role} may not create tables in schema reembed of database {quoted(database)}",
          f"CREATE SCHEMA IF NOT EXISTS reembed; ALTER SCHEMA reembed OWNER TO {role};"),
@@ -179,6 +180,16 @@ async def text_invalid(connection: Connection, asked: Asked) -> Problem | None:
     if found is None:
         return None
     return Problem("SourceTextInvalid", f"spec.source.{where} cannot be used, so nothing was read: {found}{_ANOTHER}")
+
+
+async def filter_invalid(connection: Connection, asked: Asked) -> Problem | None:
+    spec = asked.spec
+    if spec.filter is None:
+        return None
+    found = await unfit(connection, Expression(spec.filter, spec.schema, spec.table, condition=True))
+    if found is None:
+        return None
+    return Problem("SourceFilterInvalid", f"spec.source.filter cannot be used, so nothing was read: {found}{_ANOTHER}")
 
 
 async def _virtual(connection: Connection, asked: Asked, column: str) -> str | None:
@@ -209,6 +220,7 @@ CHECKS: tuple[Check, ...] = (
     key_unsupported,
     privileges_missing,
     text_invalid,
+    filter_invalid,
     index_claimed,
 )
 

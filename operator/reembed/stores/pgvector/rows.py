@@ -1,4 +1,4 @@
-"""How a row of the source becomes a document in SQL: the one place that writes its text, a column or an expression.
+"""How a row of the source becomes a document in SQL: the one place that writes its text and the source's filter.
 
 An expression is evaluated in a subquery over one row, `SELECT (expression) FROM (SELECT s.*) AS reembed_row`: its bare
 names are the row's columns wherever it stands: in a page's read, beside a collection's columns, or in a trigger
@@ -31,25 +31,46 @@ _OF_ROWS = ("21", "22", "23", "2F", "38", "39", "54", "P0")
 async def each(source: Source, id_type: str, read: Callable[[sql.Composable], Awaitable[T]]) -> T:
     """Return what `read` returns, whose statement is given a lateral subquery over `s`, a row of the source.
 
-    Its columns are the row's text and why it failed; a row of nulls, as of an outer join, has none. It stands in
-    statements that are run with parameters.
+    Its columns are the row's text and why it failed; it is empty for a row that is no document: one outside the filter,
+    or of nulls, as an outer join has it. It stands in statements that are run with parameters.
     """
     try:
         return await read(_at_once(source))
     except StoreError as error:
         cause = error.__cause__
         by_row = isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_ROWS)
-        if source.text_sql is None or not by_row:
+        if source.plain or not by_row:
             raise
     return await read(_by_itself(source, id_type))
 
 
-def text_in_trigger(source: Source, alias: str) -> sql.Composable:
-    """Return the text of the row or record `alias`, for a function's body: nothing is doubled there."""
-    if source.text_sql is None:
-        return sql.SQL("{}.{}::text").format(sql.SQL(alias), sql.Identifier(source.text_column or ""))
-    return sql.SQL("(SELECT ({})::text FROM (SELECT {}.*) AS reembed_row)").format(
-        sql.SQL(source.text_sql), sql.SQL(alias)
+def documents(source: Source, document: sql.Composable, percent: sql.Composable | None = None) -> sql.Composable:
+    """Return what stands behind FROM for the ids of all documents, or of those on a sample of the table's pages.
+
+    Without a filter it is the table alone, so that an index of the ids answers.
+    """
+    sample = sql.SQL("") if percent is None else sql.SQL(" TABLESAMPLE SYSTEM ({})").format(percent)
+    inside = sql.SQL("") if source.filter is None else sql.SQL(" CROSS JOIN LATERAL {} t").format(document)
+    return sql.SQL("{} s{}{}").format(tables.table(source), sample, inside)
+
+
+def inside(source: Source, alias: str) -> sql.Composable:
+    """Return whether the row or record `alias` is a document, for a function's body: nothing is doubled there."""
+    if source.filter is None:
+        return sql.SQL("true")
+    return sql.SQL("coalesce((SELECT ({}) FROM (SELECT {}.*) AS reembed_row), false)").format(
+        sql.SQL(source.filter), sql.SQL(alias)
+    )
+
+
+def differing(source: Source, before: str, after: str) -> sql.Composable:
+    """Return whether a document changed, came or went between two rows or records, for a function's body."""
+    texts = sql.SQL("{} IS DISTINCT FROM {}").format(_text_of(source, before), _text_of(source, after))
+    if source.filter is None:
+        return texts
+    there, now = inside(source, before), inside(source, after)
+    return sql.SQL("(CASE WHEN {there} <> {now} THEN true WHEN {now} THEN {texts} ELSE false END)").format(
+        there=there, now=now, texts=texts
     )
 
 
@@ -65,26 +86,40 @@ def failure(sqlstate: str | None) -> str | None:
 
 def _at_once(source: Source) -> sql.Composable:
     here = sql.SQL("s.{}").format(tables.identifier(source.id_column))
-    if source.text_sql is None:
+    if source.plain:
         column = tables.identifier(source.text_column or "")
         return sql.SQL("(SELECT s.{}::text, NULL::text WHERE {} IS NOT NULL)").format(column, here)
-    return sql.SQL("(SELECT ({})::text, NULL::text FROM (SELECT s.*) AS reembed_row WHERE {} IS NOT NULL)").format(
-        sql.SQL(_doubled(source.text_sql)), here
-    )
+    return sql.SQL(
+        "(SELECT ({})::text, NULL::text FROM (SELECT s.*) AS reembed_row WHERE {} IS NOT NULL AND ({}))"
+    ).format(sql.SQL(_doubled(_text(source))), here, sql.SQL(_doubled(source.filter or "true")))
 
 
 def _by_itself(source: Source, id_type: str) -> sql.Composable:
     # OFFSET 0 keeps the planner from evaluating an expression for rows of other ids, which might fail.
     query = sql.SQL(
         "SELECT ({text})::text, NULL::text FROM (SELECT * FROM {table} WHERE {id} = $1::{type} OFFSET 0) AS reembed_row"
+        " WHERE ({filter})"
     ).format(
-        text=sql.SQL(source.text_sql or ""),
+        text=sql.SQL(_text(source)),
         table=sql.Identifier(source.schema, source.table),
         id=sql.Identifier(source.id_column),
         type=sql.SQL(id_type),
+        filter=sql.SQL(source.filter or "true"),
     )
     return sql.SQL("reembed.attempt({}, s.{}::text)").format(
         sql.Literal(_doubled(query.as_string())), tables.identifier(source.id_column)
+    )
+
+
+def _text(source: Source) -> str:
+    return source.text_sql if source.text_sql is not None else sql.Identifier(source.text_column or "").as_string()
+
+
+def _text_of(source: Source, alias: str) -> sql.Composable:
+    if source.text_sql is None:
+        return sql.SQL("{}.{}::text").format(sql.SQL(alias), sql.Identifier(source.text_column or ""))
+    return sql.SQL("(SELECT ({})::text FROM (SELECT {}.*) AS reembed_row)").format(
+        sql.SQL(source.text_sql), sql.SQL(alias)
     )
 
 

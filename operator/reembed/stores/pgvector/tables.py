@@ -56,7 +56,7 @@ def operator_class(kind: str, metric: str) -> str:
 
 
 def source_of(spec: IndexSpec) -> Source:
-    return Source(spec.schema, spec.table, spec.id_column, spec.text_column, spec.text_sql)
+    return Source(spec.schema, spec.table, spec.id_column, spec.text_column, spec.text_sql, spec.filter)
 
 
 def source_row(source: Source) -> dict[str, str | None]:
@@ -66,12 +66,13 @@ def source_row(source: Source) -> dict[str, str | None]:
         "id": source.id_column,
         "text": source.text_column,
         "text_sql": source.text_sql,
+        "filter": source.filter,
     }
 
 
 def source_from(row: dict[str, Any]) -> Source:
     """Return the source that a collection was made with; those of before expressions name a column."""
-    return Source(row["schema"], row["table"], row["id"], row["text"], row.get("text_sql"))
+    return Source(row["schema"], row["table"], row["id"], row["text"], row.get("text_sql"), row.get("filter"))
 
 
 def identifier(*parts: str) -> sql.Identifier:
