@@ -65,8 +65,8 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
     )
 
 
-# Asked for where nothing is said. A request of cpu is a weight: with less than an embedder's, queries wait behind it.
-_GATEWAY_RESOURCES = {"requests": {"cpu": "250m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
+# Asked for where nothing is said. A request of cpu is a weight where cores are short: with next to none queries wait behind everybody.
+_GATEWAY_RESOURCES = {"requests": {"cpu": "100m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
 
 
 def parse_index_spec(raw: Raw) -> IndexSpec:
