@@ -77,7 +77,7 @@ def kills_who_follows(world: World, state: str) -> Disturbance:
         return f"worker, {min(len(running), 1)} backfill pod and {cut[0][0]} connections ended"
 
     return Disturbance(
-        f"who follows is killed in {state}", lambda migration: well_into(migration["status"], state), act
+        f"who follows is killed in {state}", lambda migration: well_into(migration.get("status", {}), state), act
     )
 
 
