@@ -65,7 +65,7 @@ def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
     )
 
 
-# Asked for where nothing is said. A request of cpu is a weight where cores are short: with next to none queries wait behind everybody.
+# Asked for where nothing is said. A request of cpu is a weight: with next to none queries wait behind everybody.
 _GATEWAY_RESOURCES = {"requests": {"cpu": "100m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
 
 
