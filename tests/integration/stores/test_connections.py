@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from importlib.resources import files
 
 import psycopg
 import pytest
@@ -104,20 +105,36 @@ async def test_connections_that_broke_while_they_idled_cost_no_search(database: 
             assert await all_found(searcher)
 
 
-async def test_a_gateway_that_is_newer_than_the_schema_searches_by_text_until_it_is_updated(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_gateway_that_is_newer_than_the_schema_searches_by_text_until_it_is_updated(database: Database) -> None:
     documents = Documents(database).create(_AT_ONCE)
-    monkeypatch.setattr(schema, "VERSION", 3)
     async with searching(database, replace(SPEC, gateway_role=None)) as (keeper, searcher):
+        update = [definition for (definition,) in documents.rows(_SEARCHES)]
+        for older in ("DROP FUNCTION reembed.nearest", search_of_step_1()):
+            documents.run(_LOADED + older)
         documents.run(f"GRANT USAGE ON SCHEMA reembed TO {GATEWAY}")
         documents.run(f"GRANT EXECUTE ON FUNCTION reembed.search TO {GATEWAY}")
+        searcher._as_text_until = 0.0
         assert await all_found(searcher)
-        monkeypatch.undo()
-        await schema.migrate(keeper._pool)  # nothing is granted yet
+        for definition in update:  # nothing is granted yet
+            documents.run(_LOADED + definition)
+        documents.run("REVOKE ALL ON FUNCTION reembed.nearest FROM PUBLIC")
         searcher._as_text_until = 0.0
         assert await all_found(searcher)
         await keeper.prepare(SPEC)
         searcher._as_text_until = 0.0
         assert await all_found(searcher)
         assert any("reembed.nearest" in statement for statement in await prepared(searcher))
+
+
+# The extension's settings may be named in a function once its library is loaded.
+_LOADED = "SELECT '[1]'::vector; "
+_SEARCHES = """
+SELECT pg_get_functiondef(oid) FROM pg_proc
+WHERE pronamespace = 'reembed'::regnamespace AND proname IN ('search', 'nearest') ORDER BY proname"""
+
+
+def search_of_step_1() -> str:
+    """Return the function that the schema began with."""
+    text = files(schema.__package__).joinpath("schema_1.sql").read_text()
+    made = text[text.index("CREATE FUNCTION reembed.search") : text.index("REVOKE ALL ON FUNCTION reembed.search")]
+    return sql.SQL(made.replace("CREATE", "CREATE OR REPLACE", 1)).format(ext=sql.Identifier("public")).as_string()
