@@ -2,6 +2,8 @@
 
 import logging
 
+import pytest
+
 from demo.migration import migrate
 from tests.e2e import writing
 from tests.e2e.story import Story, then_every_answer_was_right
@@ -11,6 +13,7 @@ _log = logging.getLogger("stories")
 _WRITES_PER_SECOND = 200
 
 
+@pytest.mark.soak  # two hundred writes a second leave a machine of two cores no room for other tests
 async def test_nothing_written_during_a_migration_is_lost_although_who_follows_it_is_killed(story: Story) -> None:
     await story.given_an_index_under_steady_queries()
     world = story.world

@@ -27,7 +27,10 @@ FULL JOIN (SELECT id, text_hash FROM reembed.{name} WHERE part = 0 AND embedding
 WHERE c.text_hash IS DISTINCT FROM substring(sha256(convert_to(f.body, 'UTF8')) FOR 16)
   AND coalesce(f.id, c.id)::text NOT IN (SELECT id FROM marked WHERE id IS NOT NULL)
   AND coalesce(f.id, c.id)::text NOT IN (SELECT id FROM reembed.rejected WHERE collection = '{name}')"""
-_PENDING = "SELECT (SELECT count(*) FROM reembed.dirty), (SELECT count(*) FROM reembed.owed)"
+_PENDING = """
+SELECT (SELECT count(*) FROM reembed.dirty),
+       (SELECT count(*) FROM reembed.owed o JOIN reembed.collection c ON c.name = o.collection
+        WHERE c.state IN ('Filling', 'Indexed'))"""
 
 
 @dataclass
