@@ -311,7 +311,7 @@ def paid(change: Change) -> Paid:
 @pytest.mark.parametrize("kind", SPECS)
 def test_no_order_of_events_loses_or_resurrects_a_document(database: Database, kind: str) -> None:
     Histories.database, Histories.kind = database, kind
-    examples = int(os.environ.get("HISTORIES", "60")) // len(SPECS)
+    examples = int(os.environ.get("HISTORIES", "40")) // len(SPECS)
     run_state_machine_as_test(
         Histories,
         settings=settings(
