@@ -23,7 +23,7 @@ from reembed.stores.protocol import Source, StoreError
 T = TypeVar("T")
 
 # Classes of SQLSTATE that a row's values can cause: cardinality, data, constraints (of a domain), functions of any
-# language, limits of the program, and what PL/pgSQL raises. `reembed.attempt` in schema_6.sql has the same list. A
+# language, limits of the program, and what PL/pgSQL raises. `reembed.attempt` in schema_5.sql has the same list. A
 # column that is gone (42) is none of them: it fails every row, and stops the work until somebody looks.
 _OF_ROWS = ("21", "22", "23", "2F", "38", "39", "54", "P0")
 
