@@ -56,7 +56,10 @@ def shadow_queries_are_for_a_candidate_that_answers(history: History, event: Eve
     before, after = (status_of(one).get("routing") or {} for one in (change.before, change.after))
     if before.get("shadow") or not after.get("shadow"):
         return ""
-    status = status_of(history.holder())
+    holder = history.holder()
+    if holder is None and history.since("held") <= history.patience:
+        return ""  # told by a write that was on its way while the holder vanished
+    status = status_of(holder)
     if status.get("state") not in WITH_TRAFFIC or not after.get("candidate"):
         return f"shadow queries begin while the migration is at {status.get('at')}"
     return f"shadow queries begin in an emergency: {status['emergency']}" if "emergency" in status else ""
