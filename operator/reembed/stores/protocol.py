@@ -301,7 +301,10 @@ class Keeping(Searching, Protocol):
         ...
 
     async def build_index(self, collection: str, shape: VectorIndex) -> None:
-        """Build the collection's vector index, measure what it finds and let it answer, or raise StoreBusy."""
+        """Build the collection's vector index, measure what it finds and let it answer, or raise StoreBusy.
+
+        What was withdrawn stays so: nobody kept it fresh since.
+        """
         ...
 
     async def discard_index(self, collection: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -47,6 +48,12 @@ class Following:
         lease, page = await self.page()
         await self.pods.commit(lease, page, {})
         await self.pods.finish(lease)
+
+    async def waits_or_ends(self, task: asyncio.Task[object]) -> None:
+        """Return once the task ended, or its connection waits for a lock."""
+        waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        while not task.done() and not self.documents.rows(waiting):
+            await asyncio.sleep(0.01)
 
     def held(self) -> dict[int, str | None]:
         """Return the text of each stored vector by its document, None for a tombstone."""
@@ -161,6 +168,22 @@ async def test_a_change_that_is_not_committed_while_its_document_is_mended_is_st
         again, _ = await it.changes.compare(PLAN.name, None, 100)
     assert (found, again) == (Differences(stale=1), Differences())
     assert it.held() == {1: "newer", 2: "text 2", 3: "text 3"}
+
+
+@pytest.mark.parametrize("finds", ["spread", "compare"])
+async def test_nothing_is_owed_to_a_collection_that_is_withdrawn_meanwhile(database: Database, finds: str) -> None:
+    async with following(database) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id = 1")
+        with psycopg.connect(database.owner_dsn) as worker:
+            worker.execute("UPDATE reembed.collection SET state = 'Withdrawn'")
+            worker.execute("DELETE FROM reembed.owed")
+            found = asyncio.create_task(
+                it.changes.spread(0) if finds == "spread" else it.changes.compare(PLAN.name, None, 9)
+            )
+            await it.waits_or_ends(found)
+            worker.commit()
+        await found
+    assert it.documents.rows("SELECT id FROM reembed.owed") == []
 
 
 async def test_a_rejected_text_is_no_difference(database: Database) -> None:

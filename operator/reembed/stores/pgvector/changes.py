@@ -29,7 +29,8 @@ _SECONDS = 30.0
 _SPREAD = 2000  # marks of one transaction
 
 _LIVE = "SELECT name FROM reembed.collection WHERE index_key = %(key)s AND state IN ('Filling', 'Indexed')"
-# Marks that another worker moves this moment are left to it.
+# Marks that another worker moves this moment are left to it. Collections are locked against being withdrawn: a debt that
+# came beside that would stay for ever, since nobody pays for what is withdrawn.
 _MOVE = """
 WITH taken AS (
     DELETE FROM reembed.dirty d USING (
@@ -42,7 +43,7 @@ WITH taken AS (
 ), owing AS (
     INSERT INTO reembed.owed AS o (collection, id, rev, at)
     SELECT c.name, n.id, n.rev, n.at FROM newest n CROSS JOIN (SELECT name FROM reembed.collection
-        WHERE index_key = %(key)s AND state IN ('Filling', 'Indexed')) c ORDER BY c.name, n.id
+        WHERE index_key = %(key)s AND state IN ('Filling', 'Indexed') FOR SHARE) c ORDER BY c.name, n.id
     ON CONFLICT (collection, id) DO UPDATE
     SET rev = greatest(o.rev, excluded.rev), at = least(o.at, excluded.at)
 )

@@ -44,7 +44,8 @@ WITH page AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM reembed.dirty m WHERE m.index_key = %(key)s AND (m.id = d.id OR m.id IS NULL))
 ), owing AS (
     INSERT INTO reembed.owed AS o (collection, id, rev, at)
-    SELECT %(name)s, f.id, f.rev, clock_timestamp() FROM found f ORDER BY f.id
+    SELECT c.name, f.id, f.rev, clock_timestamp() FROM found f CROSS JOIN (SELECT name FROM reembed.collection
+        WHERE name = %(name)s AND state IN ('Filling', 'Indexed') FOR SHARE) c ORDER BY f.id
     ON CONFLICT (collection, id) DO NOTHING
 )
 SELECT count(*) FILTER (WHERE kind = 'missing'), count(*) FILTER (WHERE kind = 'stale'),

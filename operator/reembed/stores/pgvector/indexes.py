@@ -67,7 +67,7 @@ async def build(connections: Pool, name: str, shape: VectorIndex) -> None:
     async with transaction(connections, _SECONDS) as connection:
         await connection.execute(
             "UPDATE reembed.collection SET state = 'Indexed', recall = %s, recall_queries = %s,"
-            " recall_at = CASE WHEN %s::float8 IS NOT NULL THEN now() END WHERE name = %s",
+            " recall_at = CASE WHEN %s::float8 IS NOT NULL THEN now() END WHERE name = %s AND state <> 'Withdrawn'",
             [*((found.share, found.queries, found.share) if found is not None else (None, None, None)), name],
         )
 
@@ -148,11 +148,11 @@ async def _create(connection: Connection, name: str, shape: VectorIndex, *, para
         ),
         [],
     )
+    await connection.execute(sql.SQL("ANALYZE {}").format(tables.collection(name)), [])
     await connection.execute(
         "UPDATE reembed.collection SET m = %s, ef_construction = %s WHERE name = %s",
         [shape.m, shape.ef_construction, name],
     )
-    await connection.execute(sql.SQL("ANALYZE {}").format(tables.collection(name)), [])
 
 
 async def _valid(connection: Connection, name: str) -> bool:

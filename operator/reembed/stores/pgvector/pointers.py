@@ -20,6 +20,7 @@ SET collection = excluded.collection, fingerprint = excluded.fingerprint, genera
 WHERE pointer.generation < excluded.generation"""
 _RELEASE = (
     "UPDATE reembed.collection SET state = 'Withdrawn' WHERE index_key = %(key)s",
+    "DELETE FROM reembed.owed o USING reembed.collection c WHERE c.name = o.collection AND c.index_key = %(key)s",
     "DELETE FROM reembed.pointer WHERE index_key = %(key)s",
     "DELETE FROM reembed.evaluation WHERE index_key = %(key)s",
     "DELETE FROM reembed.claim WHERE index_key = %(key)s",
