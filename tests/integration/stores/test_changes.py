@@ -52,7 +52,7 @@ class Following:
     async def waits_or_ends(self, task: asyncio.Task[object]) -> None:
         """Return once the task ended, or its connection waits for a lock."""
         waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        while not task.done() and not self.documents.rows(waiting):
+        while not task.done() and not self.documents.rows(waiting):  # noqa: ASYNC110 a database is read, it tells nobody
             await asyncio.sleep(0.01)
 
     def held(self) -> dict[int, str | None]:

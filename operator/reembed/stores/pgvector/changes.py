@@ -29,8 +29,8 @@ _SECONDS = 30.0
 _SPREAD = 2000  # marks of one transaction
 
 _LIVE = "SELECT name FROM reembed.collection WHERE index_key = %(key)s AND state IN ('Filling', 'Indexed')"
-# Marks that another worker moves this moment are left to it. Collections are locked against being withdrawn: a debt that
-# came beside that would stay for ever, since nobody pays for what is withdrawn.
+# Marks that another worker moves this moment are left to it. Collections are locked against being withdrawn: a debt
+# that came beside that would stay for ever, since nobody pays for what is withdrawn.
 _MOVE = """
 WITH taken AS (
     DELETE FROM reembed.dirty d USING (
