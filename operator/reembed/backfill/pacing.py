@@ -72,7 +72,7 @@ class Pacing:
             return
         before = self._throttle
         commit = statistics.median(self._commits) if self._commits else None
-        self._throttle = before.judged(Reading(commit, self._queries()))
+        self._throttle = before.judged(Reading(commit, self._queries(), spent))
         self._judged, self._commits = self._judged + spent, []
         self._metrics.requests_limit.set(self._throttle.limit)
         if before.by is not None:

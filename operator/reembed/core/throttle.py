@@ -7,7 +7,9 @@ the backfill does is the store that there is, and the backfill must not crawl be
 
 The number of requests under way grows by one and is halved, between 1 and 16, as TCP shares a line (AIMD). One request
 after the other may still keep a small embedder busy, so below one there are rests between them: at a half as long as
-the request took, at an eighth seven times as long. Never is less asked for: the backfill does not stand still.
+the request took, at an eighth seven times as long. Never is less asked for: the backfill does not stand still. Who
+suffers even then suffers for another reason, which is soon taken as usual: else a backfill on a machine that became
+slow in its first minute would take eight times as long for an hour, and help nobody.
 """
 
 from __future__ import annotations
@@ -21,17 +23,20 @@ FIRST = 4.0
 # Above so many times what is usual, and so much more than that, somebody suffers: less is the noise of one machine.
 _STORE_FACTOR, _STORE_SECONDS = 3.0, 0.1
 _QUERIES_FACTOR, _QUERIES_SECONDS = 2.0, 0.025
-# What is usual doubles in some 70 judgements, a minute or more; nothing is usual that no machine can do.
-_RISES = 1.01
+# What is usual doubles in some 70 seconds, and in seven where the least is asked for; nothing is usual that no machine
+# can do. Time without a judgement counts up to the longest rest.
+_RISES, _RISES_AT_LEAST = 1.01, 1.1
+_LONGEST_SECONDS = 60.0
 _SHORTEST = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Seconds, measured since the last judgement; None says nothing (yet)."""
+    """Seconds, measured since the last judgement, which was `ago` seconds ago; None says nothing (yet)."""
 
     commit: float | None = None
     queries: float | None = None  # p95 of callers, 0 where hardly anybody asks
+    ago: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,8 @@ class Throttle:
 
     def judged(self, reading: Reading) -> Throttle:
         """Return what holds after a reading; one that says nothing is no reason to ask for less, or for more."""
-        usual_commit = _usual(self.usual_commit, reading.commit)
-        usual_queries = _usual(self.usual_queries, reading.queries)
+        usual_commit = _usual(self.usual_commit, reading.commit, self._rise("store", reading.ago))
+        usual_queries = _usual(self.usual_queries, reading.queries, self._rise("queries", reading.ago))
         by = None
         if _suffers(reading.commit, usual_commit, _STORE_FACTOR, _STORE_SECONDS):
             by = "store"
@@ -68,16 +73,20 @@ class Throttle:
             return known
         return replace(known, limit=min(MOST, _more(self.limit)), by=None)
 
+    def _rise(self, by: str, seconds: float) -> float:
+        rises = _RISES_AT_LEAST if self.limit == LEAST and self.by == by else _RISES
+        return float(rises ** min(seconds, _LONGEST_SECONDS))
+
 
 def _more(limit: float) -> float:
     # From an eighth one more at once would be eight times as much.
     return limit + 1 if limit >= 1 else limit * 2
 
 
-def _usual(usual: float | None, found: float | None) -> float | None:
+def _usual(usual: float | None, found: float | None, rise: float) -> float | None:
     if not found:
         return usual
-    return found if usual is None else min(found, max(usual, _SHORTEST) * _RISES)
+    return found if usual is None else min(found, max(usual, _SHORTEST) * rise)
 
 
 def _suffers(found: float | None, usual: float | None, factor: float, seconds: float) -> bool:

@@ -38,10 +38,31 @@ def test_a_store_that_stays_slow_whatever_is_done_is_taken_as_it_is(
     readings: list[Reading], commit: float, queries: float
 ) -> None:
     throttle = after(Reading(0.001, 0.001), *readings)
-    # From a millisecond to three hours by one percent at a time.
     for _ in range(2500):
         throttle = throttle.judged(Reading(commit + 0.001, queries + 0.001))
     assert (throttle.by, throttle.limit) == (None, MOST)
+
+
+def test_a_machine_that_became_sixty_times_slower_is_yielded_to_for_less_than_a_minute() -> None:
+    throttle, slow = after(Reading(0.005, None)), 0
+    while throttle.limit < MOST:
+        throttle = throttle.judged(Reading(0.3, None))
+        slow += throttle.by is not None
+    assert 8 < slow < 50
+
+
+def test_the_time_of_rests_counts_as_that_of_judgements() -> None:
+    often, rarely = after(CALM, *[Reading(9.0, None)] * 30), after(CALM, *[Reading(9.0, None, 30.0)])
+    assert rarely.usual_commit == pytest.approx(0.01 * 1.01**30)
+    assert often.usual_commit is not None
+    assert often.usual_commit > (rarely.usual_commit or 0)
+
+
+def test_what_suffers_for_another_reason_says_nothing_of_what_does_not() -> None:
+    throttle = after(Reading(0.005, 0.03), *[Reading(9.0, 0.04)] * 40)
+    assert throttle.usual_queries == pytest.approx(0.04)
+    throttle = after(Reading(0.005, 0.03), *[Reading(9.0, 0.9)] * 8)
+    assert throttle.usual_queries == pytest.approx(0.03 * 1.01**8)
 
 
 @given(READINGS, st.builds(Reading, SECONDS, SECONDS))
