@@ -10,6 +10,7 @@ from reembed.api.hooks import parse_hook
 from reembed.api.limits import parse_limits
 from reembed.api.values import parse_duration, parse_factor, parse_quantity, parse_share
 from reembed.core.model import (
+    Adopted,
     Approval,
     CanaryGate,
     ConfigMapKey,
@@ -19,6 +20,7 @@ from reembed.core.model import (
     GateKind,
     IndexSpec,
     InputType,
+    MaintainedBy,
     Meta,
     Metric,
     MigrationSpec,
@@ -90,6 +92,18 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         gateway_limits=resources.mapping("limits"),
         capacity=store.parsed("capacity", parse_quantity, None),
         vector_index=_vector_index(spec.into("vectorIndex")),
+        metadata=source.texts("metadata"),
+        adopted=_adopted(spec.maybe("adopted")),
+    )
+
+
+def _adopted(adopted: Fields | None) -> Adopted | None:
+    if adopted is None:
+        return None
+    return Adopted(
+        column=adopted.text("vectorColumn"),
+        pool=adopted.into("poolRef").text("name"),
+        maintained_by=adopted.choice("maintainedBy", MaintainedBy, MaintainedBy.APPLICATION),
     )
 
 

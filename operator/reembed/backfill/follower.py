@@ -88,7 +88,8 @@ class Follower:
 
         A full one is compared with its source at once if it never was in this epoch of capture, else now and then.
         """
-        self._plans = {plan.name: plan for plan in plans if plan.desired in _LIVE and plan.name in held}
+        followed = {name for name, one in held.items() if one.followed}
+        self._plans = {plan.name: plan for plan in plans if plan.desired in _LIVE and plan.name in followed}
         full = {name for name in self._plans if held[name].shards_done == held[name].shards}
         later = self.clock() + _COMPARE_AGAIN
         self._compare_at = {

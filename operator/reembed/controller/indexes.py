@@ -22,7 +22,7 @@ from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock
 from reembed.controller.vanished import Vanished
 from reembed.controller.writer import conditions, differs
-from reembed.core import desired, names, space
+from reembed.core import adoption, desired, names, space
 from reembed.core.conditions import of_index
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import SeenIndex
@@ -80,6 +80,7 @@ class Indexes:
         store = await self._observer.store(index)
         # First of all: what keeps pods from being made must not keep queries from being taken back.
         problem = await self._vanished.unwind(index) or await self._rebuild(index, store)
+        problem = problem or await self._adopt(index, store)
         await self._run(index)
         told = problem or _problem(index, store)
         await self._report(raw, index, store, told)
@@ -91,6 +92,19 @@ class Indexes:
         if index.meta.deleting or not desired.lost(index) or store is None:
             return None
         found = rebuilt(index, store, self._pools(index), await self._observer.gateways(index))
+        if isinstance(found, IndexStatus):
+            await self._effects.index_status(index, found)
+            return None
+        return found
+
+    async def _adopt(self, index: SeenIndex, store: StoreReport | None) -> Problem | None:
+        """Let the vectors that the application has answer; return what keeps them from that."""
+        adopted = index.spec.adopted
+        if adopted is None or not adoption.pending(index):
+            return None
+        raw = self._cache.get(kinds.POOL, index.meta.namespace, adopted.pool)
+        model = parse_pool(raw)[1].model if raw is not None else None
+        found = adoption.advanced(index, model, store)
         if isinstance(found, IndexStatus):
             await self._effects.index_status(index, found)
             return None

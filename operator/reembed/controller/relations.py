@@ -41,9 +41,11 @@ def relations(kind: Kind, obj: Object) -> Iterator[Relation]:
 
 
 def routed_pools(index: Object) -> Iterator[str]:
-    """Yield the pools that an index sends queries to."""
+    """Yield the pools that an index sends queries to, or will as soon as its application's vectors are adopted."""
     routing = _status(index).get("routing") or {}
-    yield from {arm["pool"] for arm in (routing.get("serving"), routing.get("candidate")) if arm}
+    adopted = (index.get("spec") or {}).get("adopted") if not routing.get("serving") else None
+    arms = (routing.get("serving"), routing.get("candidate"), {"pool": adopted["poolRef"]["name"]} if adopted else None)
+    yield from {arm["pool"] for arm in arms if arm}
 
 
 def _of_migration(obj: Object) -> Iterator[Relation]:

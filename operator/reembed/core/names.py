@@ -88,6 +88,11 @@ def collection(migration_uid: str, attempt: int) -> str:
     return f"c_{_digest(f'{migration_uid}/{attempt}')[:16]}"
 
 
+def adopted(index_uid: str) -> str:
+    """Collection whose vectors are in a column of the application's own table."""
+    return f"a_{_digest(f'{index_uid}/adopted')[:16]}"
+
+
 def backfill_job(migration: str, attempt: int, template: object) -> str:
     """Job of one attempt. A Job's template is immutable, so another template (JSON-ready) asks for another name."""
     text = json.dumps(template, sort_keys=True, separators=(",", ":"))

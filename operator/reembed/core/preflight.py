@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reembed.core import desired, reasons, space, triggers
+from reembed.core import adoption, desired, reasons, space, triggers
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import Migration, Neighbour, Seen
 from reembed.core.model import GateKind
@@ -186,6 +186,15 @@ def status_lost(migration: Migration, seen: Seen) -> Obstacle | None:
     return Obstacle("StatusLost", text)
 
 
+def not_adopted(migration: Migration, seen: Seen) -> Obstacle | None:
+    """An index whose application has vectors is not filled for the first time: what serves would not be compared."""
+    if seen.index is None or not adoption.pending(seen.index):
+        return None
+    column = seen.index.spec.adopted.column if seen.index.spec.adopted is not None else ""
+    text = f"waiting until column {column!r} is adopted and answers; conditions of index {migration.spec.index!r} say"
+    return Obstacle("NotAdopted", f"{text} what keeps it from that")
+
+
 def store_not_ready(migration: Migration, seen: Seen) -> Obstacle | None:
     if seen.store is None:
         name = migration.spec.index
@@ -271,6 +280,7 @@ BEFORE_CLAIM: tuple[Check, ...] = (
     index_held,
     candidate_left,
     status_lost,
+    not_adopted,
     other_pool_serves,
 )
 # Once it is claimed: its pods, its store, its gateways.

@@ -22,10 +22,13 @@ from reembed.gateway.again import while_passing
 from reembed.gateway.guard import Guard, LeftOut
 from reembed.gateway.meter import Meter, Outcome, Result
 from reembed.gateway.patience import OutOfTime, Patience
-from reembed.stores.protocol import StoreError
+from reembed.stores.protocol import FilterRefused, StoreError
 
 T = TypeVar("T")
 Work = Callable[[Arm], Awaitable[T]]
+
+# The request is at fault, by the word of an arm.
+AT_FAULT = (TextRefused, FilterRefused)
 
 # Seconds between two log lines about one arm.
 _COMPLAIN_EVERY = 10.0
@@ -94,6 +97,7 @@ class Answering:
         Raises:
             NothingServes: there is no arm to ask.
             TextRefused: the text is at fault, by the serving arm's word too.
+            FilterRefused: its filter is, in the same way.
             ArmsFailed: no arm answered.
 
         """
@@ -113,8 +117,8 @@ class Answering:
         second = await self._try(fallback, self._patient(work), self._deadlines.total - first.seconds, timed=timed)
         if isinstance(second, _Failure):
             raise self._final(second.error)
-        if isinstance(first.error, TextRefused):
-            # A text that what serves can embed is the candidate's failure; one that both refuse is the caller's.
+        if isinstance(first.error, AT_FAULT):
+            # What the serving arm can answer is the candidate's failure; what both refuse is the caller's.
             self._meter.arm(arm, Outcome.ERROR, seconds=None, probe=False)
         self._meter.answer(Result.FELL_BACK)
         return Answer(second.value, fallback, fell_back=True)
@@ -122,14 +126,14 @@ class Answering:
     async def probe(self, arm: Arm, work: Work[object]) -> bool:
         """Do `work` by this arm alone and return whether it succeeded; counted as a probe."""
         outcome = await self._try(arm, work, self._deadlines.candidate, probe=True)
-        if isinstance(outcome, _Failure) and isinstance(outcome.error, TextRefused):
+        if isinstance(outcome, _Failure) and isinstance(outcome.error, AT_FAULT):
             self._meter.arm(arm, Outcome.ERROR, seconds=None, probe=True)
         return isinstance(outcome, _Success)
 
     async def _try(
         self, arm: Arm, work: Work[T], limit: float, *, probe: bool = False, timed: bool = True
     ) -> _Success[T] | _Failure:
-        """Do the work by one arm and count how it did, but for a refused text: whose fault that is shows later."""
+        """Do the work by one arm and count how it did, but for what it refuses: whose fault that is shows later."""
         clock = asyncio.get_running_loop().time
         began = clock()
 
@@ -143,7 +147,7 @@ class Answering:
             # It took at least so long: a hanging arm shows in its latency although its callers hang up.
             count(Outcome.DROPPED, telling=True)
             raise
-        except TextRefused as error:
+        except AT_FAULT as error:
             return _Failure(error, clock() - began)
         except Exception as error:  # noqa: BLE001 - whatever breaks in an arm, known or not, must not cost the query
             count(Outcome.ERROR, telling=isinstance(error, OutOfTime))
@@ -164,7 +168,7 @@ class Answering:
         return None
 
     def _final(self, error: Exception) -> Exception:
-        if isinstance(error, TextRefused):
+        if isinstance(error, AT_FAULT):
             return error
         self._meter.answer(Result.FAILED)
         return ArmsFailed(error)

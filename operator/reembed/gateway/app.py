@@ -49,7 +49,7 @@ from reembed.gateway.requests import (
     parse_search,
 )
 from reembed.gateway.shadow import Shadow
-from reembed.stores.protocol import Searching
+from reembed.stores.protocol import FilterRefused, Hit, Searching
 
 _WAIT_FOR_VECTORS = 30.0
 _WAIT_FOR_PLACE = 1.0
@@ -139,9 +139,9 @@ class Gateway:
         asked = parse_search(body)
         routing = self._held.snapshot()
         key = request.headers.get("x-reembed-user") or asked.query
-        work = self._queries.search(asked.query, asked.k)
+        work = self._queries.search(asked.query, asked.k, asked.within)
         answer = await exchange.while_connected(request, self._answering.answer(routing, key, work))
-        results = [{"id": hit.id, "score": hit.score} for hit in answer.value]
+        results = [_result(hit) for hit in answer.value]
         afterwards = self._shadow.after(routing, key, asked, answer)
         return JSONResponse({"results": results} | _origin(routing, answer), background=afterwards)
 
@@ -197,7 +197,7 @@ class Gateway:
                     body = await exchange.body(request, most_bytes, becomes_large)
                     places.enter_context(self._admission.admitted())
                     response = await endpoint(request, body)
-            except (BadRequest, TextRefused, exchange.Full) as error:
+            except (BadRequest, TextRefused, FilterRefused, exchange.Full) as error:
                 response = _refusal(error)
                 self._meter.refused(response.status_code)
             except (NothingServes, ArmsFailed) as error:
@@ -227,7 +227,7 @@ class Gateway:
         return exchange.error(503, "no_vectors", message, retry_after=_WAIT_FOR_VECTORS)
 
 
-def _refusal(error: BadRequest | TextRefused | exchange.Full) -> Response:
+def _refusal(error: BadRequest | TextRefused | FilterRefused | exchange.Full) -> Response:
     if isinstance(error, exchange.Full):
         message = "this gateway has as many requests under way as it does at once; come back later or add replicas"
         return exchange.error(429, "busy", message, retry_after=_WAIT_FOR_PLACE)
@@ -236,6 +236,8 @@ def _refusal(error: BadRequest | TextRefused | exchange.Full) -> Response:
         if error.code == 408:
             response.headers["Connection"] = "close"  # what still comes of the body would be read as a request
         return response
+    if isinstance(error, FilterRefused):
+        return exchange.error(422, "invalid_filter", str(error))
     too_long = isinstance(error, TextTooLong)
     return exchange.error(413 if too_long else 422, "text_too_long" if too_long else "invalid_text", str(error))
 
@@ -247,6 +249,12 @@ async def _no_such_endpoint(request: Request, error: Exception) -> Response:
         "POST /v1/embeddings, GET /v1/index, /health, /ready and /metrics"
     )
     return exchange.error(code, "no_such_endpoint", message)
+
+
+def _result(hit: Hit) -> dict[str, Any]:
+    """Return a document as callers read it; its metadata where the index lists columns."""
+    found: dict[str, Any] = {"id": hit.id, "score": hit.score}
+    return found if hit.metadata is None else found | {"metadata": hit.metadata}
 
 
 def _origin(routing: Routing, answer: Answer[Any]) -> dict[str, Any]:

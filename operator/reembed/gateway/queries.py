@@ -15,7 +15,7 @@ from reembed.client import Embedded
 from reembed.core.model import Arm, InputType
 from reembed.gateway.answer import Work
 from reembed.gateway.embedders import Embedders
-from reembed.stores.protocol import Hit, Searching
+from reembed.stores.protocol import Filter, Hit, Searching
 
 
 class Crowded(Exception):
@@ -33,23 +33,23 @@ class Queries:
         # Of both arms together: the places of an arm belong to its callers.
         self._background = asyncio.Semaphore(max(1, searches_per_arm // 3))
 
-    def search(self, query: str, k: int, *, background: bool = False) -> Work[list[Hit]]:
-        """Return the work of finding the `k` documents nearest to `query`."""
+    def search(self, query: str, k: int, within: Filter | None = None, *, background: bool = False) -> Work[list[Hit]]:
+        """Return the work of finding the `k` documents nearest to `query`, of those within a filter."""
 
         async def work(arm: Arm) -> list[Hit]:
             embedded = await self.embed([query], InputType.QUERY, background=background)(arm)
             if not background:
-                return await self._nearest(arm, embedded.vectors[0], k)
+                return await self._nearest(arm, embedded.vectors[0], k, within)
             async with self._background:
                 if self._searches[arm].locked():
                     raise Crowded(f"callers use all places of {arm.pool} in the store")
-                return await self._nearest(arm, embedded.vectors[0], k)
+                return await self._nearest(arm, embedded.vectors[0], k, within)
 
         return work
 
-    async def _nearest(self, arm: Arm, vector: bytes, k: int) -> list[Hit]:
+    async def _nearest(self, arm: Arm, vector: bytes, k: int, within: Filter | None) -> list[Hit]:
         async with self._searches[arm]:
-            return await self._store.search(arm.collection, arm.fingerprint, vector, k)
+            return await self._store.search(arm.collection, arm.fingerprint, vector, k, within)
 
     def embed(self, texts: Sequence[str], input_type: InputType, *, background: bool = False) -> Work[Embedded]:
         """Return the work of embedding `texts`, for applications that search by themselves."""

@@ -7,18 +7,21 @@ accepted. Unknown fields are refused, since a misspelt `k` would otherwise silen
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reembed.client import BATCH_LIMIT
 from reembed.core.model import InputType
+from reembed.stores.protocol import Filter
 
 # Bytes of a body. A query is a question, not a document; a page of texts for /v1/embeddings may be.
 SEARCH_BYTES = 64 * 1024
 EMBEDDINGS_BYTES = 4 * 1024 * 1024
 MOST_HITS = 100
 DEFAULT_HITS = 10
+MOST_VALUES = 1000  # of a filter; each is looked at before the search
 
 
 class BadRequest(Exception):
@@ -32,10 +35,11 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """Find the `k` documents nearest to `query`."""
+    """Find the `k` documents nearest to `query`, of those that a filter leaves."""
 
     query: str
     k: int
+    within: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,12 @@ class EmbeddingsRequest:
 
 def parse_search(body: bytes) -> SearchRequest:
     """Read the body of /v1/search."""
-    fields = _object(body, ("query", "k"))
+    fields = _object(body, ("query", "k", "filter"))
     query = _text(fields.get("query"), "query")
     k = fields.get("k", DEFAULT_HITS)
     if not _whole(k) or not 1 <= k <= MOST_HITS:
         raise _invalid("k", k, f"a whole number from 1 to {MOST_HITS}")
-    return SearchRequest(query, k)
+    return SearchRequest(query, k, _filter(fields.get("filter")))
 
 
 def parse_embeddings(body: bytes) -> EmbeddingsRequest:
@@ -96,7 +100,7 @@ def too_slow(seconds: float) -> BadRequest:
 def _object(body: bytes, known: tuple[str, ...]) -> Mapping[str, Any]:
     try:
         fields = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested a thousand times
         raise BadRequest(422, "not_json", "the body is not JSON; send an object") from None
     if not isinstance(fields, dict):
         raise BadRequest(422, "not_json", f"the body is a JSON {type(fields).__name__}; send an object")
@@ -105,6 +109,41 @@ def _object(body: bytes, known: tuple[str, ...]) -> Mapping[str, Any]:
             422, "unknown_field", f"unknown field {unknown[0]!r:.80}; this endpoint knows {', '.join(known)}"
         )
     return fields
+
+
+def _filter(given: object) -> Filter | None:
+    """Read a filter as far as it can be told without its columns, which the store knows.
+
+    Nothing goes on to the store that it could not read as JSON: an error there would count against the arm.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise _invalid("filter", given, 'an object such as {"lang": "en", "year": {"gte": 2020}}')
+    values = [one for name, wanted in given.items() for one in (name, *_values(wanted))]
+    if len(values) > MOST_VALUES:
+        raise _invalid("filter", f"{len(values)} names and values", f"of {MOST_VALUES} at most")
+    for value in values:
+        if not _storable(value):
+            raise _invalid("filter", repr(value)[:40], "of texts, finite numbers, true, false and null")
+    return given
+
+
+def _values(wanted: object) -> Iterator[object]:
+    """Yield what a column is compared with, and by which operators; of deeper structures the structures."""
+    for operand in (*wanted, *wanted.values()) if isinstance(wanted, dict) else (wanted,):
+        yield from operand if isinstance(operand, list) else (operand,)
+
+
+def _storable(value: object) -> bool:
+    if isinstance(value, str):
+        return _writable(value)
+    return value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _writable(text: str) -> bool:
+    """Return whether PostgreSQL can hold it: no half of a surrogate pair, no zero character."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _text(value: object, field: str) -> str:

@@ -98,7 +98,8 @@ class Shadow:
     async def _compare(self, sides: Sides, other: Arm, asked: SearchRequest, found: Sequence[str]) -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
-        hits = await self._patience.wait(self._queries.search(asked.query, asked.k, background=True)(other), _SECONDS)
+        work = self._queries.search(asked.query, asked.k, asked.within, background=True)
+        hits = await self._patience.wait(work(other), _SECONDS)
         theirs = [hit.id for hit in hits]
         overlap, rank = overlap_at(asked.k, found, theirs), average_overlap(asked.k, found, theirs)
         self._meter.compared(sides, other, overlap, rank, clock() - began)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from reembed.core.model import (
     BuildReport,
@@ -25,6 +25,9 @@ from reembed.core.model import (
     Problem,
     VectorIndex,
 )
+
+# What documents must be: a value, a list of values or {operator: value} by the name of a metadata column.
+Filter = Mapping[str, Any]
 
 
 class StoreError(Exception):
@@ -51,6 +54,10 @@ class Unfit(StoreError):
         self.problem = problem
 
 
+class FilterRefused(StoreError):
+    """A caller's filter names what the index does not list, or a value that its column cannot have."""
+
+
 class Fenced(StoreError):
     """Another pod took the shard over; this one must stop and must not count as having finished it."""
 
@@ -61,6 +68,7 @@ class Hit:
 
     id: str
     score: float
+    metadata: Mapping[str, Any] | None = None  # of its columns that the source lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,7 @@ class Source:
     text_column: str | None
     text_sql: str | None = None  # over the row's own columns
     filter: str | None = None  # over them too; None: every row is a document
+    metadata: tuple[str, ...] = ()  # columns that a search returns and may filter by
 
     @property
     def plain(self) -> bool:
@@ -185,6 +194,7 @@ class Held:
     verified: bool = True  # compared with the source since capture was last broken, and nothing was missing
     recall: float | None = None  # of its vector index; None: not measured
     shape: tuple[int, int] | None = None  # its index's m and efConstruction; None: not recorded
+    followed: bool = True  # by Reembed; an adopted column may be the application's to keep fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +221,11 @@ class Labels:
 class Searching(Protocol):
     """What a gateway and the evaluation need."""
 
-    async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]: ...
+    async def search(
+        self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None
+    ) -> list[Hit]:
+        """Return the `k` nearest documents, of those within the filter, or raise FilterRefused."""
+        ...
 
 
 class Filling(Protocol):

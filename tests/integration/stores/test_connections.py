@@ -12,6 +12,7 @@ from psycopg import sql
 
 from reembed.core.model import Metric
 from reembed.stores.pgvector import schema
+from reembed.stores.pgvector.connection import pool, using
 from reembed.stores.pgvector.search import Searcher, literal
 from reembed.stores.protocol import Hit
 from tests.fixtures import pooler
@@ -138,3 +139,23 @@ def search_of_step_1() -> str:
     text = files(schema.__package__).joinpath("schema_1.sql").read_text()
     made = text[text.index("CREATE FUNCTION reembed.search") : text.index("REVOKE ALL ON FUNCTION reembed.search")]
     return sql.SQL(made.replace("CREATE", "CREATE OR REPLACE", 1)).format(ext=sql.Identifier("public")).as_string()
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_who_is_cancelled_in_the_moment_in_which_a_connection_is_free_ends(
+    database: Database, steps: int
+) -> None:
+    async def use() -> None:
+        async with using(connections, 30):
+            await asyncio.Event().wait()
+
+    async with pool(database.owner_dsn, 1, "test", timeout=30) as connections:
+        async with using(connections, 30):
+            waiting = asyncio.create_task(use())
+            await asyncio.sleep(0.05)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait({waiting}, timeout=5)
+        waiting.cancel()
+    assert done == {waiting}

@@ -68,7 +68,12 @@ async def test_a_store_that_has_all_it_needs_has_no_problem(database: Database) 
         ),
         pytest.param(
             "ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (id, body)",
-            ("SourceKeyUnsupported", 'column "id" of "public"."docs" is not unique by itself'),
+            (
+                "SourceKeyUnsupported",
+                'the primary key of "public"."docs" has the columns "id", "body", and a document is named by one '
+                'column. Add one, e.g. ALTER TABLE "public"."docs" ADD COLUMN document_id text GENERATED ALWAYS AS '
+                '("id"::text || \'/\' || "body"::text) STORED UNIQUE;',
+            ),
             id="a composite key",
         ),
         pytest.param(

@@ -21,7 +21,7 @@ from reembed.core.model import (
     IndexSpec,
     Problem,
 )
-from reembed.stores.protocol import Hit, Labels, Unfit
+from reembed.stores.protocol import Filter, Hit, Labels, Unfit
 from tests.fixtures.stores import SPEC, FakeEmbedder
 
 OLD, NEW = Arm("text-v1", "c_old", "fp-old"), Arm("text-v2", "c_new", "fp-new")
@@ -50,7 +50,9 @@ class FakeStore:
         del index
         return frozenset(one for one in ids if int(one) < 600)
 
-    async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]:
+    async def search(
+        self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None
+    ) -> list[Hit]:
         del collection, k
         number = int(vector.decode())
         before = ["x", "y"] if number in self.bad.get(fingerprint, ()) else []

@@ -13,7 +13,7 @@ from reembed.core.measures import Comparisons, counted, overlaps
 from reembed.core.model import Arm, Routing
 from reembed.core.sequences import Sample
 from reembed.gateway.shadow import average_overlap, overlap_at
-from reembed.stores.protocol import Hit
+from reembed.stores.protocol import Filter, Hit
 from tests.fixtures.arms import NEW, OLD, FakeStore
 from tests.fixtures.exposition import parse
 from tests.unit.gateway.test_app import World, answer, running
@@ -30,7 +30,9 @@ class Ranked(FakeStore):
         super().__init__(list(ranks))
         self._ranks = {arm.collection: documents for arm, documents in ranks.items()}
 
-    async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]:
+    async def search(
+        self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None
+    ) -> list[Hit]:
         return [Hit(document, 1.0) for document in self._ranks[collection][:k]]
 
 

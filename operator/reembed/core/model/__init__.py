@@ -44,6 +44,7 @@ from reembed.core.model.reports import (
     StoreReport,
 )
 from reembed.core.model.specs import (
+    Adopted,
     Approval,
     CanaryGate,
     ConfigMapKey,
@@ -57,6 +58,7 @@ from reembed.core.model.specs import (
     InputType,
     Limit,
     Limits,
+    MaintainedBy,
     Meta,
     Metric,
     MigrationSpec,
@@ -77,6 +79,7 @@ from reembed.core.model.specs import (
 )
 
 __all__ = [
+    "Adopted",
     "Approval",
     "Arm",
     "ArmMeasure",
@@ -108,6 +111,7 @@ __all__ = [
     "LeftReport",
     "Limit",
     "Limits",
+    "MaintainedBy",
     "Meta",
     "Metric",
     "MetricReport",

@@ -52,6 +52,11 @@ class CollectionPlan:
     shards: int
     desired: Desired
 
+    @property
+    def adopted(self) -> bool:
+        """Whether its vectors are in a column of the application's own table."""
+        return self.name.startswith("a_")
+
 
 @dataclass(frozen=True, slots=True)
 class PointerPlan:

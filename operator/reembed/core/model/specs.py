@@ -52,6 +52,13 @@ class WeightType(Enum):
     AS_FILE = "AsFile"
 
 
+class MaintainedBy(Enum):
+    """Who writes the vectors of a column that was adopted."""
+
+    APPLICATION = "Application"
+    REEMBED = "Reembed"
+
+
 class Device(Enum):
     """What computes in a pod."""
 
@@ -211,6 +218,15 @@ class VectorIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """Vectors that the application's table has already, of the model of `pool`; they answer until a migration."""
+
+    column: str
+    pool: str
+    maintained_by: MaintainedBy = MaintainedBy.APPLICATION
+
+
+@dataclass(frozen=True, slots=True)
 class IndexSpec:
     """An EmbeddingIndex as its user wrote it."""
 
@@ -229,6 +245,8 @@ class IndexSpec:
     vector_index: VectorIndex = VectorIndex()
     text_sql: str | None = None  # an expression over the columns of a row
     filter: str | None = None  # a condition over them; a row that does not satisfy it is no document
+    metadata: tuple[str, ...] = ()  # columns that a search returns and may filter by
+    adopted: Adopted | None = None
 
 
 @dataclass(frozen=True, slots=True)

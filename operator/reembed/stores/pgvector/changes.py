@@ -13,22 +13,24 @@ touch nothing that is locked here but rows that they insert.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from psycopg import sql
 
-from reembed.stores.pgvector import comparison, rows, tables
+from reembed.stores.pgvector import adopted, comparison, rows, tables
 from reembed.stores.pgvector.binary import vector_array, vector_cursor, vector_type
 from reembed.stores.pgvector.connection import Connection, Pool, pool, transaction, using
+from reembed.stores.pgvector.shape import OF_COLLECTION, Shape, names
 from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, Rejected, StoreError, Written
 
 _SECONDS = 30.0
 _SPREAD = 2000  # marks of one transaction
 
-_LIVE = "SELECT name FROM reembed.collection WHERE index_key = %(key)s AND state IN ('Filling', 'Indexed')"
+_LIVE = (
+    "SELECT name FROM reembed.collection WHERE index_key = %(key)s AND maintained AND state IN ('Filling', 'Indexed')"
+)
 # Marks that another worker moves this moment are left to it. Collections are locked against being withdrawn: a debt
 # that came beside that would stay for ever, since nobody pays for what is withdrawn.
 _MOVE = """
@@ -43,7 +45,7 @@ WITH taken AS (
 ), owing AS (
     INSERT INTO reembed.owed AS o (collection, id, rev, at)
     SELECT c.name, n.id, n.rev, n.at FROM newest n CROSS JOIN (SELECT name FROM reembed.collection
-        WHERE index_key = %(key)s AND state IN ('Filling', 'Indexed') FOR SHARE) c ORDER BY c.name, n.id
+        WHERE index_key = %(key)s AND maintained AND state IN ('Filling', 'Indexed') FOR SHARE) c ORDER BY c.name, n.id
     ON CONFLICT (collection, id) DO UPDATE
     SET rev = greatest(o.rev, excluded.rev), at = least(o.at, excluded.at)
 )
@@ -58,14 +60,19 @@ ORDER BY o.rev LIMIT %s"""
 _LAG = """
 SELECT c.name, count(o.id), coalesce(greatest(extract(epoch FROM clock_timestamp() - min(o.at)), 0), 0)::float8
 FROM reembed.collection c LEFT JOIN reembed.owed o ON o.collection = c.name
-WHERE c.index_key = %s AND c.state IN ('Filling', 'Indexed') GROUP BY c.name"""
-_COLLECTION = "SELECT source, id_type, dimensions, fingerprint FROM reembed.collection WHERE name = %s"
+WHERE c.index_key = %s AND c.maintained AND c.state IN ('Filling', 'Indexed') GROUP BY c.name"""
 _READ = """
 SELECT d.id, d.rev, t.there IS NOT NULL, t.text, t.failed, c.text_hash
 FROM unnest(%(ids)s::text[], %(revs)s::bigint[]) AS d (id, rev)
 LEFT JOIN {table} s ON s.{id} = d.id::{type}
 LEFT JOIN LATERAL (SELECT true AS there, f.* FROM {document} f (text, failed)) t ON s.{id} IS NOT NULL
 LEFT JOIN {collection} c ON c.id = d.id::{type} AND c.part = 0 AND c.embedding IS NOT NULL"""
+# What an adopted column holds has no hash: whatever is owed is embedded.
+_READ_SOURCE = """
+SELECT d.id, d.rev, t.there IS NOT NULL, t.text, t.failed, NULL::bytea
+FROM unnest(%(ids)s::text[], %(revs)s::bigint[]) AS d (id, rev)
+LEFT JOIN {table} s ON s.{id} = d.id::{type}
+LEFT JOIN LATERAL (SELECT true AS there, f.* FROM {document} f (text, failed)) t ON s.{id} IS NOT NULL"""
 _STORE = """
 INSERT INTO {collection} AS c (id, part, rev, text_hash, embedding)
 SELECT p.id::{type}, 0, p.rev, p.text_hash, CASE WHEN p.text_hash IS NOT NULL THEN p.embedding END
@@ -90,24 +97,13 @@ SELECT %(name)s, p.* FROM unnest(%(refused)s::text[], %(reasons)s::text[], %(mes
 ON CONFLICT (collection, id) DO UPDATE SET reason = excluded.reason, message = excluded.message, at = now()"""
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """What is fixed of a collection's table."""
-
-    name: str
-    source: dict[str, Any]
-    id_type: str
-    dimensions: int
-    fingerprint: str
-
-
 class Changes:
     """`async with Changes(dsn, index_key) as changes:`; a follower's own few connections."""
 
     def __init__(self, dsn: str, index_key: str) -> None:
         self._key = index_key
         self._pool: Pool = pool(dsn, 4, "reembed-follower", timeout=5)
-        self._shapes: dict[str, _Shape] = {}
+        self._shapes: dict[str, Shape] = {}
         self._spread_before = False
 
     async def __aenter__(self) -> Self:
@@ -148,8 +144,8 @@ class Changes:
         source = tables.source_from(shape.source)
 
         async def read(document: sql.Composable) -> list[Change]:
-            query = sql.SQL(_READ).format(
-                **_names(shape),
+            query = sql.SQL(_READ if shape.adopted is None else _READ_SOURCE).format(
+                **names(shape),
                 table=tables.table(source),
                 id=tables.identifier(source.id_column),
                 document=document,
@@ -165,20 +161,23 @@ class Changes:
         ordered = sorted(paid, key=lambda one: one.debt.id)
         kept = [one for one in ordered if isinstance(one.outcome, bytes)]
         stored = [one for one in ordered if not isinstance(one.outcome, bytes)]
-        async with transaction(self._pool, _SECONDS) as connection:
+        async with using(self._pool, _SECONDS) as connection:
             shape = await self._shape(connection, collection)
-            names = _names(shape)
+        if shape.adopted is not None:
+            return await adopted.pay(self._pool, shape, ordered)
+        named = names(shape)
+        async with transaction(self._pool, _SECONDS) as connection:
             if stored:
                 await self._store(connection, shape, stored)
             if kept:
                 values = _debts([one.debt for one in kept]) | {"hashes": [one.outcome for one in kept]}
-                await connection.execute(sql.SQL(_RAISE).format(**names), values)
+                await connection.execute(sql.SQL(_RAISE).format(**named), values)
             if refused := [one.outcome for one in ordered if isinstance(one.outcome, Rejected)]:
                 await connection.execute(_REFUSE, _refused(collection, refused))
             accepted = [one.debt.id for one in ordered if not isinstance(one.outcome, Rejected)]
             await connection.execute(_ACCEPT, {"name": collection, "accepted": accepted})
             values = _debts([one.debt for one in ordered]) | {"name": collection}
-            return (await connection.execute(sql.SQL(_CLEAR).format(**names), values)).rowcount
+            return (await connection.execute(sql.SQL(_CLEAR).format(**named), values)).rowcount
 
     async def lag(self) -> dict[str, tuple[int, float]]:
         """Return the debts of each live collection and the age of its oldest in seconds."""
@@ -187,6 +186,10 @@ class Changes:
             return {name: (count, seconds) for name, count, seconds in await cursor.fetchall()}
 
     async def compare(self, collection: str, after: str | None, limit: int) -> tuple[Differences, str | None]:
+        async with using(self._pool, _SECONDS) as connection:
+            shape = await self._shape(connection, collection)
+        if shape.adopted is not None:
+            return await adopted.compare(self._pool, self._key, shape, after, limit)
         return await comparison.compare(self._pool, self._key, collection, after, limit)
 
     async def compared(self, collection: str, epoch: int, found: Differences) -> None:
@@ -195,9 +198,9 @@ class Changes:
     async def epoch(self) -> int:
         return await comparison.epoch(self._pool, self._key)
 
-    async def _store(self, connection: Connection, shape: _Shape, paid: Sequence[Paid]) -> None:
+    async def _store(self, connection: Connection, shape: Shape, paid: Sequence[Paid]) -> None:
         extension, oid = await vector_type(connection)
-        query = sql.SQL(_STORE).format(**_names(shape), extension=tables.identifier(extension))
+        query = sql.SQL(_STORE).format(**names(shape), extension=tables.identifier(extension))
         nothing = bytes(4 * shape.dimensions)
         vectors = [one.outcome.vector if isinstance(one.outcome, Written) else nothing for one in paid]
         hashes = [one.outcome.text_hash if isinstance(one.outcome, Written) else None for one in paid]
@@ -217,6 +220,8 @@ class Changes:
         for name in names:
             async with using(self._pool, _SECONDS) as connection:
                 shape = await self._shape(connection, name)
+            if shape.adopted is not None:
+                continue  # its vectors went with their rows
             bury = partial(_bury, self._pool, shape, rev)
             await rows.each(tables.source_from(shape.source), shape.id_type, bury)
         async with transaction(self._pool, _SECONDS) as connection:
@@ -224,16 +229,16 @@ class Changes:
                 "DELETE FROM reembed.dirty WHERE index_key = %s AND id IS NULL AND rev <= %s", [self._key, rev]
             )
 
-    async def _shape(self, connection: Connection, collection: str) -> _Shape:
+    async def _shape(self, connection: Connection, collection: str) -> Shape:
         if collection not in self._shapes:
-            row = await (await connection.execute(_COLLECTION, [collection])).fetchone()
+            row = await (await connection.execute(OF_COLLECTION, [collection])).fetchone()
             if row is None:
                 raise StoreError(f"collection {collection} was dropped, so nothing more is written to it")
-            self._shapes[collection] = _Shape(collection, *row)
+            self._shapes[collection] = Shape(*row)
         return self._shapes[collection]
 
 
-async def _bury(connections: Pool, shape: _Shape, rev: int, document: sql.Composable) -> None:
+async def _bury(connections: Pool, shape: Shape, rev: int, document: sql.Composable) -> None:
     source = tables.source_from(shape.source)
     query = sql.SQL(
         "UPDATE {collection} c SET embedding = NULL, text_hash = NULL, rev = %s WHERE c.embedding IS NOT NULL"
@@ -255,10 +260,6 @@ async def _bury(connections: Pool, shape: _Shape, rev: int, document: sql.Compos
 def _change(row: tuple[Any, ...]) -> Change:
     found, rev, there, text, failed, text_hash = row
     return Change(Debt(found, rev), Document(found, text, rows.failure(failed)) if there else None, text_hash)
-
-
-def _names(shape: _Shape) -> dict[str, sql.Composable]:
-    return {"collection": tables.collection(shape.name), "type": tables.written(shape.id_type)}
 
 
 def _debts(debts: Sequence[Debt]) -> dict[str, Any]:

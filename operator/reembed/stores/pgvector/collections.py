@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from reembed.core.model import CollectionPlan, IndexSpec
 from reembed.core.pages import Range, fractions, ranges
-from reembed.stores.pgvector import rows, tables
+from reembed.stores.pgvector import adopted, rows, tables
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
 from reembed.stores.pgvector.schema import extension_schema
 from reembed.stores.protocol import Held, Source, StoreError
@@ -34,9 +34,9 @@ SELECT c.name, c.fingerprint, c.dimensions, c.state, count(s.n), count(s.n) FILT
        coalesce(sum(s.written), 0)::bigint, coalesce(sum(s.rejected), 0)::bigint, c.total,
        coalesce(jsonb_agg(s.stats) FILTER (
            WHERE NOT s.done AND s.stats <> '{}' AND s.updated_at > now() - make_interval(secs => %s)), '[]'),
-       c.compared_at IS NOT NULL
+       NOT c.maintained OR c.compared_at IS NOT NULL
            AND EXISTS (SELECT FROM reembed.capture k WHERE k.index_key = c.index_key AND k.epoch = c.epoch),
-       c.recall, c.m, c.ef_construction
+       c.recall, c.m, c.ef_construction, c.maintained
 FROM reembed.collection c LEFT JOIN reembed.shard s ON s.collection = c.name
 WHERE c.index_key = %s AND c.uid = %s
 GROUP BY c.name ORDER BY c.created_at, c.name"""
@@ -44,6 +44,12 @@ GROUP BY c.name ORDER BY c.created_at, c.name"""
 
 async def create(connections: Pool, owner: tuple[str, str], spec: IndexSpec, plan: CollectionPlan) -> None:
     """Make the collection with its shards; nothing happens if it is there. `owner` is the index's key and UID."""
+    if plan.adopted:
+        async with using(connections, _SECONDS) as connection:
+            there = await _exists(connection, plan)
+        if not there:
+            await adopted.adopt(connections, owner, spec, plan)
+        return
     kind = tables.vector_type(plan.dimensions)
     source = tables.source_of(spec)
     async with using(connections, _SECONDS) as connection:
@@ -116,7 +122,7 @@ async def drop(connections: Pool, name: str) -> None:
 
 def _held(row: tuple[Any, ...]) -> Held:
     shape = (row[12], row[13]) if row[12] is not None else None
-    return Held(*(*row[:9], tuple(row[9]), row[10], row[11], shape))
+    return Held(*(*row[:9], tuple(row[9]), row[10], row[11], shape, row[14]))
 
 
 async def _exists(connection: Connection, plan: CollectionPlan) -> bool:

@@ -9,7 +9,7 @@ string, which holds a password.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,17 +19,20 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from reembed.stores.protocol import CollectionMismatch, StoreBusy, StoreError, StoreUnavailable
+from reembed.stores.protocol import CollectionMismatch, FilterRefused, StoreBusy, StoreError, StoreUnavailable
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
-MISMATCH = "RE001"  # raised by reembed.search
 _CONNECT_SECONDS = 5
 # Classes of SQLSTATE that looking again may heal: connection, transaction rollback, resources, operator's intervention,
 # system error. The reference is PostgreSQL's appendix A.
 _PASSING = ("08", "40", "53", "57", "58")
-_UNDEFINED_TABLE = "42P01"  # the collection was dropped between the look at its row and at its table
+_OWN: Mapping[str, type[StoreError]] = {
+    "RE001": CollectionMismatch,  # raised by reembed.find
+    "RE002": FilterRefused,  # raised by reembed.condition
+    "42P01": CollectionMismatch,  # the collection was dropped between the look at its row and at its table
+}
 
 
 def conninfo(dsn: str, application: str) -> str:
@@ -88,9 +91,17 @@ async def _prepare_if_direct(connection: Connection) -> None:
 
 @asynccontextmanager
 async def using(connections: Pool, seconds: float | None) -> AsyncIterator[Connection]:
-    """Lend a connection for at most `seconds`, and raise the store's errors instead of the driver's."""
+    """Lend a connection for at most `seconds`, and raise the store's errors instead of the driver's.
+
+    Whoever is cancelled ends here: the pool waits by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation
+    that comes in the moment in which the wait ends, and a task that was to end would go on for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
     try:
         async with asyncio.timeout(seconds), connections.connection() as connection:
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError
             yield connection
     except (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, TimeoutError, OSError) as error:
         raise translated(error, seconds) from error
@@ -121,8 +132,8 @@ def translated(error: Exception, seconds: float | None) -> StoreError:
         return StoreUnavailable(f"no connection to PostgreSQL: {type(error).__name__}")
     state = error.sqlstate
     text = error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if state in {MISMATCH, _UNDEFINED_TABLE}:
-        return CollectionMismatch(text)
+    if state is not None and state in _OWN:
+        return _OWN[state](text)
     if state == "55P03":
         return StoreBusy(f"PostgreSQL: {text}; it is tried again")
     if state is None or state.startswith(_PASSING):

@@ -26,7 +26,7 @@ from reembed.stores.pgvector import capture, collections, evaluations, indexes, 
 from reembed.stores.pgvector import search as searches
 from reembed.stores.pgvector.connection import conninfo, pool, transaction, using
 from reembed.stores.pgvector.preflight import Asked, first_problem
-from reembed.stores.protocol import Held, Hit, Labels, Space
+from reembed.stores.protocol import Filter, Held, Hit, Labels, Space
 
 _APPLICATION = "reembed-worker"
 _USUAL = VectorIndex()
@@ -121,9 +121,11 @@ class Keeper:
     async def record(self, report: EvaluationReport) -> None:
         await evaluations.record(self._pool, self._owner[0], report)
 
-    async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]:
+    async def search(
+        self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None
+    ) -> list[Hit]:
         async with using(self._pool, 30) as connection:
-            return await searches.search(connection, collection, fingerprint, vector, k)
+            return await searches.search(connection, collection, fingerprint, vector, k, within)
 
 
 def _unreachable(error: psycopg.Error) -> Problem:

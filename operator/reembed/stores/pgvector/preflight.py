@@ -37,12 +37,19 @@ SELECT EXISTS (
     SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = %s AND a.attname = %s AND i.indisunique AND i.indisvalid AND i.indimmediate
       AND i.indnkeyatts = 1 AND i.indpred IS NULL)"""
+_PRIMARY_KEY = """
+SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, n)
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+WHERE i.indrelid = %s AND i.indisprimary HAVING count(*) > 1"""
 # An expression may name any column.
 _RIGHTS = """
 SELECT has_schema_privilege(current_user, %(namespace)s, 'USAGE'),
        CASE WHEN %(text)s::text IS NULL THEN has_table_privilege(current_user, %(table)s::oid, 'SELECT')
             ELSE has_column_privilege(current_user, %(table)s::oid, %(id)s, 'SELECT')
-             AND has_column_privilege(current_user, %(table)s::oid, %(text)s::text, 'SELECT') END,
+             AND has_column_privilege(current_user, %(table)s::oid, %(text)s::text, 'SELECT')
+             AND (SELECT coalesce(bool_and(has_column_privilege(current_user, %(table)s::oid, m, 'SELECT')), true)
+                  FROM unnest(%(metadata)s::text[]) AS m) END,
        %(text)s::text IS NOT NULL OR has_database_privilege(current_user, current_database(), 'TEMPORARY'),
        CASE WHEN to_regnamespace('reembed') IS NULL
             THEN has_database_privilege(current_user, current_database(), 'CREATE')
@@ -109,7 +116,7 @@ async def table_missing(connection: Connection, asked: Asked) -> Problem | None:
 async def column_missing(connection: Connection, asked: Asked) -> Problem | None:
     table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
     text = () if asked.spec.text_sql is not None else (asked.spec.text_column or "",)
-    for name in (asked.spec.id_column, *text):
+    for name in (asked.spec.id_column, *text, *asked.spec.metadata):
         if await _row(connection, _COLUMN, [table, name], None) is None:
             return Problem(
                 "SourceColumnMissing",
@@ -130,12 +137,25 @@ async def key_unsupported(connection: Connection, asked: Asked) -> Problem | Non
             "bigint, integer, smallint, text, varchar or uuid: choose such a column or add one",
         )
     if await _row(connection, _UNIQUE, [table, name]) != (True,):
+        parts = await _row(connection, _PRIMARY_KEY, [table], ([],))
+        if name in parts[0]:
+            return Problem("SourceKeyUnsupported", _composite(asked, parts[0]))
         return Problem(
             "SourceKeyUnsupported",
             f"column {quoted(name)} of {asked.table} is not unique by itself, so it cannot name a document; choose the "
             f"primary key or run CREATE UNIQUE INDEX CONCURRENTLY ON {asked.table} ({quoted(name)});",
         )
     return None
+
+
+def _composite(asked: Asked, parts: list[str]) -> str:
+    """Say how a table whose key has several columns gets one that names a row."""
+    joined = " || '/' || ".join(f"{quoted(part)}::text" for part in parts)
+    return (
+        f"the primary key of {asked.table} has the columns {', '.join(map(quoted, parts))}, and a document is named by "
+        f"one column. Add one, e.g. ALTER TABLE {asked.table} ADD COLUMN document_id text GENERATED ALWAYS AS "
+        f"({joined}) STORED UNIQUE; which rewrites the table, and name it in idColumn{_ANOTHER}"
+    )
 
 
 async def privileges_missing(connection: Connection, asked: Asked) -> Problem | None:
@@ -146,6 +166,7 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
         "table": table,
         "id": spec.id_column,
         "text": None if spec.filter is not None else spec.text_column,
+        "metadata": list(spec.metadata),
         "gateway": spec.gateway_role,
     }
     enter, read, temporary, create, filtered, gateway, user, database = await _row(connection, _RIGHTS, given)

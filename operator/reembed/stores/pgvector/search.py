@@ -1,7 +1,7 @@
 """Nearest documents, asked of the database's own function; the gateway's side of the store.
 
-The gateways and the evaluation send vectors in binary to `reembed.nearest`; applications have `reembed.search`, the
-same for a vector as text. It checks in one statement that the collection is the one of this fingerprint and that it
+The gateways and the evaluation send vectors in binary to `reembed.find`; applications have `reembed.search_index`, the
+same for what answers. It checks in one statement that the collection is the one of this fingerprint and that it
 answers at all, so a query embedded with one model can never be compared with another model's vectors. Nothing here
 knows a table.
 """
@@ -18,13 +18,14 @@ import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+from psycopg.types.json import Jsonb
 from psycopg_pool import PoolTimeout
 
 from reembed.stores.pgvector.connection import Connection, searching_pool, using
-from reembed.stores.protocol import Hit
+from reembed.stores.protocol import Filter, Hit, StoreUnavailable
 
 # The server finds the parameter's type by the function, so nobody has to look up where the extension is.
-_BINARY = "SELECT id, score FROM reembed.nearest(%s, %s, %b, %s)"
+_BINARY = "SELECT id, score, metadata FROM reembed.find(%s, %s, %b, %s, %s)"
 _TEXT = "SELECT id, score FROM reembed.search(%s, %s, %s, %s)"
 _SECONDS = 10.0  # a query waits no longer, its connection included
 _CONNECTION_SECONDS = 3.0
@@ -58,11 +59,14 @@ class Searcher:
     ) -> None:
         await self.close()
 
-    async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]:
+    async def search(
+        self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None
+    ) -> list[Hit]:
         """Return the `k` documents nearest to `vector` (little-endian float32), the nearest first.
 
         Raises:
             CollectionMismatch: the collection is not of this fingerprint, not indexed, withdrawn or gone.
+            FilterRefused: the filter asks for what the index's metadata cannot be.
             StoreUnavailable: the database does not answer, or not in time.
             StoreError: it refuses for another reason, such as a missing grant.
 
@@ -72,7 +76,7 @@ class Searcher:
             tries -= 1
             async with using(self._pool, _SECONDS) as connection:
                 try:
-                    return await self._search(connection, collection, fingerprint, vector, k)
+                    return await self._search(connection, collection, fingerprint, vector, k, within)
                 except psycopg.OperationalError:
                     # It broke while it idled, as others may have; the pool drops it, and a search may be asked again.
                     # To look at each connection before would cost every query a round trip.
@@ -80,15 +84,18 @@ class Searcher:
                         raise
 
     async def _search(
-        self, connection: Connection, collection: str, fingerprint: str, vector: bytes, k: int
+        self, connection: Connection, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None
     ) -> list[Hit]:
         now = asyncio.get_running_loop().time()
         if now >= self._as_text_until:
             try:
-                return await search(connection, collection, fingerprint, vector, k)
+                return await search(connection, collection, fingerprint, vector, k, within)
             except _NOT_YET:
                 self._as_text_until = now + _LOOK_AGAIN_SECONDS
-        return await _fetch(connection, _TEXT, [collection, fingerprint, literal(vector), k])
+        if within is not None:
+            raise StoreUnavailable("the store worker has not brought schema reembed to the version that filters yet")
+        cursor = await connection.execute(_TEXT, [collection, fingerprint, literal(vector), k], binary=True)
+        return [Hit(found, score) for found, score in await cursor.fetchall()]
 
     async def ready(self) -> bool:
         """Return whether the database lends a connection at once."""
@@ -99,14 +106,14 @@ class Searcher:
             return False
 
 
-async def search(connection: Connection, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]:
+async def search(
+    connection: Connection, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None
+) -> list[Hit]:
     """Ask on a connection that is at hand."""
-    return await _fetch(connection, _BINARY, [collection, fingerprint, binary(vector), k])
-
-
-async def _fetch(connection: Connection, query: str, given: list[Any]) -> list[Hit]:
-    cursor = await connection.execute(query, given, binary=True)
-    return [Hit(found, score) for found, score in await cursor.fetchall()]
+    wanted = Jsonb(dict(within)) if within is not None else None
+    given = [collection, fingerprint, binary(vector), k, wanted]
+    cursor = await connection.execute(_BINARY, given, binary=True)
+    return [Hit(*row) for row in await cursor.fetchall()]
 
 
 class Vector(bytes):

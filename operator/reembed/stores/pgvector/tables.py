@@ -56,10 +56,10 @@ def operator_class(kind: str, metric: str) -> str:
 
 
 def source_of(spec: IndexSpec) -> Source:
-    return Source(spec.schema, spec.table, spec.id_column, spec.text_column, spec.text_sql, spec.filter)
+    return Source(spec.schema, spec.table, spec.id_column, spec.text_column, spec.text_sql, spec.filter, spec.metadata)
 
 
-def source_row(source: Source) -> dict[str, str | None]:
+def source_row(source: Source) -> dict[str, Any]:
     return {
         "schema": source.schema,
         "table": source.table,
@@ -67,12 +67,14 @@ def source_row(source: Source) -> dict[str, str | None]:
         "text": source.text_column,
         "text_sql": source.text_sql,
         "filter": source.filter,
+        "metadata": list(source.metadata),
     }
 
 
 def source_from(row: dict[str, Any]) -> Source:
     """Return the source that a collection was made with; those of before expressions name a column."""
-    return Source(row["schema"], row["table"], row["id"], row["text"], row.get("text_sql"), row.get("filter"))
+    metadata = tuple(row.get("metadata") or ())
+    return Source(row["schema"], row["table"], row["id"], row["text"], row.get("text_sql"), row.get("filter"), metadata)
 
 
 def identifier(*parts: str) -> sql.Identifier:

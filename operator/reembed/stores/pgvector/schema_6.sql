@@ -1,0 +1,269 @@
+-- Vectors in a column of the application's own table, and metadata of documents.
+
+-- `adopted` is the column of the source that holds the vectors; there is no table of the collection's name then.
+-- `maintained` says whether the follower keeps it fresh, else the application does.
+ALTER TABLE reembed.collection
+    ADD COLUMN adopted text,
+    ADD COLUMN maintained boolean NOT NULL DEFAULT true;
+
+-- The condition that a caller's filter asks for, over the row `s` of a collection's source; it raises RE002 for what no
+-- column, operator or value of a column's type is. Every value is cast here once, so that it fails here and not in the
+-- search, and stands in the condition as a literal of its column's type: an index of the application can serve it.
+CREATE FUNCTION reembed.condition(p_source jsonb, p_filter jsonb)
+RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $condition$
+DECLARE
+    name text;
+    wanted jsonb;
+    operator text;
+    operand jsonb;
+    kind text;
+    element text;
+    sign text;
+    literal text;
+    literals text[];
+    conditions text[] := ARRAY[]::text[];
+BEGIN
+    IF jsonb_typeof(p_filter) <> 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = 'a filter is a JSON object of columns and what they must be';
+    END IF;
+    FOR name, wanted IN SELECT * FROM jsonb_each(p_filter) LOOP
+        IF NOT coalesce(p_source -> 'metadata', '[]') ? name THEN
+            RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
+                'filter names %s, and spec.source.metadata of the index lists %s', to_json(left(name, 80)),
+                CASE WHEN jsonb_array_length(coalesce(p_source -> 'metadata', '[]')) = 0 THEN 'no columns'
+                     ELSE p_source ->> 'metadata' END);
+        END IF;
+        -- Without a length: a value that is longer is no value of the column, and must not be cut until it is.
+        SELECT CASE WHEN t.typname = 'bpchar' THEN 'bpchar' ELSE format_type(t.oid, NULL) END,
+               CASE WHEN t.typcategory = 'A' THEN format_type(t.typelem, NULL) END INTO kind, element
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_type t ON t.oid = a.atttypid
+        WHERE n.nspname = p_source ->> 'schema' AND c.relname = p_source ->> 'table' AND a.attname = name
+          AND NOT a.attisdropped;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format('column %s is gone from the source', to_json(name));
+        END IF;
+        -- A value alone is to be equal, a list one of its values.
+        IF jsonb_typeof(wanted) = 'array' THEN
+            wanted := jsonb_build_object('in', wanted);
+        ELSIF jsonb_typeof(wanted) <> 'object' THEN
+            wanted := jsonb_build_object('eq', wanted);
+        END IF;
+        FOR operator, operand IN SELECT * FROM jsonb_each(wanted) LOOP
+            IF operator NOT IN ('eq', 'ne', 'lt', 'lte', 'gt', 'gte', 'in', 'contains')
+               OR (operator = 'in') <> (jsonb_typeof(operand) = 'array')
+               OR jsonb_typeof(operand) = 'object'
+               OR (jsonb_typeof(operand) = 'null' AND operator NOT IN ('eq', 'ne'))
+               OR (operator = 'contains' AND element IS NULL) THEN
+                RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
+                    'filter of %s has %s %s; known are eq, ne, lt, lte, gt, gte with a value (eq and ne with null too), '
+                    'in with a list, and contains with a value for a column that is an array', to_json(name),
+                    to_json(left(operator, 80)), left(operand::text, 80));
+            END IF;
+            IF jsonb_typeof(operand) = 'null' THEN
+                conditions := conditions || format(
+                    's.%I IS %s NULL', name, CASE operator WHEN 'eq' THEN '' ELSE 'NOT' END);
+                CONTINUE;
+            END IF;
+            sign := CASE operator WHEN 'lt' THEN '<' WHEN 'lte' THEN '<=' WHEN 'gt' THEN '>' WHEN 'gte' THEN '>=' END;
+            literals := ARRAY[]::text[];
+            FOR literal IN
+                SELECT u.value #>> '{{}}' FROM jsonb_array_elements(
+                    CASE operator WHEN 'in' THEN operand ELSE jsonb_build_array(operand) END) u
+            LOOP
+                BEGIN
+                    EXECUTE format('SELECT %1$L::%2$s %3$s %1$L::%2$s', literal,
+                        CASE operator WHEN 'contains' THEN element ELSE kind END, coalesce(sign, '='));
+                EXCEPTION
+                    WHEN data_exception OR integrity_constraint_violation THEN
+                        RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
+                            'filter of %s has the value %s, which is no %s', to_json(name),
+                            coalesce(to_json(left(literal, 80))::text, 'null'), kind);
+                    WHEN undefined_function THEN
+                        RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
+                            'filter names %s, whose type %s cannot be compared so', to_json(name), kind);
+                END;
+                literals := literals || format(
+                    '%L::%s', literal, CASE operator WHEN 'contains' THEN element ELSE kind END);
+            END LOOP;
+            conditions := conditions || CASE operator
+                WHEN 'in' THEN format('s.%I = ANY (ARRAY[%s]::%s[])', name, array_to_string(literals, ','), kind)
+                WHEN 'contains' THEN format('%s = ANY (s.%I)', literals[1], name)
+                -- What is not known differs from every value.
+                WHEN 'ne' THEN format('s.%I IS DISTINCT FROM %s', name, literals[1])
+                ELSE format('s.%I %s %s', name, coalesce(sign, '='), literals[1]) END;
+        END LOOP;
+    END LOOP;
+    RETURN CASE WHEN conditions = '{{}}' THEN 'true' ELSE array_to_string(conditions, ' AND ') END;
+END
+$condition$;
+REVOKE ALL ON FUNCTION reembed.condition(jsonb, jsonb) FROM PUBLIC;
+
+-- The k documents nearest to a vector, within a filter, with their metadata. It raises RE001 instead of answering from a
+-- collection that is not of this fingerprint, not indexed, withdrawn or gone. SECURITY DEFINER: who searches needs no
+-- right on any table, and a row-level policy that would hide documents from the owner is an error. A document whose row
+-- left the source or its filter is not found, before the follower knows.
+CREATE FUNCTION reembed.find(
+    p_collection text, p_fingerprint text, p_vector {ext}.vector, p_k integer, p_filter jsonb DEFAULT NULL)
+RETURNS TABLE (id text, score double precision, metadata jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET row_security = off
+SET jit = off
+SET hnsw.ef_search = 100
+SET hnsw.iterative_scan = 'strict_order'
+AS $search$
+DECLARE
+    c reembed.collection;
+    wanted text := 'true';
+    key text;
+    embedding text;
+    distance text;
+    vectors text;
+    there text;
+    pairs text;
+    ids text[];
+    distances double precision[];
+    datas jsonb[];
+BEGIN
+    SELECT * INTO c FROM reembed.collection WHERE name = p_collection;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format('collection %s does not exist', p_collection);
+    ELSIF c.fingerprint <> p_fingerprint THEN
+        RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format(
+            'collection %s holds vectors of %s, the query is of %s', p_collection, c.fingerprint, p_fingerprint);
+    ELSIF c.state <> 'Indexed' THEN
+        RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format(
+            'collection %s answers no queries: it is %s', p_collection, lower(c.state));
+    END IF;
+    IF p_filter IS NOT NULL THEN
+        wanted := reembed.condition(c.source, p_filter);
+    END IF;
+    IF c.adopted IS NULL THEN
+        vectors := format('reembed.%I c', c.name);
+        key := 'c.id';
+        embedding := 'c.embedding';
+    ELSE
+        vectors := format('%I.%I s', c.source ->> 'schema', c.source ->> 'table');
+        key := format('s.%I', c.source ->> 'id');
+        embedding := format('s.%I', c.adopted);
+    END IF;
+    -- A halfvec is made of the vector here, once, rounded as from text.
+    distance := format(
+        '%s OPERATOR({ext}.%s) $1::{ext}.%I', embedding,
+        CASE c.metric WHEN 'Cosine' THEN '<=>' WHEN 'InnerProduct' THEN '<#>' ELSE '<->' END, c.type);
+    FOR attempt IN 1..2 LOOP
+        BEGIN
+            -- The second time the ordering is hidden from the vector index, and every document that the filter leaves is
+            -- compared. It is needed only if the index gave up among vectors whose documents are gone or filtered.
+            FOR thorough IN 0..1 LOOP
+                there := reembed.present(c, wanted, within => attempt = 2, first => thorough = 0);
+                EXECUTE format(
+                    'SELECT array_agg(n.id ORDER BY n.distance, n.id), array_agg(n.distance ORDER BY n.distance, n.id)'
+                    ' FROM (SELECT %1$s::text AS id, %2$s AS distance FROM %3$s'
+                    ' WHERE %4$s IS NOT NULL AND %5$s ORDER BY %6$s LIMIT $2) n',
+                    key, distance, vectors, embedding, there,
+                    CASE thorough WHEN 0 THEN distance ELSE format('(%s) + 0', distance) END
+                ) INTO ids, distances USING p_vector, p_k;
+                EXIT WHEN cardinality(ids) >= p_k;
+            END LOOP;
+            EXIT;
+        EXCEPTION WHEN OTHERS THEN
+            -- A row for which the index's filter fails is not found, and keeps no other from being found.
+            IF attempt = 2 OR c.source ->> 'filter' IS NULL
+               OR left(SQLSTATE, 2) NOT IN ('21', '22', '23', '2F', '38', '39', '54', 'P0') THEN
+                RAISE;
+            END IF;
+        END;
+    END LOOP;
+    IF jsonb_array_length(coalesce(c.source -> 'metadata', '[]')) > 0 THEN
+        SELECT string_agg(format('%L, s.%I', m.name, m.name), ', ') INTO pairs
+        FROM jsonb_array_elements_text(c.source -> 'metadata') AS m (name);
+        EXECUTE format(
+            'SELECT array_agg((SELECT jsonb_build_object(%s) FROM %I.%I s WHERE s.%I = u.id::%s) ORDER BY u.n)'
+            ' FROM unnest($1) WITH ORDINALITY AS u (id, n)',
+            pairs, c.source ->> 'schema', c.source ->> 'table', c.source ->> 'id', c.id_type
+        ) INTO datas USING ids;
+    END IF;
+    RETURN QUERY
+        SELECT u.id, CASE c.metric WHEN 'Cosine' THEN 1 - u.distance ELSE - u.distance END, u.metadata
+        FROM unnest(ids, distances, datas) AS u (id, distance, metadata)
+        ORDER BY u.distance, u.id;
+END
+$search$;
+REVOKE ALL ON FUNCTION reembed.find(text, text, {ext}.vector, integer, jsonb) FROM PUBLIC;
+
+-- The condition by which a collection's vector is of a document that is there and wanted. `within`: the index's filter
+-- fails for some row, and is tried row by row. `first`: rows are evaluated one by one for the nearest alone (OFFSET 0);
+-- were it a join, the planner would take it for one that most vectors fail, and order all of them. The second time it
+-- may choose, so that a filter that leaves few documents finds them by the application's own index.
+CREATE FUNCTION reembed.present(p_collection reembed.collection, p_wanted text, within boolean, first boolean)
+RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $present$
+DECLARE
+    c reembed.collection := p_collection;
+    row_filter text := coalesce(c.source ->> 'filter', 'true');
+    relation text := format('%I.%I s', c.source ->> 'schema', c.source ->> 'table');
+    key text := format('s.%I', c.source ->> 'id');
+    inside text := 'true';
+BEGIN
+    IF within THEN
+        inside := format('EXISTS (SELECT FROM reembed.attempt(%L, %s::text) a WHERE a.failed IS NULL)', format(
+            'SELECT NULL::text, NULL::text FROM (SELECT s.* FROM %s WHERE %s = $1::%s OFFSET 0) AS reembed_row WHERE (%s)',
+            relation, key, c.id_type, row_filter), CASE WHEN c.adopted IS NULL THEN 'c.id' ELSE key END);
+    ELSIF c.source ->> 'filter' IS NOT NULL AND c.adopted IS NOT NULL THEN
+        inside := format('(SELECT (%s) FROM (SELECT s.*) AS reembed_row)', row_filter);
+    END IF;
+    IF c.adopted IS NOT NULL THEN
+        -- A column without declared dimensions may hold others; they are of no vector of this model.
+        RETURN format('{ext}.vector_dims(s.%I) = %s AND %s AND (%s)', c.adopted, c.dimensions, inside, p_wanted);
+    ELSIF within OR (c.source ->> 'filter' IS NULL AND p_wanted = 'true') THEN
+        RETURN format('EXISTS (SELECT FROM %s WHERE %s = c.id AND (%s)) AND %s', relation, key, p_wanted, inside);
+    END IF;
+    RETURN format(
+        'EXISTS (SELECT FROM (SELECT s.* FROM %1$s WHERE %2$s = c.id AND (%3$s)%4$s) AS reembed_row WHERE (%5$s))',
+        relation, key, p_wanted, CASE WHEN first OR c.source ->> 'filter' IS NOT NULL THEN ' OFFSET 0' ELSE '' END,
+        row_filter);
+END
+$present$;
+REVOKE ALL ON FUNCTION reembed.present(reembed.collection, text, boolean, boolean) FROM PUBLIC;
+
+-- For gateways of before: the same without a filter.
+CREATE OR REPLACE FUNCTION reembed.nearest(p_collection text, p_fingerprint text, p_vector {ext}.vector, p_k integer)
+RETURNS TABLE (id text, score double precision)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $search$
+    SELECT f.id, f.score FROM reembed.find(p_collection, p_fingerprint, p_vector, p_k, NULL) f
+$search$;
+
+-- For applications that search by SQL: the k documents nearest to a vector in what answers for an index, which is
+-- NAMESPACE/NAME of its EmbeddingIndex. It raises RE001 if the vector is of another model than what answers: then it is
+-- to be embedded again, by the model that POST /v1/embeddings of the gateway asks.
+CREATE FUNCTION reembed.search_index(
+    p_index text, p_fingerprint text, p_vector {ext}.vector, p_k integer DEFAULT 10, p_filter jsonb DEFAULT NULL)
+RETURNS TABLE (id text, score double precision, metadata jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $search$
+DECLARE
+    p reembed.pointer;
+BEGIN
+    SELECT * INTO p FROM reembed.pointer WHERE index_key = p_index;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format(
+            'nothing answers for index %s: it is of another database, or its first migration has not ended', p_index);
+    ELSIF p.fingerprint <> p_fingerprint THEN
+        RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format(
+            'index %s is answered by vectors of %s, the query is of %s: embed it again with the model that answers',
+            p_index, p.fingerprint, p_fingerprint);
+    END IF;
+    RETURN QUERY SELECT f.* FROM reembed.find(p.collection, p_fingerprint, p_vector, p_k, p_filter) f;
+END
+$search$;
+REVOKE ALL ON FUNCTION reembed.search_index(text, text, {ext}.vector, integer, jsonb) FROM PUBLIC;

@@ -1,0 +1,256 @@
+"""Vectors in a column of the application's own table: adopted as they are, and kept fresh by whoever says so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import psycopg
+import pytest
+
+from reembed.backfill.documents import text_hash
+from reembed.core.model import Adopted, CollectionPlan, Desired, IndexSpec, MaintainedBy, Metric
+from reembed.stores.pgvector.changes import Changes
+from reembed.stores.pgvector.keeper import Keeper
+from reembed.stores.pgvector.search import Searcher, literal
+from reembed.stores.protocol import Change, Differences, Paid, Rejected, Unfit, Written
+from tests.fixtures.postgres import Database
+from tests.fixtures.stores import KEY, SPEC, UID, Documents, vector_of
+
+BY_APPLICATION = replace(SPEC, adopted=Adopted("embedding", "old"))
+BY_REEMBED = replace(SPEC, adopted=Adopted("embedding", "old", MaintainedBy.REEMBED))
+PLAN = CollectionPlan("a_docs", "old", "fp-old", 8, 1, Desired.INDEXED)
+COUNT = 20
+
+
+def table(database: Database, kind: str = "vector(8)") -> Documents:
+    """Make the application's table with a vector for each text."""
+    documents = Documents(database).create(COUNT)
+    documents.run(f"ALTER TABLE docs ADD embedding {kind}")
+    for n in range(1, COUNT + 1):
+        documents.run("UPDATE docs SET embedding = %s WHERE id = %s", [literal(vector_of(f"text {n}")), n])
+    return documents
+
+
+@dataclass
+class Adopting:
+    documents: Documents
+    keeper: Keeper
+    changes: Changes
+    searcher: Searcher
+
+    async def nearest(self, text: str, k: int = 1) -> list[str]:
+        return [hit.id for hit in await self.searcher.search(PLAN.name, PLAN.fingerprint, vector_of(text), k)]
+
+    async def owed(self) -> list[Change]:
+        await self.changes.spread(0)
+        debts = await self.changes.owed(PLAN.name, 100)
+        return list(await self.changes.read(PLAN.name, debts)) if debts else []
+
+    async def pay(self, changes: list[Change]) -> int:
+        return await self.changes.pay(PLAN.name, [Paid(one.debt, outcome(one)) for one in changes])
+
+    def holds(self, n: int) -> str | None:
+        """Return the text whose vector the column holds for a document, None if it holds none."""
+        found = self.documents.rows("SELECT embedding::text FROM docs WHERE id = %s", [n])
+        texts = ["new", "newer", *[f"text {one}" for one in range(1, COUNT + 1)]]
+        same = "SELECT %s::vector(8) = %s::vector(8)"
+        if not found or found[0][0] is None:
+            return None
+        return next(t for t in texts if self.documents.rows(same, [found[0][0], literal(vector_of(t))]) == [(True,)])
+
+
+def outcome(change: Change) -> Written | Rejected | None:
+    if change.document is None:
+        return None
+    if change.document.text is None:
+        return Rejected(change.document.id, "NullText", "it has no text")
+    return Written(change.document.id, text_hash(change.document.text), vector_of(change.document.text))
+
+
+@asynccontextmanager
+async def adopting(database: Database, spec: IndexSpec, plan: CollectionPlan = PLAN) -> AsyncIterator[Adopting]:
+    async with (
+        Keeper(database.owner_dsn, KEY, UID) as keeper,
+        Changes(database.owner_dsn, KEY) as changes,
+        Searcher(database.gateway_dsn, 2) as searcher,
+    ):
+        await keeper.prepare(spec)
+        await keeper.claim()
+        await keeper.capture(spec)
+        await keeper.create(spec, plan)
+        yield Adopting(Documents(database), keeper, changes, searcher)
+
+
+@pytest.mark.parametrize("kind", ["vector(8)", "vector", "halfvec(8)"])
+async def test_a_column_answers_as_it_is_and_nothing_is_copied(database: Database, kind: str) -> None:
+    table(database, kind)
+    async with adopting(database, BY_APPLICATION) as it:
+        found = await it.nearest("text 7")
+        (held,) = await it.keeper.held()
+    assert found == ["7"]
+    assert (held.name, held.state, held.total, held.verified, held.followed) == (
+        "a_docs",
+        "Indexed",
+        COUNT,
+        True,
+        False,
+    )
+    assert it.documents.rows("SELECT to_regclass('reembed.a_docs')") == [(None,)]
+
+
+async def test_what_the_application_writes_is_found_at_once_and_nothing_is_owed(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_APPLICATION) as it:
+        it.documents.run("UPDATE docs SET body = 'new', embedding = %s WHERE id = 3", [literal(vector_of("new"))])
+        it.documents.run("DELETE FROM docs WHERE id = 4")
+        owed = await it.owed()
+        assert (await it.nearest("new"), owed) == (["3"], [])
+        assert "4" not in await it.nearest("text 4", COUNT)
+
+
+async def test_a_filter_of_the_index_holds_for_an_adopted_column(database: Database) -> None:
+    table(database).run("ALTER TABLE docs ADD draft boolean DEFAULT false; UPDATE docs SET draft = true WHERE id < 11")
+    async with adopting(database, replace(BY_APPLICATION, filter="NOT draft", metadata=("draft",))) as it:
+        assert sorted(map(int, await it.nearest("text 1", COUNT))) == list(range(11, 21))
+
+
+async def test_a_vector_of_another_length_that_comes_later_is_not_found_and_breaks_nothing(database: Database) -> None:
+    table(database, "vector")
+    async with adopting(database, BY_APPLICATION) as it:
+        it.documents.run("UPDATE docs SET embedding = '[1,2]' WHERE id = 5")
+        assert "5" not in await it.nearest("text 5", COUNT)
+
+
+async def test_the_column_outlives_whatever_becomes_of_the_index(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_REEMBED) as it:
+        await it.keeper.withdraw(PLAN.name)
+        await it.keeper.drop(PLAN.name)
+        held = await it.keeper.held()
+        await it.keeper.release()
+    assert (held, it.holds(7)) == ((), "text 7")
+
+
+async def test_reembed_writes_what_changed_into_the_column_and_that_is_no_change_of_its_own(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_REEMBED) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id = 3; UPDATE docs SET body = NULL WHERE id = 4")
+        it.documents.run("INSERT INTO docs (id, body) VALUES (99, 'newer'); DELETE FROM docs WHERE id = 5")
+        cleared = await it.pay(await it.owed())
+        again = await it.owed()
+    assert (cleared, again) == (4, [])
+    assert [it.holds(n) for n in (3, 4, 5, 6, 99)] == ["new", None, None, "text 6", "newer"]
+    assert it.documents.rows("SELECT id, reason FROM reembed.rejected") == [("4", "NullText")]
+
+
+async def test_a_vector_of_a_text_that_went_meanwhile_is_never_written(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_REEMBED) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id = 3")
+        slow = await it.owed()
+        it.documents.run("UPDATE docs SET body = 'newer' WHERE id = 3")
+        cleared, between = await it.pay(slow), it.holds(3)
+        await it.pay(await it.owed())
+    assert (cleared, between, it.holds(3)) == (0, "text 3", "newer")
+
+
+async def test_a_slow_follower_erases_nothing_that_another_one_wrote_since(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_REEMBED) as it:
+        it.documents.run("UPDATE docs SET body = NULL WHERE id = 3")
+        slow = await it.owed()
+        it.documents.run("UPDATE docs SET body = 'newer' WHERE id = 3")
+        await it.pay(await it.owed())
+        cleared = await it.pay(slow)
+    assert (cleared, it.holds(3)) == (0, "newer")
+
+
+async def test_a_row_that_the_application_holds_is_passed_over_and_stays_owed(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_REEMBED) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id IN (3, 4)")
+        owed = await it.owed()
+        with psycopg.connect(database.owner_dsn) as application:
+            application.execute("SELECT FROM docs WHERE id = 3 FOR UPDATE")
+            cleared = await it.pay(owed)
+        assert (cleared, it.holds(3), it.holds(4)) == (1, "text 3", "new")
+        assert await it.pay(await it.owed()) == 1
+    assert it.holds(3) == "new"
+
+
+async def test_texts_without_a_vector_and_vectors_without_a_text_are_owed(database: Database) -> None:
+    table(database).run("UPDATE docs SET embedding = NULL WHERE id = 3; UPDATE docs SET body = NULL WHERE id = 4")
+    async with adopting(database, BY_REEMBED) as it:
+        first, last = await it.changes.compare(PLAN.name, None, 7)
+        rest, end = await it.changes.compare(PLAN.name, last, 7)
+        await it.pay(await it.owed())
+        again, _ = await it.changes.compare(PLAN.name, None, 100)
+    assert (first, last, rest) == (Differences(missing=1, stale=1), "7", Differences())
+    assert (end, again, it.holds(3), it.holds(4)) == ("14", Differences(), "text 3", None)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "spec", "expected"),
+    [
+        pytest.param(
+            "ALTER TABLE docs DROP COLUMN embedding",
+            BY_APPLICATION,
+            ("AdoptedColumnMissing", '"public"."docs" has no column "embedding"'),
+            id="no column",
+        ),
+        pytest.param(
+            "ALTER TABLE docs DROP COLUMN embedding, ADD embedding real[]",
+            BY_APPLICATION,
+            ("AdoptedColumnUnsupported", "is of type _float4"),
+            id="no vectors",
+        ),
+        pytest.param(
+            "ALTER TABLE docs DROP COLUMN embedding, ADD embedding vector(1536)",
+            BY_APPLICATION,
+            ("AdoptedDimensions", "holds 1536 dimensions and the model of pool 'old' has 8"),
+            id="another model's dimensions",
+        ),
+        pytest.param(
+            "ALTER TABLE docs ALTER COLUMN embedding TYPE vector; UPDATE docs SET embedding = '[1,2]' WHERE id < 3",
+            BY_APPLICATION,
+            ("AdoptedDimensions", "has 2 vectors of other lengths than the 8"),
+            id="mixed dimensions",
+        ),
+        pytest.param(
+            "CREATE INDEX ON docs USING hnsw (embedding vector_l2_ops)",
+            BY_APPLICATION,
+            ("AdoptedMetric", "is built with vector_l2_ops and spec.metric is Cosine"),
+            id="an index of another metric",
+        ),
+        pytest.param(
+            "ALTER TABLE docs ALTER COLUMN embedding SET NOT NULL",
+            BY_REEMBED,
+            ("AdoptedColumnNotNull", 'run ALTER TABLE "public"."docs" ALTER COLUMN "embedding" DROP NOT NULL;'),
+            id="a column that must be filled",
+        ),
+    ],
+)
+async def test_a_column_that_is_not_what_its_owner_says_is_refused(
+    database: Database, prepare: str, spec: IndexSpec, expected: tuple[str, str]
+) -> None:
+    table(database).run(prepare)
+    with pytest.raises(Unfit) as caught:
+        async with adopting(database, spec):
+            pass
+    reason, message = expected
+    assert (caught.value.problem.reason, message in caught.value.problem.message) == (reason, True)
+
+
+async def test_an_index_of_the_metric_is_no_obstacle(database: Database) -> None:
+    table(database).run("CREATE INDEX ON docs USING hnsw (embedding vector_ip_ops)")
+    async with adopting(database, replace(BY_APPLICATION, metric=Metric.INNER_PRODUCT)) as it:
+        assert await it.nearest("text 7") == ["7"]
+
+
+async def test_a_role_that_may_not_write_the_column_cannot_maintain_it(database: Database) -> None:
+    table(database).run("REVOKE UPDATE ON docs FROM CURRENT_USER")
+    with pytest.raises(Unfit, match="may not write column"):
+        async with adopting(database, BY_REEMBED):
+            pass
