@@ -296,6 +296,7 @@ class History:
 WITH_TRAFFIC = frozenset({"Canary", "Retaining"})
 _FACTS: Mapping[str, Callable[[History], bool]] = {
     "acknowledged": History.acknowledged,
+    "held": lambda history: history.holder() is not None,
     "gateway": lambda history: any(one.pod.ready for one in history.world.gateways.live.values()),
     "candidate capacity": lambda history: history.capacity("candidate"),
     "serving capacity": lambda history: history.capacity("serving"),

@@ -46,6 +46,8 @@ def candidate_rises_only_through_its_gates(history: History, event: Event) -> st
     before, after = risen
     weight, arm = after.get("weight", 0), after.get("candidate")
     holder = history.holder()
+    if holder is None and history.since("held") <= history.patience:
+        return ""  # a write that was on its way while the holder vanished; the next pass takes it back
     if holder is None or arm is None:
         return f"the weight rose to {weight} % and nobody holds the index"
     status = status_of(holder)
@@ -78,6 +80,8 @@ def steps_are_held(history: History, event: Event) -> str:
     raw = event.change.newest if event.change is not None else {}
     step = raw["spec"]["canary"]["steps"][moved[0].get("step", 0)]
     routing = history.world.routing()
+    if not routing and event.at - history.emptied_at <= history.patience:
+        return ""  # the pass had seen what somebody emptied since
     since = history.first_acknowledged.get((routing.get("epoch", -1), step["weight"]))
     held = event.at - since if since is not None else 0.0
     promoted = _promoted(moved[0], moved[1])
