@@ -22,7 +22,11 @@ MOST_PARTS = 1000
 
 # What closes a sentence with the quotes and brackets behind it, before white space; Chinese and Japanese need none. A
 # blank line ends whatever stood before it: headings have no full stop.
-_SENTENCE = re.compile(r"""[.!?…][.!?…"'”’»)\]]*(?=\s)|[。！？][。！？」』”’）]*|(?=\n[^\S\n]*\n)""")
+_SENTENCE = re.compile(
+    r"""[.!?\u2026][.!?\u2026"'\u201d\u2019\u00bb)\]]*(?=\s)"""
+    r"|[\u3002\uff01\uff1f][\u3002\uff01\uff1f\u300d\u300f\u201d\u2019\uff09]*"
+    r"|(?=\n[^\S\n]*\n)"
+)
 _LINE = re.compile(r"(?=[\r\n])")
 _WORD = re.compile(r"(?<=\S)(?=\s)")
 _JOINER = "\u200d"
@@ -62,11 +66,11 @@ class _Cutting:
             found.append(Span(start, start + len(self._text[start:end].rstrip())))
             if self._next_word(end) == len(self._text):
                 break
-            start, behind = self._begin(start, end), end
+            start, behind = self._begin(start, end), self._next_word(end)
         return tuple(found)
 
     def _end(self, start: int, behind: int) -> int:
-        """Return where the part ends that begins at `start`; behind `behind`, where the one before it ended."""
+        """Return where the part ends that begins at `start`: behind `behind`, the first that no part has yet."""
         before = bisect_right(self._ends, start)
         if len(self._ends) - before <= self._most:
             return len(self._text)
@@ -78,7 +82,7 @@ class _Cutting:
         return self._inside(max(start, behind), fits)
 
     def _fitting(self, before: int) -> int:
-        """Return the last place at which as many tokens as may be have ended, without the first `before` of the text."""
+        """Return the last place up to which there are no more tokens than may be, without the first `before`."""
         last = before + self._most
         place = self._ends[last - 1]
         if self._ends[last] == place:  # a character of several tokens that do not all fit
@@ -108,7 +112,7 @@ class _Cutting:
         before = bisect_right(self._ends, earlier)
         # A character of many tokens may leave no room for anything new behind what is repeated.
         whole = len(self._ends) - before <= self._most
-        return earlier if whole or self._whole(end + 1) <= self._fitting(before) else place
+        return earlier if whole or self._whole(place + 1) <= self._fitting(before) else place
 
     def _whole(self, place: int) -> int:
         """Return the next place from `place` on that cuts no character."""

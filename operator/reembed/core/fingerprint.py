@@ -4,9 +4,9 @@ The file's type (F16, BF16, ...) is part of the file and so of its sha256; the U
 hosted model there is only its endpoint, its name there and a generation: whether it is still the same is found by
 embedding the same texts again (`core.hosted`).
 
-A collection's fingerprint is its model's, and behind a `+` how its documents were cut, if they were: `fp-...+256-32-Line`.
-So whoever compares two collections' compares both, and whoever fills one knows how to cut, from the one word that
-travels with it. Pods of a model, and queries, which are never cut, have to do with the first half alone (`model_of`).
+A collection's fingerprint is its model's, and behind a `+` how its documents were cut, if they were:
+`fp-...+256-32-Line`. So whoever compares two collections' compares both, and whoever fills one knows how to cut, from
+the one word that travels with it. Pods of a model, and queries, which are never cut, have to do with the first half alone (`model_of`).
 """
 
 from __future__ import annotations
