@@ -6,7 +6,8 @@ embedding the same texts again (`core.hosted`).
 
 A collection's fingerprint is its model's, and behind a `+` how its documents were cut, if they were:
 `fp-...+256-32-Line`. So whoever compares two collections' compares both, and whoever fills one knows how to cut, from
-the one word that travels with it. Pods of a model, and queries, which are never cut, have to do with the first half alone (`model_of`).
+the one word that travels with it. Pods of a model, and queries, which are never cut, have to do with the first half
+alone (`model_of`).
 """
 
 from __future__ import annotations

@@ -123,14 +123,17 @@ async def _build(connections: Pool, name: str, shape: VectorIndex, *, parallel: 
 async def _create(connection: Connection, name: str, shape: VectorIndex, *, parallel: bool) -> None:
     row = await (
         await connection.execute(
-            "SELECT c.type, c.metric, c.dimensions, sum(s.written) FROM reembed.collection c"
+            "SELECT c.type, c.metric, c.dimensions, sum(s.written), c.cut FROM reembed.collection c"
             " JOIN reembed.shard s ON s.collection = c.name WHERE c.name = %s GROUP BY c.name",
             [name],
         )
     ).fetchone()
     if row is None:
         raise StoreError(f"collection {name} does not exist, so its index was not built")
-    kind, metric, dimensions, rows = row
+    kind, metric, dimensions, rows, is_cut = row
+    if is_cut:  # shards count documents
+        counted = sql.SQL("SELECT count(*) FROM {}").format(tables.collection(name))
+        (rows,) = await (await connection.execute(counted, [])).fetchone() or (rows,)
     needed = int(rows) * (dimensions * 8 + _ROW_BYTES + shape.m * _LINK_BYTES)
     limits = await (await connection.execute(_LIMITS)).fetchone()
     given = memory(needed, *limits) if limits is not None else _MEMORY_FLOOR

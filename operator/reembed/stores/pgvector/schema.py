@@ -14,13 +14,13 @@ from psycopg import sql
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
 from reembed.stores.protocol import StoreError
 
-VERSION = 5
+VERSION = 6
 _SECONDS = 60.0
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('reembed.schema', 0))"
 _MAY_SEARCH = (
     "SELECT has_schema_privilege(%s, 'reembed', 'USAGE')"
     " AND (SELECT bool_and(has_function_privilege(%s, oid, 'EXECUTE')) FROM pg_proc"
-    " WHERE pronamespace = 'reembed'::regnamespace AND proname IN ('search', 'nearest'))"
+    " WHERE pronamespace = 'reembed'::regnamespace AND proname IN ('search', 'nearest', 'passages'))"
 )
 _EXTENSION_SCHEMA = (
     "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
@@ -75,7 +75,7 @@ async def grant_search(connections: Pool, role: str) -> None:
         name = sql.Identifier(role)
         await connection.execute(sql.SQL("GRANT USAGE ON SCHEMA reembed TO {}").format(name))
         await connection.execute(
-            sql.SQL("GRANT EXECUTE ON FUNCTION reembed.search, reembed.nearest TO {}").format(name)
+            sql.SQL("GRANT EXECUTE ON FUNCTION reembed.search, reembed.nearest, reembed.passages TO {}").format(name)
         )
 
 

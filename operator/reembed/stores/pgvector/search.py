@@ -1,6 +1,6 @@
 """Nearest documents, asked of the database's own function; the gateway's side of the store.
 
-The gateways and the evaluation send vectors in binary to `reembed.nearest`; applications have `reembed.search`, the
+The gateways and the evaluation send vectors in binary to `reembed.passages`; applications have `reembed.search`, the
 same for a vector as text. It checks in one statement that the collection is the one of this fingerprint and that it
 answers at all, so a query embedded with one model can never be compared with another model's vectors. Nothing here
 knows a table.
@@ -20,12 +20,13 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg_pool import PoolTimeout
 
+from reembed.core.chunking import Span
 from reembed.stores.pgvector.connection import Connection, searching_pool, using
 from reembed.stores.protocol import Hit
 
 # The server finds the parameter's type by the function, so nobody has to look up where the extension is.
-_BINARY = "SELECT id, score FROM reembed.nearest(%s, %s, %b, %s)"
-_TEXT = "SELECT id, score FROM reembed.search(%s, %s, %s, %s)"
+_BINARY = "SELECT id, score, starts, ends FROM reembed.passages(%s, %s, %b, %s)"
+_TEXT = "SELECT id, score, NULL, NULL FROM reembed.search(%s, %s, %s, %s)"
 _SECONDS = 10.0  # a query waits no longer, its connection included
 _CONNECTION_SECONDS = 3.0
 # Gateways may be newer than the schema until the index's worker has updated it, and granted.
@@ -106,7 +107,10 @@ async def search(connection: Connection, collection: str, fingerprint: str, vect
 
 async def _fetch(connection: Connection, query: str, given: list[Any]) -> list[Hit]:
     cursor = await connection.execute(query, given, binary=True)
-    return [Hit(found, score) for found, score in await cursor.fetchall()]
+    return [
+        Hit(found, score, Span(starts, ends) if starts is not None else None)
+        for found, score, starts, ends in await cursor.fetchall()
+    ]
 
 
 class Vector(bytes):
