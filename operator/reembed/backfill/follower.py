@@ -18,11 +18,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from reembed.backfill.documents import checked, text_hash, unreadable
+from reembed.backfill.cutting import Cut, Cutter, all_results, embedded
+from reembed.backfill.documents import text_hash, unreadable
 from reembed.backfill.embedding import DocumentEmbedder, Embedder
 from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.retries import Retrying
-from reembed.core.batching import fitting
+from reembed.core.batching import fitting_pages
+from reembed.core.fingerprint import chunking_of, model_of
 from reembed.core.model import CollectionPlan, Desired
 from reembed.stores.protocol import (
     Change,
@@ -154,7 +156,7 @@ class Follower:
 
     async def _keep_fresh(self, plan: CollectionPlan) -> None:
         async with self.connect(plan) as embedder, asyncio.TaskGroup() as tasks:
-            documents = DocumentEmbedder(embedder, plan.fingerprint, self.retrying)
+            documents = DocumentEmbedder(embedder, model_of(plan.fingerprint), self.retrying)
             tasks.create_task(self._pay_for_ever(plan, documents))
             tasks.create_task(self._compare_for_ever(plan))
 
@@ -168,7 +170,8 @@ class Follower:
         debts = await self.store.owed(plan.name, DEBTS)
         if debts:
             changes = await self.store.read(plan.name, debts)
-            paid = await outcomes(changes, documents, plan.dimensions)
+            cutter = Cutter(chunking_of(plan.fingerprint), documents, self.retrying)
+            paid = await outcomes(changes, cutter, plan.dimensions)
             await self.store.pay(plan.name, paid)
             for one in paid:
                 self.metrics.followed.labels(plan.name, _OUTCOMES[type(one.outcome)]).inc()
@@ -205,7 +208,7 @@ class Follower:
             await asyncio.sleep(_COMPARE_REST * (self.clock() - start))
 
 
-async def outcomes(changes: Sequence[Change], documents: DocumentEmbedder, dimensions: int) -> list[Paid]:
+async def outcomes(changes: Sequence[Change], cutter: Cutter, dimensions: int) -> list[Paid]:
     """Return what pays each change's debt; only texts that the collection does not hold are embedded."""
     paid, new = list[Paid](), list[tuple[Debt, Document]]()
     for change in changes:
@@ -217,23 +220,23 @@ async def outcomes(changes: Sequence[Change], documents: DocumentEmbedder, dimen
             paid.append(Paid(change.debt, found))
         else:
             new.append((change.debt, change.document))
-    return paid + await _embedded(new, documents, dimensions)
+    return paid + await _embedded(new, cutter, dimensions)
 
 
-async def _embedded(new: Sequence[tuple[Debt, Document]], documents: DocumentEmbedder, dimensions: int) -> list[Paid]:
-    batches, rest = list[Sequence[tuple[Debt, Document]]](), list(new)
+async def _embedded(new: Sequence[tuple[Debt, Document]], cutter: Cutter, dimensions: int) -> list[Paid]:
+    cuts = await cutter.cut([document for _, document in new])
+    batches, rest = list[Sequence[tuple[Debt, Cut]]](), list(zip([debt for debt, _ in new], cuts, strict=True))
     while rest:
-        size = fitting([document.text or "" for _, document in rest], _PAGES)
+        size = fitting_pages([one.pages for _, one in rest], _PAGES)
         batches.append(rest[:size])
         rest = rest[size:]
     room = asyncio.Semaphore(_REQUESTS)
 
-    async def embed(batch: Sequence[tuple[Debt, Document]]) -> list[Paid]:
+    async def embed(batch: Sequence[tuple[Debt, Cut]]) -> list[Paid]:
+        documents = [one for _, one in batch]
         async with room:
-            answers = await documents.embed([document for _, document in batch])
-        return [
-            Paid(debt, answer if isinstance(answer, Rejected) else checked(document, answer, dimensions))
-            for (debt, document), answer in zip(batch, answers, strict=True)
-        ]
+            answers = await embedded(documents, cutter.documents, _PAGES)
+        results = all_results(documents, answers, dimensions)
+        return [Paid(debt, result) for (debt, _), result in zip(batch, results, strict=True)]
 
     return [paid for batch in await asyncio.gather(*map(embed, batches)) for paid in batch]

@@ -39,9 +39,14 @@ def pages(text: str) -> int:
 
 def fitting(texts: Iterable[str], limit: int) -> int:
     """Return how many of the first texts make a batch of at most `limit` pages; at least one, however long it is."""
+    return fitting_pages(map(pages, texts), limit)
+
+
+def fitting_pages(counts: Iterable[int], limit: int) -> int:
+    """Return the same for what counts for so many pages each."""
     count = used = 0
-    for text in texts:
-        used += pages(text)
+    for one in counts:
+        used += one
         if count and used > limit:
             break
         count += 1

@@ -49,7 +49,7 @@ from reembed.gateway.requests import (
     parse_search,
 )
 from reembed.gateway.shadow import Shadow
-from reembed.stores.protocol import Searching
+from reembed.stores.protocol import Hit, Searching
 
 _WAIT_FOR_VECTORS = 30.0
 _WAIT_FOR_PLACE = 1.0
@@ -141,7 +141,7 @@ class Gateway:
         key = request.headers.get("x-reembed-user") or asked.query
         work = self._queries.search(asked.query, asked.k)
         answer = await exchange.while_connected(request, self._answering.answer(routing, key, work))
-        results = [{"id": hit.id, "score": hit.score} for hit in answer.value]
+        results = [_found(hit) for hit in answer.value]
         afterwards = self._shadow.after(routing, key, asked, answer)
         return JSONResponse({"results": results} | _origin(routing, answer), background=afterwards)
 
@@ -259,6 +259,12 @@ def _origin(routing: Routing, answer: Answer[Any]) -> dict[str, Any]:
         "fellBack": answer.fell_back,
         "epoch": routing.epoch,
     }
+
+
+def _found(hit: Hit) -> dict[str, Any]:
+    """Return a document found; of one that is cut, also which characters of its text were nearest."""
+    part = {"start": hit.span.start, "end": hit.span.end} if hit.span is not None else {}
+    return {"id": hit.id, "score": hit.score, **part}
 
 
 def _openai(asked: EmbeddingsRequest, embedded: Embedded) -> dict[str, Any]:
