@@ -129,7 +129,7 @@ def _result(one: Cut, answers: Sequence[Answer], dimensions: int) -> Written | R
 
 
 def _whole(document: Document) -> Cut:
-    return Cut(document, (Span(0, len(document.text or "")),))
+    return Cut(document, (Span(0, len(document.text or "")),), unreadable(document))
 
 
 def _parts(document: Document, ends: Sequence[int], chunking: Chunking) -> Cut:

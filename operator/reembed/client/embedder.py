@@ -109,7 +109,7 @@ class EmbedderClient:
         if status != 200:
             raise _refusal(self._url, status, headers, answer, len(texts))
         ends = answer.get("ends")
-        if not isinstance(ends, list) or len(ends) != len(texts):
+        if not isinstance(ends, list) or len(ends) != len(texts) or not all(map(_whole_numbers, ends)):
             raise _unusable(self._url, f"no ends of the tokens of {len(texts)} texts")
         return ends
 
@@ -166,6 +166,10 @@ class EmbedderClient:
         if len(lengths) != 1 or not (length := lengths.pop()) or length % 4:
             raise _unusable(self._url, f"not {asked} vectors of one dimension")
         return Embedded(tuple(vectors), found, truncated, tokens)
+
+
+def _whole_numbers(values: object) -> bool:
+    return isinstance(values, list) and set(map(type, values)) <= {int}
 
 
 def _decode(url: str, status: int, data: bytes) -> Mapping[str, Any]:
