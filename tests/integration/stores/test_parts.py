@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 
 from reembed.backfill.documents import text_hash
@@ -13,7 +15,9 @@ from reembed.backfill.shard import Work, fill
 from reembed.core.chunking import Span
 from reembed.core.fingerprint import of_collection
 from reembed.core.model import Chunking, CutAt, VectorIndex
+from reembed.stores.pgvector import recall
 from reembed.stores.pgvector.changes import Changes
+from reembed.stores.pgvector.connection import transaction
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.search import Searcher
 from reembed.stores.pgvector.shards import ShardStore
@@ -75,6 +79,11 @@ async def store(database: Database, *texts: str) -> AsyncIterator[Store]:
         yield Store(documents, keeper, pods, changes, searcher)
 
 
+def until_somebody_waits(documents: Documents) -> None:
+    while not documents.rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+        pass
+
+
 def written(*parts: str) -> Written:
     """A document of these parts."""
     spans = [Span(10 * n, 10 * n + len(part)) for n, part in enumerate(parts)]
@@ -105,6 +114,20 @@ async def test_a_newer_text_replaces_all_parts_and_an_older_one_none(database: D
         newest = there.parts()
         await there.pay(written("older", "b", "c", "d"), 4)
         assert newest == there.parts() == [(1, 0, 5, True), (1, 1, 0, True)]
+
+
+async def test_parts_that_were_stored_while_a_newer_text_waited_are_replaced_too(database: Database) -> None:
+    """A backfill's page holds the document's first part; who waits for it deletes what came with it."""
+    async with store(database, "a b c d e") as there:
+        with psycopg.connect(database.owner_dsn) as page:
+            page.execute(
+                "INSERT INTO reembed.c_new (id, part, embedding)"
+                " SELECT 1, n, '[1,0,0,0,0,0,0,0]' FROM generate_series(0, 3) n"
+            )
+            paying = asyncio.create_task(there.pay(written("x", "y"), 5))
+            await asyncio.to_thread(until_somebody_waits, there.documents)
+        await paying
+        assert there.parts() == [(1, 0, 5, True), (1, 1, 0, True)]
 
 
 @pytest.mark.parametrize("outcome", [None, Rejected("1", "TextEmpty", "nothing")], ids=["deleted", "rejected"])
@@ -144,6 +167,7 @@ async def test_a_search_answers_documents_by_their_nearest_parts(database: Datab
         hits = await there.searcher.search(PLAN.name, CUT, vector_of("c d"), 3)
         assert hits[0] == Hit("1", pytest.approx(1.0, abs=1e-6), Span(4, 7))
         assert sorted(hit.id for hit in hits) == ["1", "2", "3"]
+        assert await there.searcher.search(PLAN.name, CUT, vector_of("c d"), 2) == hits[:2]
 
 
 async def test_a_search_goes_on_until_it_has_as_many_documents_as_asked_for(database: Database) -> None:
@@ -196,6 +220,13 @@ async def test_a_collection_that_is_not_cut_has_no_columns_for_parts(database: D
         await there.keeper.create(SPEC, plan(name="c_whole"))
         assert _columns(there.documents, "c_whole") == ["id", "part", "rev", "text_hash", "embedding"]
         assert _columns(there.documents, "c_new")[5:] == ["starts", "ends"]
+
+
+async def test_an_index_is_measured_as_searches_ask_it(database: Database) -> None:
+    async with store(database, "a b c d e") as there, transaction(there.pods._pool, 10) as connection:
+        await connection.execute(recall._SETTINGS)
+        row = await (await connection.execute("SELECT current_setting('hnsw.ef_search')")).fetchone()
+    assert row == ("100",)
 
 
 def _columns(documents: Documents, table: str) -> Sequence[str]:
