@@ -129,6 +129,18 @@ async def test_a_model_and_how_documents_are_cut_change_in_one_migration(
     assert rows > 1.5 * documents
 
 
+async def test_of_one_model_how_documents_are_cut_can_change_alone(world: World, apiserver_with_crds: Path) -> None:
+    """The pool that serves both sides goes on all the time."""
+    target = {"poolRef": {"name": pool(LARGE)}, "chunking": {"maxTokens": 64, "at": "Line"}}
+    async with running(world, apiserver_with_crds, LARGE) as tally:
+        await world.move(LARGE, LARGE, {"margin": 1}, target=target)
+        status, index = await world.ended(), await world.released()
+    found = world.outcome(status, tally, index)
+    assert (found.end, found.states, found.failed, found.wrong) == ("Succeeded", PROMOTED, 0, ())
+    assert status["candidate"]["fingerprint"] == f"{status['serving']['fingerprint']}+64-0-Line"
+    assert index["status"]["routing"]["serving"] == status["candidate"]
+
+
 async def moved(world: World, kubeconfig: Path, old: str, new: str, **evaluation: Any) -> Outcome:
     """Return what a migration from one model to the other comes to."""
     async with running(world, kubeconfig, old) as tally:

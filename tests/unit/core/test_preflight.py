@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reembed.core import names, preflight
+from reembed.core import desired, names, preflight
 from reembed.core.decide import decide
 from reembed.core.effects import SetIndexStatus
 from reembed.core.fingerprint import of_collection
@@ -111,6 +111,14 @@ def test_a_pool_that_serves_is_the_target_only_of_who_asks_for_the_same_parts() 
         return preflight.target_serves(b.migration(spec={"chunking": chunking}), world)
 
     assert (there(Chunking(64)), there(Chunking(64, 8)), there(None)) == (True, False, False)
+
+
+def test_a_candidate_in_parts_has_a_fingerprint_of_its_own_and_the_same_pool() -> None:
+    whole, cut = (
+        desired.candidate_arm(b.migration(spec={"chunking": chunking}), b.pool("new"))
+        for chunking in (None, Chunking(128, 16))
+    )
+    assert (whole, cut) == (b.NEW, replace(b.NEW, fingerprint=f"{b.NEW.fingerprint}+128-16-Sentence"))
 
 
 CRDS = Path(__file__).parents[3] / "crds"
