@@ -14,7 +14,7 @@ from reembed.backfill.documents import all_checked, checked, refused, text_hash,
 from reembed.backfill.embedding import PASSING, DocumentEmbedder
 from reembed.backfill.retries import Retrying
 from reembed.client import BATCH_LIMIT, TextRefused
-from reembed.core.batching import fitting, pages
+from reembed.core.batching import fitting, fitting_pages, pages, pages_of
 from reembed.core.chunking import MOST_PARTS, Span, cut
 from reembed.core.model import Chunking
 from reembed.stores.protocol import Document, Part, Rejected, Written
@@ -40,10 +40,9 @@ class Cut:
 
     @property
     def pages(self) -> int:
-        text = self.document.text or ""
         if self.spans is None:
-            return pages(text)
-        return max(1, sum([pages(text[one.start : one.end]) for one in self.spans]))
+            return pages(self.document.text or "")
+        return max(1, sum([pages_of(one.end - one.start) for one in self.spans]))
 
     def texts(self) -> list[Document]:
         """Return the texts to embed as documents of their own; one that was rejected has none."""
@@ -99,6 +98,16 @@ async def embedded(cuts: Sequence[Cut], documents: DocumentEmbedder, limit: int)
         answers += await documents.embed(texts[:size])
         texts = texts[size:]
     return answers
+
+
+def divided(cuts: Sequence[Cut], most: int) -> list[Sequence[Cut]]:
+    """Return the documents in groups of up to `most` vectors; one of more is alone."""
+    groups, rest = list[Sequence[Cut]](), list(cuts)
+    while rest:
+        size = fitting_pages([one.count for one in rest], most)
+        groups.append(rest[:size])
+        rest = rest[size:]
+    return groups
 
 
 def all_results(cuts: Sequence[Cut], answers: Sequence[Answer], dimensions: int) -> list[Written | Rejected]:

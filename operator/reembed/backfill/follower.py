@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from reembed.backfill.cutting import Cut, Cutter, all_results, embedded
+from reembed.backfill.cutting import Cut, Cutter, all_results, divided, embedded
 from reembed.backfill.documents import text_hash, unreadable
 from reembed.backfill.embedding import DocumentEmbedder, Embedder
 from reembed.backfill.metrics import WorkerMetrics
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 DEBTS = 64  # paid in one transaction; few enough that an update is not kept waiting by those before it
 _PAGES = 8  # of text in one request
+_VECTORS = 500  # of one transaction; more only of one document
 _REQUESTS = 4
 _IDLE_SECONDS = 0.2  # what a change waits at most before it is seen
 _LAG_SECONDS = 1.0
@@ -171,10 +172,10 @@ class Follower:
         if debts:
             changes = await self.store.read(plan.name, debts)
             cutter = Cutter(chunking_of(plan.fingerprint), documents, self.retrying)
-            paid = await outcomes(changes, cutter, plan.dimensions)
-            await self.store.pay(plan.name, paid)
-            for one in paid:
-                self.metrics.followed.labels(plan.name, _OUTCOMES[type(one.outcome)]).inc()
+            async for paid in outcomes(changes, cutter, plan.dimensions):
+                await self.store.pay(plan.name, paid)
+                for one in paid:
+                    self.metrics.followed.labels(plan.name, _OUTCOMES[type(one.outcome)]).inc()
         return len(debts)
 
     async def _compare_for_ever(self, plan: CollectionPlan) -> None:
@@ -208,8 +209,11 @@ class Follower:
             await asyncio.sleep(_COMPARE_REST * (self.clock() - start))
 
 
-async def outcomes(changes: Sequence[Change], cutter: Cutter, dimensions: int) -> list[Paid]:
-    """Return what pays each change's debt; only texts that the collection does not hold are embedded."""
+async def outcomes(changes: Sequence[Change], cutter: Cutter, dimensions: int) -> AsyncIterator[list[Paid]]:
+    """Yield what pays the changes' debts, all at once unless documents have many parts.
+
+    Only texts that the collection does not hold are embedded.
+    """
     paid, new = list[Paid](), list[tuple[Debt, Document]]()
     for change in changes:
         if change.document is None:
@@ -220,12 +224,16 @@ async def outcomes(changes: Sequence[Change], cutter: Cutter, dimensions: int) -
             paid.append(Paid(change.debt, found))
         else:
             new.append((change.debt, change.document))
-    return paid + await _embedded(new, cutter, dimensions)
+    cuts, debts = await cutter.cut([document for _, document in new]), [debt for debt, _ in new]
+    for group in divided(cuts, _VECTORS):
+        yield paid + await _embedded(list(zip(debts, group, strict=False)), cutter, dimensions)
+        paid, debts = [], debts[len(group) :]
+    if paid:
+        yield paid
 
 
-async def _embedded(new: Sequence[tuple[Debt, Document]], cutter: Cutter, dimensions: int) -> list[Paid]:
-    cuts = await cutter.cut([document for _, document in new])
-    batches, rest = list[Sequence[tuple[Debt, Cut]]](), list(zip([debt for debt, _ in new], cuts, strict=True))
+async def _embedded(new: Sequence[tuple[Debt, Cut]], cutter: Cutter, dimensions: int) -> list[Paid]:
+    batches, rest = list[Sequence[tuple[Debt, Cut]]](), list(new)
     while rest:
         size = fitting_pages([one.pages for _, one in rest], _PAGES)
         batches.append(rest[:size])

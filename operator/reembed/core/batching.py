@@ -34,7 +34,11 @@ def batch_pages(memory: float | None, cpu: float | None) -> int:
 
 def pages(text: str) -> int:
     """Return how many pages a text counts for, at least one."""
-    return max(1, math.ceil(len(text) / PAGE_CHARACTERS))
+    return pages_of(len(text))
+
+
+def pages_of(characters: int) -> int:
+    return max(1, math.ceil(characters / PAGE_CHARACTERS))
 
 
 def fitting(texts: Iterable[str], limit: int) -> int:

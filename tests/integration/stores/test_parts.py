@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 import pytest
@@ -15,7 +15,7 @@ from reembed.backfill.shard import Work, fill
 from reembed.core.chunking import Span
 from reembed.core.fingerprint import of_collection
 from reembed.core.model import Chunking, CutAt, VectorIndex
-from reembed.stores.pgvector import recall
+from reembed.stores.pgvector import recall, schema
 from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.connection import transaction
 from reembed.stores.pgvector.keeper import Keeper
@@ -220,6 +220,33 @@ async def test_a_collection_that_is_not_cut_has_no_columns_for_parts(database: D
         await there.keeper.create(SPEC, plan(name="c_whole"))
         assert _columns(there.documents, "c_whole") == ["id", "part", "rev", "text_hash", "embedding"]
         assert _columns(there.documents, "c_new")[5:] == ["starts", "ends"]
+
+
+async def test_a_collection_of_before_parts_answers_as_it_did(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = Documents(database).create(2)
+    async with Keeper(database.owner_dsn, KEY, UID) as keeper, Searcher(database.owner_dsn, 1) as searcher:
+        monkeypatch.setattr(schema, "VERSION", 5)
+        await keeper.prepare(replace(SPEC, gateway_role=None))
+        documents.run(_BEFORE_PARTS)
+        monkeypatch.undo()
+        await keeper.prepare(SPEC)
+        hits = await searcher.search(PLAN.name, "fp-new", vector_of("text 1"), 5)
+        assert [(hit.id, hit.span) for hit in hits] == [("2", None)]
+        assert documents.rows("SELECT count(*) FROM reembed.search('c_new', 'fp-new', '[1,0,0,0,0,0,0,0]', 5)") == [
+            (1,)
+        ]
+
+
+_BEFORE_PARTS = f"""
+INSERT INTO reembed.collection
+    (name, index_key, uid, fingerprint, dimensions, type, metric, state, id_type, source, total)
+VALUES ('c_new', '{KEY}', '{UID}', 'fp-new', 8, 'vector', 'Cosine', 'Indexed', 'bigint',
+        '{{"schema": "public", "table": "docs", "id": "id", "text": "body"}}', 2);
+CREATE TABLE reembed.c_new (id bigint NOT NULL, part integer NOT NULL DEFAULT 0, rev bigint NOT NULL DEFAULT 0,
+    text_hash bytea, embedding vector(8), PRIMARY KEY (id, part));
+INSERT INTO reembed.c_new (id, embedding) VALUES (1, NULL), (2, '[1,0,0,0,0,0,0,0]')"""
 
 
 async def test_an_index_is_measured_as_searches_ask_it(database: Database) -> None:

@@ -103,10 +103,24 @@ async def test_the_follower_pays_with_all_parts_or_with_what_is_kept() -> None:
         Change(Debt("1", 5), Document("1", "aa bb cc"), None),
         Change(Debt("2", 6), Document("2", "dd ee ff"), text_hash("dd ee ff")),
     ]
-    assert await outcomes(changes, cutter(FakeEmbedder()), 8) == [
-        Paid(Debt("2", 6), text_hash("dd ee ff")),
-        Paid(Debt("1", 5), written("1", "aa bb cc", Span(0, 5), Span(6, 8))),
+    assert [paid async for paid in outcomes(changes, cutter(FakeEmbedder()), 8)] == [
+        [
+            Paid(Debt("2", 6), text_hash("dd ee ff")),
+            Paid(Debt("1", 5), written("1", "aa bb cc", Span(0, 5), Span(6, 8))),
+        ]
     ]
+
+
+async def test_the_follower_holds_no_more_vectors_than_a_page_or_one_document_has() -> None:
+    lengths = [600, 600, 2000, 2, 0]
+    changes = [
+        Change(Debt(str(n), n), Document(str(n), " ".join(["word"] * length)), None) for n, length in enumerate(lengths)
+    ]
+    found = [
+        [1 + len(one.outcome.others) if isinstance(one.outcome, Written) else 0 for one in paid]
+        async for paid in outcomes(changes, cutter(FakeEmbedder()), 8)
+    ]
+    assert found == [[0, 300], [300], [1000], [1]]
 
 
 async def test_a_collection_that_is_not_cut_asks_no_tokenizer() -> None:

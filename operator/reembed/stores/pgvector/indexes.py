@@ -38,9 +38,10 @@ SELECT EXISTS (
     WHERE n.nspname = 'reembed' AND c.relname = %s AND i.indisvalid AND i.indisready)"""
 
 
+# Vectors of a collection that is cut are more than its documents, by which it is counted.
 _BUILDING = """
-SELECT c.relname, p.phase, p.blocks_done, p.blocks_total, p.tuples_done
-FROM pg_stat_progress_create_index p JOIN pg_class c ON c.oid = p.relid
+SELECT c.relname, p.phase, p.blocks_done, p.blocks_total, CASE WHEN NOT k.cut THEN p.tuples_done END
+FROM pg_stat_progress_create_index p JOIN pg_class c ON c.oid = p.relid JOIN reembed.collection k ON k.name = c.relname
 JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'reembed'
 WHERE p.datname = current_database()"""
 _LIMITS = """
