@@ -13,7 +13,9 @@ from reembed.core.model import (
     Adopted,
     Approval,
     CanaryGate,
+    Chunking,
     ConfigMapKey,
+    CutAt,
     Device,
     DownloadSpec,
     EvaluationSpec,
@@ -136,7 +138,15 @@ def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:
         gates=tuple(_gate(one) for one in spec.each("gates")),
         hooks=tuple(parse_hook(one) for one in spec.each("hooks")),
         shadow=spec.into("canary").parsed("shadow", parse_share, 0.05),
+        chunking=_chunking(spec.into("target").maybe("chunking")),
     )
+
+
+def _chunking(chunking: Fields | None) -> Chunking | None:
+    if chunking is None:
+        return None
+    overlap = chunking.number("overlapTokens", 0)
+    return Chunking(chunking.number("maxTokens"), overlap, chunking.choice("at", CutAt, CutAt.SENTENCE))
 
 
 def _gate(gate: Fields) -> CanaryGate:

@@ -25,6 +25,10 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str], input_type: InputType, *, background: bool = False) -> Embedded: ...
 
+    async def boundaries(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """Return where the model's tokens end in each text, in characters; a background request."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentEmbedder:

@@ -18,11 +18,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from reembed.backfill.documents import checked, text_hash, unreadable
+from reembed.backfill.cutting import Cut, Cutter, all_results, divided, embedded
+from reembed.backfill.documents import text_hash, unreadable
 from reembed.backfill.embedding import DocumentEmbedder, Embedder
 from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.retries import Retrying
-from reembed.core.batching import fitting
+from reembed.core.batching import fitting_pages
+from reembed.core.fingerprint import chunking_of, model_of
 from reembed.core.model import CollectionPlan, Desired
 from reembed.stores.protocol import (
     Change,
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 
 DEBTS = 64  # paid in one transaction; few enough that an update is not kept waiting by those before it
 _PAGES = 8  # of text in one request
+_VECTORS = 500  # of one transaction; more only of one document
 _REQUESTS = 4
 _IDLE_SECONDS = 0.2  # what a change waits at most before it is seen
 _LAG_SECONDS = 1.0
@@ -155,7 +158,7 @@ class Follower:
 
     async def _keep_fresh(self, plan: CollectionPlan) -> None:
         async with self.connect(plan) as embedder, asyncio.TaskGroup() as tasks:
-            documents = DocumentEmbedder(embedder, plan.fingerprint, self.retrying)
+            documents = DocumentEmbedder(embedder, model_of(plan.fingerprint), self.retrying)
             tasks.create_task(self._pay_for_ever(plan, documents))
             tasks.create_task(self._compare_for_ever(plan))
 
@@ -169,10 +172,11 @@ class Follower:
         debts = await self.store.owed(plan.name, DEBTS)
         if debts:
             changes = await self.store.read(plan.name, debts)
-            paid = await outcomes(changes, documents, plan.dimensions)
-            await self.store.pay(plan.name, paid)
-            for one in paid:
-                self.metrics.followed.labels(plan.name, _OUTCOMES[type(one.outcome)]).inc()
+            cutter = Cutter(chunking_of(plan.fingerprint), documents, self.retrying)
+            async for paid in outcomes(changes, cutter, plan.dimensions):
+                await self.store.pay(plan.name, paid)
+                for one in paid:
+                    self.metrics.followed.labels(plan.name, _OUTCOMES[type(one.outcome)]).inc()
         return len(debts)
 
     async def _compare_for_ever(self, plan: CollectionPlan) -> None:
@@ -206,8 +210,11 @@ class Follower:
             await asyncio.sleep(_COMPARE_REST * (self.clock() - start))
 
 
-async def outcomes(changes: Sequence[Change], documents: DocumentEmbedder, dimensions: int) -> list[Paid]:
-    """Return what pays each change's debt; only texts that the collection does not hold are embedded."""
+async def outcomes(changes: Sequence[Change], cutter: Cutter, dimensions: int) -> AsyncIterator[list[Paid]]:
+    """Yield what pays the changes' debts, all at once unless documents have many parts.
+
+    Only texts that the collection does not hold are embedded.
+    """
     paid, new = list[Paid](), list[tuple[Debt, Document]]()
     for change in changes:
         if change.document is None:
@@ -218,23 +225,27 @@ async def outcomes(changes: Sequence[Change], documents: DocumentEmbedder, dimen
             paid.append(Paid(change.debt, found))
         else:
             new.append((change.debt, change.document))
-    return paid + await _embedded(new, documents, dimensions)
+    cuts, debts = await cutter.cut([document for _, document in new]), [debt for debt, _ in new]
+    for group in divided(cuts, _VECTORS):
+        yield paid + await _embedded(list(zip(debts, group, strict=False)), cutter, dimensions)
+        paid, debts = [], debts[len(group) :]
+    if paid:
+        yield paid
 
 
-async def _embedded(new: Sequence[tuple[Debt, Document]], documents: DocumentEmbedder, dimensions: int) -> list[Paid]:
-    batches, rest = list[Sequence[tuple[Debt, Document]]](), list(new)
+async def _embedded(new: Sequence[tuple[Debt, Cut]], cutter: Cutter, dimensions: int) -> list[Paid]:
+    batches, rest = list[Sequence[tuple[Debt, Cut]]](), list(new)
     while rest:
-        size = fitting([document.text or "" for _, document in rest], _PAGES)
+        size = fitting_pages([one.pages for _, one in rest], _PAGES)
         batches.append(rest[:size])
         rest = rest[size:]
     room = asyncio.Semaphore(_REQUESTS)
 
-    async def embed(batch: Sequence[tuple[Debt, Document]]) -> list[Paid]:
+    async def embed(batch: Sequence[tuple[Debt, Cut]]) -> list[Paid]:
+        documents = [one for _, one in batch]
         async with room:
-            answers = await documents.embed([document for _, document in batch])
-        return [
-            Paid(debt, answer if isinstance(answer, Rejected) else checked(document, answer, dimensions))
-            for (debt, document), answer in zip(batch, answers, strict=True)
-        ]
+            answers = await embedded(documents, cutter.documents, _PAGES)
+        results = all_results(documents, answers, dimensions)
+        return [Paid(debt, result) for (debt, _), result in zip(batch, results, strict=True)]
 
     return [paid for batch in await asyncio.gather(*map(embed, batches)) for paid in batch]

@@ -1,8 +1,9 @@
 """One shard's way from the source to the store: read -> embed -> validate -> write, over bounded queues.
 
 `shard.py` runs it for a claimed shard until nothing is left to read. Memory is flat whatever the shard's size: 1000
-documents wait to be embedded, 500 are embedded and not yet stored, 250 are checked. The second number is what a kill
-costs: a document is only sent to the embedder while fewer than a page of 500 are ahead of the last one stored.
+documents wait to be embedded, 500 are embedded and not yet stored, 250 are checked; one that is cut counts as its
+parts. The second number is what a kill costs: a document is only sent to the embedder while fewer than a page of 500
+are ahead of the last one stored.
 Requests run concurrently and end in any order; what is behind them moves by the batches that were asked for, which are
 numbered and stored in the order of the ids, so that one position says what is done. How many requests are under way is
 decided by `pacing.py`. The pipeline ends with the first error that is not worth another attempt; nothing it did has to
@@ -15,14 +16,15 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reembed.backfill.documents import all_checked
+from reembed.backfill.cutting import Cut, Cutter, all_results, embedded
 from reembed.backfill.embedding import DocumentEmbedder
 from reembed.backfill.lanes import Lane, Room
 from reembed.backfill.metrics import Metrics
 from reembed.backfill.pacing import Pacing, Queries
 from reembed.backfill.retries import Retrying
 from reembed.backfill.stages import Busy
-from reembed.core.batching import batch_pages, fitting
+from reembed.core.batching import batch_pages, fitting_pages
+from reembed.core.fingerprint import chunking_of
 from reembed.core.pages import InOrder
 from reembed.core.throttle import MOST
 from reembed.stores.protocol import Document, Filling, Lease, Page, Rejected, StoreUnavailable, Written
@@ -38,7 +40,7 @@ _WEIGHT_CHARACTERS = 32 * 1024
 Pressure = Callable[[], tuple[float | None, float | None]]
 Answers = Sequence[bytes | Rejected]
 Results = Sequence[Written | Rejected]
-Answered = tuple[int, Sequence[Document], Answers]  # a batch by its number
+Answered = tuple[int, Sequence[Cut], Answers]  # a batch by its number, with an answer for each text
 Checked = tuple[int, Results]
 
 
@@ -68,10 +70,12 @@ class Pipeline:
         self._lease = lease
         self._tools = tools
         self._clock = asyncio.get_running_loop().time
-        self._texts: Lane[Document] = Lane(READ_AHEAD, _weight)
-        self._answers: Lane[Answered] = Lane(PAGE, lambda answered: len(answered[1]))
-        self._checked: Lane[Checked] = Lane(COMMIT, lambda checked: len(checked[1]))
+        self._cutter = Cutter(chunking_of(lease.fingerprint), tools.embedder, tools.retrying)
+        self._texts: Lane[Cut] = Lane(READ_AHEAD, _weight)
+        self._answers: Lane[Answered] = Lane(PAGE, lambda answered: len(answered[2]))
+        self._checked: Lane[Checked] = Lane(COMMIT, lambda checked: _vectors(checked[1]))
         self._unstored = Room(PAGE)
+        self._rooms: dict[str, int] = {}  # what documents of several parts take of it
         self._turn = asyncio.Lock()
         self._batches = 0
         self._busy = Busy(self._clock, {"embed": REQUESTS}, tools.metrics)
@@ -100,7 +104,7 @@ class Pipeline:
     async def _read(self) -> None:
         after = self._lease.position
         while documents := await self._read_page(after):
-            await self._texts.put(documents)
+            await self._texts.put(await self._cutter.cut(documents))
             after = documents[-1].id
         self._texts.close()
 
@@ -118,26 +122,28 @@ class Pipeline:
 
     async def _embed(self) -> None:
         while (batch := await self._next_batch())[1]:
-            number, documents = batch
+            number, documents, limit = batch
             began = self._clock()
             with self._busy.working("embed"):
-                results = await self._tools.embedder.embed(documents)
+                results = await embedded(documents, self._tools.embedder, limit)
             self._pacing.end(self._clock() - began)
             await self._answers.put([(number, documents, results)])
 
-    async def _next_batch(self) -> tuple[int, Sequence[Document]]:
-        """Return the next documents that may be sent, with the batch's number; none once all are."""
+    async def _next_batch(self) -> tuple[int, Sequence[Cut], int]:
+        """Return the next documents that may be sent, their batch's number and its pages; none once all are sent."""
         # Batches get room in their order: were a later one to take the last of it, the earlier could not be embedded,
         # the writer would wait for it, and no room would ever come.
         async with self._turn:
             await self._pacing.begin()
             limit = batch_pages(*self._tools.senses.pressure())
-            batch = await self._texts.take(limit, lambda offered: fitting([one.text or "" for one in offered], limit))
+            batch = await self._texts.take(limit, lambda offered: fitting_pages([one.pages for one in offered], limit))
             if not batch:
                 self._pacing.end()
-            await self._unstored.take(len(batch))
+            rooms = {one.document.id: min(one.count, PAGE) for one in batch}
+            self._rooms |= {found: room for found, room in rooms.items() if room > 1}
+            await self._unstored.take(sum(rooms.values()))
             self._batches += 1
-            return self._batches - 1, batch
+            return self._batches - 1, batch, limit
 
     async def _validate(self) -> None:
         while answered := await self._answers.take(COMMIT):
@@ -146,8 +152,8 @@ class Pipeline:
             await self._checked.put(checked)
         self._checked.close()
 
-    def _results(self, documents: Sequence[Document], answers: Answers) -> Results:
-        return all_checked(documents, answers, self._lease.dimensions)
+    def _results(self, documents: Sequence[Cut], answers: Answers) -> Results:
+        return all_results(documents, answers, self._lease.dimensions)
 
     async def _write(self) -> None:
         after, ordered, waiting = self._lease.position, InOrder[Results](), list[Written | Rejected]()
@@ -163,7 +169,7 @@ class Pipeline:
             if not waiting:
                 due = self._clock() + COMMIT_SECONDS
             waiting += [result for results in ordered.add(arrived) for result in results]
-            if waiting and (len(waiting) >= COMMIT or self._clock() >= due or not more):
+            if waiting and (_vectors(waiting) >= COMMIT or self._clock() >= due or not more):
                 after = await self._commit(after, waiting)
                 waiting = []
 
@@ -182,7 +188,7 @@ class Pipeline:
                 "storing a page",
             )
         self._pacing.committed(self._clock() - began)
-        self._unstored.give(len(documents))
+        self._unstored.give(sum([self._rooms.pop(document.id, 1) for document in documents]))
         self._tools.metrics.documents.inc(len(page.written))
         for rejected in page.rejected:
             self._tools.metrics.rejected.labels(rejected.reason).inc()
@@ -200,5 +206,9 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
     return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
-def _weight(document: Document) -> int:
-    return 1 + len(document.text or "") // _WEIGHT_CHARACTERS
+def _weight(one: Cut) -> int:
+    return max(one.count, 1 + len(one.document.text or "") // _WEIGHT_CHARACTERS)
+
+
+def _vectors(results: Results) -> int:
+    return sum([1 + len(one.others) if isinstance(one, Written) else 1 for one in results])

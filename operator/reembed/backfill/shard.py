@@ -24,6 +24,7 @@ from reembed.backfill.pressure import ContainerPressure
 from reembed.backfill.queries import CallersQueries
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import EmbedderClient
+from reembed.core.fingerprint import model_of
 from reembed.stores.pgvector.shards import ShardStore
 from reembed.stores.protocol import Fenced, Filling, StoreError, StoreUnavailable
 
@@ -129,7 +130,7 @@ async def fill(
             f"{work.fingerprint}; nothing was written. The collection needs a Job of its own model"
         )
     log.info("filling shard %d of %s behind %s", work.shard, work.collection, lease.position)
-    documents = DocumentEmbedder(embedder, work.fingerprint, retrying)
+    documents = DocumentEmbedder(embedder, model_of(work.fingerprint), retrying)
     await Pipeline(lease, Tools(store, documents, retrying, senses or Senses(), metrics or Metrics())).run()
     await retrying(lambda: store.finish(lease), (StoreUnavailable,), "finishing the shard")
     log.info("shard %d of %s is done", work.shard, work.collection)

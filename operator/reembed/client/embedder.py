@@ -28,6 +28,7 @@ from reembed.client.errors import (
     TextInvalid,
     TextTooLong,
 )
+from reembed.core.fingerprint import model_of
 from reembed.core.model import InputType
 
 # What an embedder accepts in one request.
@@ -62,7 +63,7 @@ class EmbedderClient:
 
     def __init__(self, url: str, *, fingerprint: str, timeout: float) -> None:
         self._url = url.rstrip("/")
-        self._fingerprint = fingerprint
+        self._fingerprint = model_of(fingerprint)  # of a collection that is cut, the pods know the model alone
         self._timeout = timeout
         self._requests = 0
         # No limit of connections: how much is asked at once is bounded by the callers, by counts of their own.
@@ -95,18 +96,37 @@ class EmbedderClient:
             raise _refusal(self._url, status, headers, answer, len(texts))
         return self._accept(answer, len(texts))
 
+    async def boundaries(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """Return where the model's tokens end in each text, counted in characters, at background priority.
+
+        Raises:
+            TextInvalid, EmbedderBusy, EmbedderUnavailable: as `embed` does.
+
+        """
+        body = {"input": list(texts), "ends": True}
+        status, headers, data = await self._post(body, _BACKGROUND, "/tokenize")
+        answer = _decode(self._url, status, data)
+        if status != 200:
+            raise _refusal(self._url, status, headers, answer, len(texts))
+        ends = answer.get("ends")
+        if not isinstance(ends, list) or len(ends) != len(texts) or not all(map(_whole_numbers, ends)):
+            raise _unusable(self._url, f"no ends of the tokens of {len(texts)} texts")
+        return ends
+
     async def close(self) -> None:
         await self._session.close()
 
-    async def _post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+    async def _post(
+        self, body: Mapping[str, Any], headers: Mapping[str, str], path: str = "/v1/embeddings"
+    ) -> tuple[int, Mapping[str, str], bytes]:
         try:
             async with asyncio.timeout(self._timeout):
                 try:
-                    return await self._post_once(body, headers)
+                    return await self._post_once(body, headers, path)
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ConnectionTimeoutError):
                     # Embedding changes nothing, so it may be asked twice. A pod that ends closes connections which we
                     # were about to reuse; without this, each roll-out of a pool would cost some queries.
-                    return await self._post_once(body, headers)
+                    return await self._post_once(body, headers, path)
         except aiohttp.ConnectionTimeoutError as error:
             raise EmbedderUnavailable(
                 f"the embedder at {self._url} took no connection within {_CONNECT_SECONDS:g} s, twice: look whether "
@@ -122,12 +142,12 @@ class EmbedderClient:
             ) from error
 
     async def _post_once(
-        self, body: Mapping[str, Any], headers: Mapping[str, str]
+        self, body: Mapping[str, Any], headers: Mapping[str, str], path: str
     ) -> tuple[int, Mapping[str, str], bytes]:
         self._requests += 1
         if self._requests % _RENEW_EVERY == 0:
             headers = {**headers, "Connection": "close"}
-        async with self._session.post(f"{self._url}/v1/embeddings", json=body, headers=headers) as response:
+        async with self._session.post(f"{self._url}{path}", json=body, headers=headers) as response:
             return response.status, response.headers, await response.read()
 
     def _accept(self, answer: Mapping[str, Any], asked: int) -> Embedded:
@@ -146,6 +166,10 @@ class EmbedderClient:
         if len(lengths) != 1 or not (length := lengths.pop()) or length % 4:
             raise _unusable(self._url, f"not {asked} vectors of one dimension")
         return Embedded(tuple(vectors), found, truncated, tokens)
+
+
+def _whole_numbers(values: object) -> bool:
+    return isinstance(values, list) and set(map(type, values)) <= {int}
 
 
 def _decode(url: str, status: int, data: bytes) -> Mapping[str, Any]:

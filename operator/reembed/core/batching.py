@@ -34,14 +34,23 @@ def batch_pages(memory: float | None, cpu: float | None) -> int:
 
 def pages(text: str) -> int:
     """Return how many pages a text counts for, at least one."""
-    return max(1, math.ceil(len(text) / PAGE_CHARACTERS))
+    return pages_of(len(text))
+
+
+def pages_of(characters: int) -> int:
+    return max(1, math.ceil(characters / PAGE_CHARACTERS))
 
 
 def fitting(texts: Iterable[str], limit: int) -> int:
     """Return how many of the first texts make a batch of at most `limit` pages; at least one, however long it is."""
+    return fitting_pages(map(pages, texts), limit)
+
+
+def fitting_pages(counts: Iterable[int], limit: int) -> int:
+    """Return the same for what counts for so many pages each."""
     count = used = 0
-    for text in texts:
-        used += pages(text)
+    for one in counts:
+        used += one
         if count and used > limit:
             break
         count += 1

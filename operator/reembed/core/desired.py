@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reembed.core import hooks, names, traffic
+from reembed.core.fingerprint import of_collection
 from reembed.core.hooks import Situation
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
 from reembed.core.model import (
@@ -177,7 +178,7 @@ def backfill_job(migration: Migration, *, suspended: bool) -> BackfillJob | None
 def candidate_arm(migration: Migration, target: SeenPool) -> Arm:
     """Return the side that the migration makes: a collection of its own for every attempt."""
     collection = names.collection(migration.meta.uid, migration.status.attempt)
-    return Arm(target.meta.name, collection, target.report.fingerprint)
+    return Arm(target.meta.name, collection, of_collection(target.report.fingerprint, migration.spec.chunking))
 
 
 def _routing(migration: Migration, now: Routing, seen: Seen) -> Routing:

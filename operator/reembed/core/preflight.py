@@ -11,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reembed.core import adoption, desired, reasons, space, triggers
-from reembed.core.fingerprint import fingerprint
+from reembed.core.fingerprint import fingerprint, of_collection
 from reembed.core.migration import Migration, Neighbour, Seen
 from reembed.core.model import GateKind
 from reembed.core.transitions import FINISHED, State
 
 # HNSW indexes of pgvector hold at most this many dimensions (as halfvec).
 MAX_DIMENSIONS = 4000
+# Models put at most a token before a text and one behind it.
+SPECIAL_TOKENS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,33 @@ def dimensions_too_large(migration: Migration, seen: Seen) -> Obstacle | None:
         return None
     message = f"the model has {found} dimensions, the vector index holds {MAX_DIMENSIONS}; choose a smaller model"
     return Obstacle("DimensionsTooLarge", message, permanent=True)
+
+
+def chunks_unfit(migration: Migration, seen: Seen) -> Obstacle | None:
+    """A part that the model would not read to its end would be found by its beginning only.
+
+    Only its pods have the tokenizer: of a prefix it is known here that it has no more tokens than bytes.
+    """
+    chunking = migration.spec.chunking
+    if chunking is None or seen.target is None:
+        return None
+    model = seen.target.spec.model
+    if model.hosted is not None:
+        text = (
+            f"target.chunking cuts documents by the model's own tokenizer, and pool {migration.spec.pool!r} runs"
+            " elsewhere: nobody here has it; remove chunking, or choose a model whose file a pool can run"
+        )
+        return Obstacle("TokenizerMissing", text, permanent=True)
+    prefix = len(model.document_prefix.encode())
+    most = model.max_tokens - SPECIAL_TOKENS - prefix
+    if chunking.max_tokens <= most:
+        return None
+    text = (
+        f"target.chunking.maxTokens is {chunking.max_tokens}, and of the {model.max_tokens} tokens that the model reads"
+        f" {SPECIAL_TOKENS} are its own and up to {prefix} those of the prefix, one for each byte, so that the ends of"
+        f" parts would be left out; set {max(most, 0)} or less in another EmbeddingMigration"
+    )
+    return Obstacle("ChunksTooLong", text, permanent=True)
 
 
 def other_pool_serves(migration: Migration, seen: Seen) -> Obstacle | None:
@@ -225,7 +254,7 @@ def space_insufficient(migration: Migration, seen: Seen) -> Obstacle | None:
     return Obstacle("SpaceInsufficient", f"{text}; {left}" if left else text)
 
 
-def room(seen: Seen) -> str:
+def room(migration: Migration, seen: Seen) -> str:
     """Say what the new collection will take, where the store measures what is there."""
     if seen.store is None or seen.store.database is None or seen.target is None:
         return ""
@@ -234,7 +263,8 @@ def room(seen: Seen) -> str:
     if needed is None:
         return ""
     used = space.text(seen.store.database)
-    return f"; the new collection takes about {space.text(needed)}, beside the {used} of the database"
+    each = ", and as much again for each further part of its documents" if migration.spec.chunking is not None else ""
+    return f"; the new collection takes about {space.text(needed)}{each}, beside the {used} of the database"
 
 
 def model_not_ready(migration: Migration, seen: Seen) -> Obstacle | None:
@@ -268,7 +298,7 @@ def baseline_missing(migration: Migration, seen: Seen) -> Obstacle | None:
 
 
 # Before anybody asks whether the target serves already.
-BEFORE_THERE: tuple[Check, ...] = (index_missing, pool_missing, dimensions_too_large)
+BEFORE_THERE: tuple[Check, ...] = (index_missing, pool_missing, dimensions_too_large, chunks_unfit)
 # Before the index is claimed: nothing is made for a migration that may not have it.
 BEFORE_CLAIM: tuple[Check, ...] = (
     crds_too_old,
@@ -305,4 +335,5 @@ def target_serves(migration: Migration, seen: Seen) -> bool:
     serving = seen.index.status.routing.serving if seen.index is not None else None
     if serving is None or seen.target is None:
         return False
-    return serving.pool == migration.spec.pool and serving.fingerprint == fingerprint(seen.target.spec.model)
+    wanted = of_collection(fingerprint(seen.target.spec.model), migration.spec.chunking)
+    return serving.pool == migration.spec.pool and serving.fingerprint == wanted

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from reembed.core import names
+from reembed.core.fingerprint import model_of
 from reembed.core.migration import Migration, SeenIndex, Status, Visit
 from reembed.core.model import (
     Arm,
@@ -53,21 +54,22 @@ def rebuilt(
         serving = newest.serving if newest is not None else None
         answers = serving if serving is not None and serving.collection in held else None
         return IndexStatus(None, Routing(epoch + 1, answers), plan) if held else None
-    if pointer.fingerprint not in pools:
+    pool = pools.get(model_of(pointer.fingerprint))
+    if pool is None:
         text = (
             f"the status of index {index.meta.name!r} was emptied; the store says that collection {pointer.collection}"
             f" with fingerprint {pointer.fingerprint} answers, and no EmbedderPool of this namespace has that model;"
             " gateways that run go on with what they know. Create the pool again, and the index finds it"
         )
         return Problem("StatusLost", text)
-    serving = Arm(pools[pointer.fingerprint], pointer.collection, pointer.fingerprint)
+    serving = Arm(pool, pointer.collection, pointer.fingerprint)
     return IndexStatus(None, Routing(epoch + 1, serving), plan)
 
 
 def _planned(report: CollectionReport, pools: Mapping[str, str]) -> CollectionPlan:
     return CollectionPlan(
         name=report.name,
-        pool=pools.get(report.fingerprint, "unknown"),
+        pool=pools.get(model_of(report.fingerprint), "unknown"),
         fingerprint=report.fingerprint,
         dimensions=report.dimensions,
         shards=max(report.shards, 1),

@@ -51,7 +51,9 @@ def _preflight(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if hooked is not None:
         return hooked
     ready = replace(status, baseline=_baseline(status, seen, now))
-    return Outcome(ready, "Ready", f"everything the migration needs is there{preflight.room(seen)}", Event.PASSED)
+    return Outcome(
+        ready, "Ready", f"everything the migration needs is there{preflight.room(migration, seen)}", Event.PASSED
+    )
 
 
 def _hooks(migration: Migration, seen: Seen, now: datetime, failing: Event | None) -> Outcome | None:

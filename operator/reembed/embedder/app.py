@@ -221,8 +221,17 @@ class Embedder:
         written = render(done, self._settings.fingerprint, base64=asked.base64)
         return Response(written, media_type="application/json")
 
-    async def _tokenize(self, _: Request, body: Mapping[str, Any]) -> Response:
-        return JSONResponse({"tokens": await self._running().count(parse_texts(body))})
+    async def _tokenize(self, request: Request, body: Mapping[str, Any]) -> Response:
+        """Count tokens, or say where they end; a hosted model's tokens are the endpoint's, and nobody knows them."""
+        texts, engine = parse_texts(body), self._running()
+        if body.get("ends") is not True:
+            return JSONResponse({"tokens": await engine.count(texts)})
+        if isinstance(engine, HostedEngine):
+            raise Malformed("ends is true, and where the tokens of a hosted model end is not known; leave it out")
+        if background := _is_background(request):
+            self.protection.refuse_background()
+        ends = await engine.ends(texts, background=background)
+        return JSONResponse({"tokens": [len(one) for one in ends], "ends": ends})
 
     async def _body(self, request: Request, admitted: Admitted) -> bytearray:
         most = self.protection.limits.body_bytes

@@ -108,6 +108,7 @@ class Work:
         self._accounted = 0.0
         self._changed = threading.Condition()
         self._sending = threading.Lock()
+        self._reading = threading.Lock()
 
     def read(self) -> None:
         """Take requests until the server is gone."""
@@ -235,7 +236,13 @@ class Work:
 
     def _count(self, request: Request) -> None:
         try:
-            self._send(Done(request.id, b"", tuple(map(self._weights.count, request.texts)), ()))
+            if not request.ends:
+                self._send(Done(request.id, b"", tuple(map(self._weights.count, request.texts)), ()))
+                return
+            # One at a time: all of it is the interpreter's work, which queries need too.
+            with self._reading:
+                ends = tuple([tuple(self._weights.ends(text)) for text in request.texts])
+            self._send(Done(request.id, b"", tuple(map(len, ends)), (), ends=ends))
         except EngineError as error:
             self._send(Broken(request.id, str(error)))
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import re
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +49,14 @@ _MARGIN = 64
 _MOST_TOKENS = 1 << 30
 # Characters that are counted at once.
 _PIECE = 1 << 16
+
+# A word with the white space before it. One without end is read in pieces: the longer, the less is known of its tokens.
+_WORDS = re.compile(r"\s*(?P<word>\S{1,64})")
+_KNOWN_WORDS = 20_000
+# About a millisecond of work, and a tenth of it in rest.
+_WORDS_AT_ONCE = 256
+_REST_SECONDS = 0.0001
+_REST = threading.Event()  # never set
 
 Ids = npt.NDArray[np.int32]
 Vectors = npt.NDArray[np.float32]
@@ -94,6 +104,7 @@ class Weights:
         self.words = lib.llama_vocab_n_tokens(self._vocabulary)
         ends = (lib.llama_vocab_sep(self._vocabulary), lib.llama_vocab_eos(self._vocabulary))
         self._ends = frozenset(token for token in ends if token >= 0)
+        self._lengths: dict[str, int] = {}
 
     def tokenize(self, text: str) -> Tokens:
         """Return a text's tokens with the special ones, cut to the model's limit if it is longer.
@@ -121,6 +132,30 @@ class Weights:
             found += len(self._ids(text[begin:end])) - special
             begin = end
         return found + len(self._ids(text[begin:]))
+
+    def ends(self, text: str) -> list[int]:
+        """Return where each token of a text ends, in characters, without the special ones.
+
+        A text is read word by word with the white space before it, which is how vocabularies read it too, or as more
+        tokens, never fewer. llama.cpp does not say where the tokens of a word end: they are taken to be equally long.
+        """
+        found = list[int]()
+        for number, word in enumerate(_WORDS.finditer(text)):
+            count = self._length(word.group())
+            begin, characters = word.start("word"), word.end() - word.start("word")
+            found += [begin - (-characters * n // count) for n in range(1, count + 1)]
+            if number % _WORDS_AT_ONCE == 0:
+                _REST.wait(_REST_SECONDS)  # whoever computes for a query needs the interpreter for a moment
+        return found
+
+    def _length(self, word: str) -> int:
+        """Return how many tokens a word has; the words of a language are few."""
+        found = self._lengths.get(word)
+        if found is None:
+            if len(self._lengths) >= _KNOWN_WORDS:
+                self._lengths.clear()
+            found = self._lengths[word] = len(self._ids(word)) - len(self._ids(""))
+        return found
 
     def _ids(self, text: str) -> Ids:
         data = text.encode()

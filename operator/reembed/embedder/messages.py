@@ -48,6 +48,7 @@ class Request:
     texts: tuple[str, ...]
     background: bool
     tokens_only: bool = False
+    ends: bool = False  # of tokens_only: also where they end
     alone: bool = False
 
 
@@ -117,6 +118,7 @@ class Done:
     cut: tuple[int, ...]
     waited: float = 0.0
     computed: float = 0.0
+    ends: tuple[tuple[int, ...], ...] = ()  # where each text's tokens end, in characters
 
 
 @dataclass(frozen=True, slots=True)

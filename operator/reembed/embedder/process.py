@@ -153,13 +153,19 @@ class Engine:
         """Return how many tokens the texts have; raises as `embed` does."""
         return (await self._ask(texts, background=False, tokens_only=True)).tokens
 
-    async def _ask(self, texts: Sequence[str], *, background: bool, tokens_only: bool = False) -> Done:
+    async def ends(self, texts: Sequence[str], *, background: bool) -> tuple[tuple[int, ...], ...]:
+        """Return where the tokens of the texts end, in characters; raises as `embed` does."""
+        return (await self._ask(texts, background=background, tokens_only=True, ends=True)).ends
+
+    async def _ask(
+        self, texts: Sequence[str], *, background: bool, tokens_only: bool = False, ends: bool = False
+    ) -> Done:
         if self._link is None or not self.ready:
             raise EngineUnavailable("the model is being loaded; try again soon")
         if not tokens_only and (index := self._suspects.guilty(texts)) is not None:
             raise TextRefused(index, "ended the engine twice, the second time on its own; leave it out")
         alone = not tokens_only and self._suspects.suspicious(texts)
-        request = Request(next(self._ids), tuple(texts), background, tokens_only, alone)
+        request = Request(next(self._ids), tuple(texts), background, tokens_only, ends, alone)
         tokens = self._admit(texts, background=background)
         waiting = _Waiting(asyncio.get_running_loop().create_future(), request, tokens)
         self._waiting[request.id] = waiting

@@ -141,7 +141,7 @@ class Gateway:
         key = request.headers.get("x-reembed-user") or asked.query
         work = self._queries.search(asked.query, asked.k, asked.within)
         answer = await exchange.while_connected(request, self._answering.answer(routing, key, work))
-        results = [_result(hit) for hit in answer.value]
+        results = [_found(hit) for hit in answer.value]
         afterwards = self._shadow.after(routing, key, asked, answer)
         return JSONResponse({"results": results} | _origin(routing, answer), background=afterwards)
 
@@ -251,12 +251,6 @@ async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     return exchange.error(code, "no_such_endpoint", message)
 
 
-def _result(hit: Hit) -> dict[str, Any]:
-    """Return a document as callers read it; its metadata where the index lists columns."""
-    found: dict[str, Any] = {"id": hit.id, "score": hit.score}
-    return found if hit.metadata is None else found | {"metadata": hit.metadata}
-
-
 def _origin(routing: Routing, answer: Answer[Any]) -> dict[str, Any]:
     """Return what an answer says of where it comes from."""
     return {
@@ -267,6 +261,13 @@ def _origin(routing: Routing, answer: Answer[Any]) -> dict[str, Any]:
         "fellBack": answer.fell_back,
         "epoch": routing.epoch,
     }
+
+
+def _found(hit: Hit) -> dict[str, Any]:
+    """Return a document found; with which characters of its text were nearest if it is cut, and its metadata if any."""
+    part = {"start": hit.span.start, "end": hit.span.end} if hit.span is not None else {}
+    metadata = {"metadata": hit.metadata} if hit.metadata is not None else {}
+    return {"id": hit.id, "score": hit.score, **part, **metadata}
 
 
 def _openai(asked: EmbeddingsRequest, embedded: Embedded) -> dict[str, Any]:

@@ -155,6 +155,7 @@ class Wanted:
     steps: tuple[Step, ...] = ()
     paused: bool = False
     depends_on: tuple[str, ...] = ()
+    cut: str = ""  # how documents are cut, in words; empty if they are not
 
 
 @dataclass(frozen=True, slots=True)

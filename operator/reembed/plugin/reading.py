@@ -132,7 +132,16 @@ def _wanted(spec: Fields) -> Wanted:
         steps=tuple(_step(one) for one in spec.into("canary").each("steps")) or _DEFAULT_STEPS,
         paused=spec.flag("paused", default=False),
         depends_on=tuple(one.text("name") for one in spec.each("dependsOn")),
+        cut=_cut(spec.into("target").maybe("chunking")),
     )
+
+
+def _cut(chunking: Fields | None) -> str:
+    if chunking is None:
+        return ""
+    overlap = chunking.number("overlapTokens", 0)
+    repeated = f", {overlap} of them repeated" if overlap else ""
+    return f"in parts of {chunking.number('maxTokens', 0)} tokens{repeated}"
 
 
 # What the operator does where a migration names no steps.

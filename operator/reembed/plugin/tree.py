@@ -62,7 +62,8 @@ def tree(overview: Overview, now: datetime) -> RenderableType:
 def _move(overview: Overview) -> Text:
     """Return from where to where."""
     sides = (overview.serving or overview.wanted.from_pool, overview.candidate or overview.wanted.pool)
-    return Text(" → ").join(Text(pool, "bold") for pool in sides if pool)
+    move = Text(" → ").join(Text(pool, "bold") for pool in sides if pool)
+    return move.append(f", documents {overview.wanted.cut}", QUIET_STYLE) if overview.wanted.cut else move
 
 
 def _branch(root: Tree, title: Text | None, lines: Sequence[RenderableType]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reembed.core.chunking import Span
 from reembed.core.model import (
     BuildReport,
     CollectionPlan,
@@ -68,6 +69,7 @@ class Hit:
 
     id: str
     score: float
+    span: Span | None = None  # the part of its text that was nearest; None: it is not cut
     metadata: Mapping[str, Any] | None = None  # of its columns that the source lists
 
 
@@ -81,12 +83,25 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a document's text with its vector."""
+
+    span: Span
+    vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
-    """A document that gets its vector."""
+    """A document that gets its vector; of one that is cut, `vector` is of its first part, and `others` are the rest.
+
+    All of them are stored, in place of all that there were, or none is.
+    """
 
     id: str
     text_hash: bytes
     vector: bytes
+    span: Span | None = None  # of the first part, in a collection that is cut
+    others: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ ENDPOINT = "must be http://HOST/PATH or https://HOST/PATH without credentials"
 HOSTED = {"url": "https://api.example/v1", "model": "small", "dimensions": 384}
 REFERENCES = {"configMapRef": {"name": "trusted"}}
 STEPS = "spec.canary.steps"
+CHUNKING = "spec.target.chunking"
 TRIGGERS = "spec.rollback.triggers"
 RESOURCES = "spec.variants.0.resources"
 EVERY_KEY = {"operator": "Equal", "value": "x"}
@@ -178,6 +179,28 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("migration", "spec.evaluation.slices", {"margin": -0.1}, "should be greater than or equal to 0"),
     ("migration", "spec.evaluation.slices", {"minQueries": 0}, "should be greater than or equal to 1"),
     ("migration", "spec.target.poolRef.name", "", "should be at least 1 chars long"),
+    ("migration", CHUNKING, {}, "spec.target.chunking.maxTokens: Required value"),
+    ("migration", CHUNKING, {"maxTokens": 15}, "should be greater than or equal to 16"),
+    ("migration", CHUNKING, {"maxTokens": 32769}, "should be less than or equal to 32768"),
+    (
+        "migration",
+        CHUNKING,
+        {"maxTokens": 64, "overlapTokens": -1},
+        "should be greater than or equal to 0",
+    ),
+    (
+        "migration",
+        CHUNKING,
+        {"maxTokens": 64, "overlapTokens": 64},
+        "overlapTokens must be below maxTokens",
+    ),
+    (
+        "migration",
+        CHUNKING,
+        {"maxTokens": 32768, "overlapTokens": 16385},
+        "should be less than or equal to 16384",
+    ),
+    ("migration", CHUNKING, {"maxTokens": 64, "at": "Chapter"}, '"Sentence", "Line", "Token"'),
 ]
 
 # The same for an object that exists.
@@ -202,6 +225,7 @@ IMMUTABLE: list[tuple[str, str, Any, str]] = [
     ("index", "spec.metric", "Euclidean", "the metric cannot be changed"),
     ("migration", "spec.indexRef.name", "others", "what a migration is about cannot be changed"),
     ("migration", "spec.target.poolRef.name", "minilm-l3", "what a migration is about cannot be changed"),
+    ("migration", CHUNKING, {"maxTokens": 64}, "chunking cannot be changed"),
     ("migration", "spec.from", ABSENT, "from cannot be changed"),
     ("migration", f"{STEPS}.0.weight", 20, "canary cannot be changed"),
     ("migration", "spec.canary", ABSENT, "canary cannot be changed"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from reembed.core.chunking import cut
+from reembed.core.model import Chunking, CutAt
 from tests.fixtures.embedders import FINGERPRINT, Embedder, Start, decoded
 
 _LONG = "word " * 400
@@ -64,6 +67,32 @@ def test_long_texts_are_cut_and_named(running: tuple[str, Embedder]) -> None:
 def test_tokens_are_counted_without_the_cut(running: tuple[str, Embedder]) -> None:
     answer = httpx.post(f"{running[1].url}/tokenize", json={"input": ["hello world", _LONG]})
     assert answer.json() == {"tokens": [4, 402]}
+
+
+def test_where_tokens_end_is_told_in_characters(running: tuple[str, Embedder]) -> None:
+    texts = ["hello  world\n", "caf\u00e9 \u5b57\u5b57 internationalization.", _LONG]
+    answer = httpx.post(
+        f"{running[1].url}/tokenize",
+        json={"input": texts, "ends": True},
+        headers={"X-Reembed-Priority": "background"},
+    ).json()
+    counted = httpx.post(f"{running[1].url}/tokenize", json={"input": texts}).json()["tokens"]
+    assert answer["ends"][0] == [5, 12]
+    assert [ends[-1] for ends in answer["ends"]] == [12, len(texts[1]), len(_LONG) - 1]
+    assert answer["tokens"] == [len(ends) for ends in answer["ends"]] == [count - 2 for count in counted]
+
+
+def test_a_part_has_no_more_tokens_than_its_ends_say(running: tuple[str, Embedder]) -> None:
+    """Read by itself, between the ends of two words, as well as in its text."""
+    text = "Vectors of one model, e.g. MiniLM-L6's, aren't comparable with those of another (cosine 0.007)! " * 3
+    (ends,) = httpx.post(f"{running[1].url}/tokenize", json={"input": text, "ends": True}).json()["ends"]
+    spans = cut(text, ends, Chunking(16, 4, CutAt.SENTENCE))
+    parts = [text[one.start : one.end] for one in spans]
+    counted = httpx.post(f"{running[1].url}/tokenize", json={"input": parts}).json()["tokens"]
+    expected = [bisect_right(ends, one.end) - bisect_right(ends, one.start) for one in spans]
+    assert all(count - 2 <= said for count, said in zip(counted, expected, strict=True))
+    assert len(parts) > 4
+    assert max(expected) <= 16
 
 
 def test_a_pool_that_refuses_long_texts_names_them(embedder: Start) -> None:

@@ -62,7 +62,7 @@ async def test_statements_are_prepared_where_the_server_is_at_the_other_end(data
     async with searching(database) as (_, searcher):
         assert await all_found(searcher)
         (statement,) = await prepared(searcher)
-    assert "reembed.nearest" in statement
+    assert "reembed.find" in statement
 
 
 async def test_nothing_is_prepared_behind_a_pooler_that_changes_the_session(database: Database) -> None:
@@ -110,7 +110,7 @@ async def test_a_gateway_that_is_newer_than_the_schema_searches_by_text_until_it
     documents = Documents(database).create(_AT_ONCE)
     async with searching(database, replace(SPEC, gateway_role=None)) as (keeper, searcher):
         update = [definition for (definition,) in documents.rows(_SEARCHES)]
-        for older in ("DROP FUNCTION reembed.nearest", search_of_step_1()):
+        for older in ("DROP FUNCTION reembed.nearest, reembed.search_index, reembed.find", search_of_step_1()):
             documents.run(_LOADED + older)
         documents.run(f"GRANT USAGE ON SCHEMA reembed TO {GATEWAY}")
         documents.run(f"GRANT EXECUTE ON FUNCTION reembed.search TO {GATEWAY}")
@@ -118,20 +118,21 @@ async def test_a_gateway_that_is_newer_than_the_schema_searches_by_text_until_it
         assert await all_found(searcher)
         for definition in update:  # nothing is granted yet
             documents.run(_LOADED + definition)
-        documents.run("REVOKE ALL ON FUNCTION reembed.nearest FROM PUBLIC")
+        documents.run("REVOKE ALL ON FUNCTION reembed.nearest, reembed.search_index, reembed.find FROM PUBLIC")
         searcher._as_text_until = 0.0
         assert await all_found(searcher)
         await keeper.prepare(SPEC)
         searcher._as_text_until = 0.0
         assert await all_found(searcher)
-        assert any("reembed.nearest" in statement for statement in await prepared(searcher))
+        assert any("reembed.find" in statement for statement in await prepared(searcher))
 
 
 # The extension's settings may be named in a function once its library is loaded.
 _LOADED = "SELECT '[1]'::vector; "
 _SEARCHES = """
 SELECT pg_get_functiondef(oid) FROM pg_proc
-WHERE pronamespace = 'reembed'::regnamespace AND proname IN ('search', 'nearest') ORDER BY proname"""
+WHERE pronamespace = 'reembed'::regnamespace AND proname IN ('search', 'nearest', 'find', 'search_index')
+ORDER BY proname <> 'find'"""
 
 
 def search_of_step_1() -> str:

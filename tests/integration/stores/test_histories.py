@@ -6,7 +6,8 @@ of those that satisfy a filter.
 Two applications write in transactions that stay open for a while, backfill pods and followers are interrupted between
 any two of their steps, come back late with what they once read, or do the same twice. PostgreSQL is a real one. At
 every step a comparison of source and collection finds nothing that is not on its way, and at the end every collection
-holds exactly one vector of each document, of its newest text.
+holds exactly one vector of each document, of its newest text; the second collection, whose documents are cut into one
+to three parts, exactly their vectors, and none of an older text.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from hypothesis.stateful import (
 )
 
 from reembed.backfill.documents import text_hash, unreadable
-from reembed.core.model import CollectionPlan, Desired
+from reembed.core.chunking import cut
+from reembed.core.fingerprint import chunking_of, of_collection
+from reembed.core.model import Chunking, CollectionPlan, CutAt, Desired
 from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.shards import ShardStore
@@ -44,11 +47,12 @@ from reembed.stores.protocol import (
     Lease,
     Page,
     Paid,
+    Part,
     Rejected,
     Written,
 )
 from tests.fixtures.postgres import Database
-from tests.fixtures.stores import KEY, SPEC, UID, Documents, vector_of
+from tests.fixtures.stores import KEY, SPEC, UID, Documents, vector_of, words
 
 T = TypeVar("T")
 
@@ -66,7 +70,10 @@ EXPECTED = {"column": "body", "expression": "CASE WHEN n % 3 <> 2 AND body NOT L
 DIMENSIONS = 4
 SHARDS = 2
 IDS = st.integers(1, 3)
-TEXTS = st.one_of(st.none(), st.integers(0, 5).map("text {}".format), st.just("  "))
+TEXTS = st.one_of(
+    st.none(), st.integers(0, 5).map(lambda n: " ".join(["text", *map(str, range(1, n + 1))])), st.just("  ")
+)
+CUT = Chunking(2, 0, CutAt.TOKEN)
 WHO = st.integers(0, 1)
 STAYS_OPEN = st.sampled_from([False, False, True])
 PUT = "INSERT INTO docs VALUES (%(id)s, %(text)s, %(other)s) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
@@ -166,7 +173,7 @@ class Histories(RuleBasedStateMachine):
         key = (lease.collection, lease.shard, lease.token)
         after = self.after.get(key, lease.position)
         if found := self.wait(self.pods.read(lease, after, limit)):
-            self.pages.append((lease, page_of(after, found)))
+            self.pages.append((lease, page_of(after, found, lease.fingerprint)))
 
     @precondition(lambda self: self.pages)
     @rule(data=st.data())
@@ -205,7 +212,7 @@ class Histories(RuleBasedStateMachine):
 
     def pay(self, who: int, number: int) -> None:
         name, changes = self.reads[number]
-        self.wait(self.followers[who].pay(name, [paid(change) for change in changes]))
+        self.wait(self.followers[who].pay(name, [paid(change, fingerprint_of(name)) for change in changes]))
 
     @invariant()
     def nothing_is_missed(self) -> None:
@@ -229,7 +236,7 @@ class Histories(RuleBasedStateMachine):
                 self.fill(name)
             self.drain()
             for name in self.collections:
-                assert self.held(name) == self.expected()
+                assert self.held(name) == self.expected(name)
                 assert self.wait(self.followers[0].compare(name, None, 1000)) == (Differences(), None)
         finally:
             self.wait(self.stack.aclose())
@@ -240,7 +247,7 @@ class Histories(RuleBasedStateMachine):
             lease = self.wait(self.pods.claim(name, shard))
             after = lease.position
             while not lease.done and (found := self.wait(self.pods.read(lease, after, 100))):
-                page = page_of(after, found)
+                page = page_of(after, found, lease.fingerprint)
                 self.wait(self.pods.commit(lease, page, {}))
                 after = page.last
             if not lease.done:
@@ -253,7 +260,7 @@ class Histories(RuleBasedStateMachine):
             # Twice: what is owed is paid at once, and nothing is owed again.
             for _ in range(2):
                 changes = self.wait(self._changes(1, name, 100))
-                self.wait(follower.pay(name, [paid(change) for change in changes]))
+                self.wait(follower.pay(name, [paid(change, fingerprint_of(name)) for change in changes]))
         assert self.documents.rows("SELECT * FROM reembed.dirty") == []
         assert self.documents.rows("SELECT * FROM reembed.owed") == []
 
@@ -262,18 +269,22 @@ class Histories(RuleBasedStateMachine):
         debts = await follower.owed(name, limit)
         return list(await follower.read(name, debts)) if debts else []
 
-    def held(self, name: str) -> dict[int, tuple[bytes, bytes]]:
+    def held(self, name: str) -> dict[tuple[int, int], tuple[bytes | None, bytes]]:
+        """Return the vectors by document and part, with the hash of the whole text at the first."""
         rows = self.documents.rows(
-            f"SELECT id, text_hash, embedding::text FROM reembed.{name} WHERE embedding IS NOT NULL"
+            f"SELECT id, part, text_hash, embedding::text FROM reembed.{name} WHERE embedding IS NOT NULL"
         )
-        return {found: (hashed, vector) for found, hashed, vector in rows}
+        return {(found, part): (hashed, vector) for found, part, hashed, vector in rows}
 
-    def expected(self) -> dict[int, tuple[bytes, bytes]]:
+    def expected(self, name: str) -> dict[tuple[int, int], tuple[bytes | None, bytes]]:
         rows = self.documents.rows(
             f"SELECT id, text FROM (SELECT id, {EXPECTED[self.kind]} AS text FROM docs) d WHERE btrim(text) <> ''"
         )
-        vectors = {text: self._as_stored(text) for _, text in rows}
-        return {found: (text_hash(text), vectors[text]) for found, text in rows}
+        return {
+            (found, number): (text_hash(text) if number == 0 else None, self._as_stored(part))
+            for found, text in rows
+            for number, part in enumerate(parts_of(text, fingerprint_of(name)))
+        }
 
     def _as_stored(self, text: str) -> bytes:
         numbers = memoryview(vector_of(text, DIMENSIONS)).cast("f")
@@ -281,12 +292,16 @@ class Histories(RuleBasedStateMachine):
         return self.documents.rows("SELECT %s::vector::text", [given])[0][0]
 
 
+def fingerprint_of(name: str) -> str:
+    return of_collection(f"fp-{name}", CUT if name == "c_1" else None)
+
+
 def plan_of(name: str) -> CollectionPlan:
-    return CollectionPlan(name, "pool", f"fp-{name}", DIMENSIONS, SHARDS, Desired.PRESENT)
+    return CollectionPlan(name, "pool", fingerprint_of(name), DIMENSIONS, SHARDS, Desired.PRESENT)
 
 
-def page_of(after: str | None, found: list[Document]) -> Page:
-    outcomes = [outcome_of(document) for document in found]
+def page_of(after: str | None, found: list[Document], fingerprint: str) -> Page:
+    outcomes = [outcome_of(document, fingerprint) for document in found]
     return Page(
         after,
         found[-1].id,
@@ -295,15 +310,28 @@ def page_of(after: str | None, found: list[Document]) -> Page:
     )
 
 
-def outcome_of(document: Document) -> Written | Rejected:
-    text = document.text or ""
-    return unreadable(document) or Written(document.id, text_hash(text), vector_of(text, DIMENSIONS))
+def parts_of(text: str, fingerprint: str) -> list[str]:
+    chunking = chunking_of(fingerprint)
+    if chunking is None:
+        return [text]
+    return [text[one.start : one.end] for one in cut(text, words(text), chunking)]
 
 
-def paid(change: Change) -> Paid:
+def outcome_of(document: Document, fingerprint: str) -> Written | Rejected:
+    text, chunking = document.text or "", chunking_of(fingerprint)
+    if (rejected := unreadable(document)) is not None:
+        return rejected
+    if chunking is None:
+        return Written(document.id, text_hash(text), vector_of(text, DIMENSIONS))
+    spans = cut(text, words(text), chunking)
+    first, *others = [Part(one, vector_of(text[one.start : one.end], DIMENSIONS)) for one in spans]
+    return Written(document.id, text_hash(text), first.vector, first.span, tuple(others))
+
+
+def paid(change: Change, fingerprint: str) -> Paid:
     if change.document is None:
         return Paid(change.debt, None)
-    outcome = outcome_of(change.document)
+    outcome = outcome_of(change.document, fingerprint)
     kept = isinstance(outcome, Written) and outcome.text_hash == change.text_hash
     return Paid(change.debt, change.text_hash if kept else outcome)
 

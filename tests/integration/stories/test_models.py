@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.models import LARGE, NARROW, SMALL
-from tests.integration.stories.world import Outcome, World, running
+from tests.integration.stories.world import DOCUMENTS, Outcome, World, pool, running
 
 JUDGED = ("Preflight", "Backfilling", "Indexing", "Evaluating")
 PROMOTED = (*JUDGED, "Canary", "Canary", "Retaining", "Promoting", "Succeeded")
@@ -96,6 +96,49 @@ async def test_a_worse_model_that_somebody_let_pass_is_found_out_by_live_queries
     )
     assert found.message.startswith("the candidate loses at least ")
     assert found.mrr[NARROW] < found.mrr[LARGE] - 0.2
+
+
+@pytest.mark.parametrize("cut_first", [False, True], ids=["to parts", "from parts"])
+async def test_a_model_and_how_documents_are_cut_change_in_one_migration(
+    cut_first: bool, world: World, apiserver_with_crds: Path
+) -> None:
+    """Documents are compared, whichever side has them in parts."""
+    parts = {"chunking": {"maxTokens": 64, "overlapTokens": 16, "at": "Line"}}
+    before, after = (parts, {}) if cut_first else ({}, parts)
+    async with running(world, apiserver_with_crds, SMALL, before) as tally:
+        await world.move(SMALL, LARGE, {}, target={"poolRef": {"name": pool(LARGE)}, **after})
+        status, index = await world.ended(), await world.released()
+    found = world.outcome(status, tally, index)
+    assert found == Outcome(
+        end="Succeeded",
+        reason="Promoted",
+        states=PROMOTED,
+        verdict="Better",
+        serves=LARGE,
+        weights=(0, 50, 100, 0),
+        triggers=NO_TRIGGER,
+        failed=0,
+        wrong=(),
+        answered_by=frozenset({SMALL, LARGE}),
+    )
+    cut_side, whole_side = ("serving", "candidate") if cut_first else ("candidate", "serving")
+    assert status[cut_side]["fingerprint"].endswith("+64-16-Line")
+    assert "+" not in status[whole_side]["fingerprint"]
+    rows, documents = world.held(status[cut_side]["collection"])
+    assert documents == DOCUMENTS
+    assert rows > 1.5 * documents
+
+
+async def test_of_one_model_how_documents_are_cut_can_change_alone(world: World, apiserver_with_crds: Path) -> None:
+    """The pool that serves both sides goes on all the time."""
+    target = {"poolRef": {"name": pool(LARGE)}, "chunking": {"maxTokens": 64, "at": "Line"}}
+    async with running(world, apiserver_with_crds, LARGE) as tally:
+        await world.move(LARGE, LARGE, {"margin": 1}, target=target)
+        status, index = await world.ended(), await world.released()
+    found = world.outcome(status, tally, index)
+    assert (found.end, found.states, found.failed, found.wrong) == ("Succeeded", PROMOTED, 0, ())
+    assert status["candidate"]["fingerprint"] == f"{status['serving']['fingerprint']}+64-0-Line"
+    assert index["status"]["routing"]["serving"] == status["candidate"]
 
 
 async def moved(world: World, kubeconfig: Path, old: str, new: str, **evaluation: Any) -> Outcome:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
+from psycopg import sql
 
 from demo.corpus import Query
 from demo.judge import Truth, judge
@@ -87,14 +89,16 @@ class World:
     truth: Truth = field(default_factory=Truth)
     versions: list[Object] = field(default_factory=list)  # of the migration
 
-    async def fill(self, model: str) -> None:
+    async def fill(self, model: str, target: Mapping[str, Any]) -> None:
         """Make the index, have it filled by a model, and wait for its gateway."""
         dsns = {"owner": self.database.owner_dsn, "gateway": self.database.gateway_dsn}
         await self._apply(SECRET, "store", stringData=dsns)
         for name, file in self.files.items():
             await self._apply(kinds.POOL, pool(name), spec=_pool(self.uris[name], file))
         await self._apply(kinds.INDEX, _INDEX, spec=_index())
-        await self._apply(kinds.MIGRATION, _FILL, spec={**_migration(model), "retention": {"window": "0s"}})
+        asked = {**_migration(model), "retention": {"window": "0s"}}
+        asked["target"] = {**asked["target"], **target}
+        await self._apply(kinds.MIGRATION, _FILL, spec=asked)
         await self._until(kinds.MIGRATION, _FILL, lambda seen: _status(seen).get("state") == "Succeeded")
         await self.released()
         await self._until(kinds.INDEX, _INDEX, lambda seen: _status(seen)["gateway"]["readyReplicas"] == 2)
@@ -176,6 +180,14 @@ class World:
                 stop.set()
                 await asyncio.gather(*asking)
 
+    def held(self, collection: str) -> tuple[int, int]:
+        """Return how many vectors a collection has, and of how many documents."""
+        with psycopg.connect(self.database.owner_dsn) as connection:
+            query = sql.SQL("SELECT count(embedding), count(DISTINCT id) FROM reembed.{}")
+            row = connection.execute(query.format(sql.Identifier(collection))).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
     def outcome(self, status: Object, tally: Tally, index: Object) -> Outcome:
         """Put together what was seen."""
         models = {pool(name): name for name in self.files}
@@ -232,13 +244,15 @@ class World:
 
 
 @asynccontextmanager
-async def running(world: World, kubeconfig: Path, serves: str) -> AsyncIterator[Tally]:
+async def running(
+    world: World, kubeconfig: Path, serves: str, target: Mapping[str, Any] | None = None
+) -> AsyncIterator[Tally]:
     """Run pods and operator, let a model fill the index, and ask it until the block ends."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running_pods(world.kubelet))
         stack.enter_context(killable(str(kubeconfig), world.namespace, world.kubelet.port))
         await stack.enter_async_context(world.watched())
-        await world.fill(serves)
+        await world.fill(serves, target or {})
         yield await stack.enter_async_context(world.asked())
 
 

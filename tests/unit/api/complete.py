@@ -207,7 +207,10 @@ MIGRATIONS = (
     _named(
         {
             "indexRef": {"name": "docs"},
-            "target": {"poolRef": {"name": "new"}},
+            "target": {
+                "poolRef": {"name": "new"},
+                "chunking": {"maxTokens": 256, "overlapTokens": 32, "at": "Line"},
+            },
             "from": {"poolRef": {"name": "old"}},
             "backfill": {"shards": 4, "parallelism": 3, "rejectedLimit": "2%"},
             "evaluation": {
@@ -306,7 +309,10 @@ MIGRATIONS = (
     _named(
         {
             "indexRef": {"name": "docs2"},
-            "target": {"poolRef": {"name": "new2"}},
+            "target": {
+                "poolRef": {"name": "new2"},
+                "chunking": {"maxTokens": 128, "overlapTokens": 16, "at": "Token"},
+            },
             "from": {"poolRef": {"name": "old2"}},
             "backfill": {"shards": 5, "parallelism": 4, "rejectedLimit": "0.5%"},
             "evaluation": {

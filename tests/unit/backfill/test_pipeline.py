@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -79,6 +79,12 @@ async def run(store: MemoryStore, embedder: FakeEmbedder, pressure: Pressure = l
     retrying = Retrying(Backoff(0.0, 0.0), random.Random(1))
     documents = DocumentEmbedder(embedder, "fp-new", retrying)
     await Pipeline(LEASE, Tools(store, documents, retrying, Senses(pressure), Metrics())).run()
+
+
+async def run_cut(store: MemoryStore, embedder: FakeEmbedder, fingerprint: str) -> None:
+    retrying = Retrying(Backoff(0.0, 0.0), random.Random(1))
+    tools = Tools(store, DocumentEmbedder(embedder, "fp-new", retrying), retrying, Senses(), Metrics())
+    await Pipeline(replace(LEASE, fingerprint=fingerprint), tools).run()
 
 
 async def test_pages_follow_each_other_in_the_order_of_the_ids() -> None:

@@ -68,6 +68,23 @@ async def test_background_requests_may_be_shed_first(client: EmbedderClient, ser
     assert server.asked[0][1]["X-Reembed-Priority"] == "background"
 
 
+async def test_ends_of_tokens_are_taken_only_if_they_are_of_all_texts(
+    client: EmbedderClient, server: EmbedderServer
+) -> None:
+    server.behaviour = fake_embedder.saying({"tokens": [1, 2], "ends": [[3], [1, 5]]})
+    assert await client.boundaries(["one", "a two"]) == [[3], [1, 5]]
+    for ends in ([[3]], [[3], ["5"]], {"0": [3]}, None):
+        server.behaviour = fake_embedder.saying({"ends": ends})
+        with pytest.raises(EmbedderUnavailable, match="no ends of the tokens of 2 texts"):
+            await client.boundaries(["one", "a two"])
+
+
+async def test_of_a_collection_in_parts_the_model_alone_is_asked_for(server: EmbedderServer) -> None:
+    client = EmbedderClient(server.url, fingerprint=f"{FINGERPRINT}+128-16-Line", timeout=5)
+    assert (await embed(client, "one")).fingerprint == FINGERPRINT
+    await client.close()
+
+
 async def test_no_texts_need_no_request(client: EmbedderClient, server: EmbedderServer) -> None:
     assert (await embed(client), server.asked) == (Embedded((), FINGERPRINT), [])
 

@@ -9,19 +9,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reembed.core import names
+from reembed.core import desired, names, preflight
 from reembed.core.decide import decide
 from reembed.core.effects import SetIndexStatus
-from reembed.core.migration import Migration
+from reembed.core.fingerprint import of_collection
+from reembed.core.migration import Migration, Status
 from reembed.core.model import (
     ArmMeasure,
     CanaryGate,
+    Chunking,
     GateKind,
+    Hosted,
     JobReport,
     Limit,
     Limits,
     Operator,
     PrometheusLimit,
+    Routing,
     TriggerState,
 )
 from reembed.core.transitions import State
@@ -75,6 +79,46 @@ def test_a_new_attempt_waits_until_the_job_of_the_last_one_is_gone() -> None:
     world = b.seen(FREE, job=JobReport("job", 2, 0, complete=False, exhausted=False))
     status = decide(b.migration(), world, b.NOON).status
     assert (status.state, status.reason) == (State.PREFLIGHT, "JobLeftOver")
+
+
+def cut_to(max_tokens: int, prefix: str = "", hosted: Hosted | None = None) -> Status:
+    """Preflight of parts of so many tokens, for a model that reads 256."""
+    target = b.pool("new")
+    model = replace(target.spec.model, document_prefix=prefix, hosted=hosted)
+    world = replace(b.seen(FREE), target=replace(target, spec=replace(target.spec, model=model)))
+    return decide(b.migration(spec={"chunking": Chunking(max_tokens)}), world, b.NOON).status
+
+
+@pytest.mark.parametrize(("most", "prefix"), [(254, ""), (245, "passage: ")])
+def test_parts_that_the_model_would_not_read_to_their_end_are_refused(most: int, prefix: str) -> None:
+    assert cut_to(most, prefix).state is State.PREFLIGHT
+    status = cut_to(most + 1, prefix)
+    assert (status.state, status.reason) == (State.FAILED, "ChunksTooLong")
+    assert f"maxTokens is {most + 1}, and of the 256 tokens that the model reads 2 are its own" in status.message
+    assert f"set {most} or less" in status.message
+
+
+def test_where_nobody_has_the_tokenizer_nothing_is_cut() -> None:
+    status = cut_to(64, hosted=Hosted("text-embedding-3-small", 8000))
+    assert (status.state, status.reason) == (State.FAILED, "TokenizerMissing")
+
+
+def test_a_pool_that_serves_is_the_target_only_of_who_asks_for_the_same_parts() -> None:
+    arm = replace(b.OLD, pool="new", fingerprint=of_collection(b.NEW.fingerprint, Chunking(64)))
+    world = b.seen(b.index(held=False, candidate=None, routing=Routing(3, arm)))
+
+    def there(chunking: Chunking | None) -> bool:
+        return preflight.target_serves(b.migration(spec={"chunking": chunking}), world)
+
+    assert (there(Chunking(64)), there(Chunking(64, 8)), there(None)) == (True, False, False)
+
+
+def test_a_candidate_in_parts_has_a_fingerprint_of_its_own_and_the_same_pool() -> None:
+    whole, cut = (
+        desired.candidate_arm(b.migration(spec={"chunking": chunking}), b.pool("new"))
+        for chunking in (None, Chunking(128, 16))
+    )
+    assert (whole, cut) == (b.NEW, replace(b.NEW, fingerprint=f"{b.NEW.fingerprint}+128-16-Sentence"))
 
 
 CRDS = Path(__file__).parents[3] / "crds"

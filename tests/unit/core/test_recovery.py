@@ -9,9 +9,11 @@ import pytest
 from reembed.core.decide import decide
 from reembed.core.desired import lost
 from reembed.core.effects import SetIndexStatus, effects
+from reembed.core.fingerprint import of_collection
 from reembed.core.migration import Migration, SeenIndex
 from reembed.core.model import (
     Arm,
+    Chunking,
     CollectionPlan,
     Desired,
     GatewayReport,
@@ -44,6 +46,15 @@ def test_an_emptied_status_is_rebuilt_from_the_store_above_every_epoch_that_gate
         PointerPlan(b.OLD.collection, b.OLD.fingerprint, 1),
     )
     assert found == IndexStatus(None, Routing(10, b.OLD), plan)
+
+
+def test_a_collection_in_parts_is_found_by_its_models_pool() -> None:
+    cut = replace(b.OLD, fingerprint=of_collection(b.OLD.fingerprint, Chunking(128, 16)))
+    known = replace(b.collection("Indexed"), name=cut.collection, fingerprint=cut.fingerprint)
+    store = replace(b.store(known), pointer=PointerPlan(cut.collection, cut.fingerprint, 1), collections=(known,))
+    found = rebuilt(EMPTIED, store, POOLS, ())
+    assert isinstance(found, IndexStatus)
+    assert (found.routing.serving, found.plan.collections[0].pool) == (cut, "old")
 
 
 def test_an_emptied_status_whose_model_no_pool_has_says_so() -> None:

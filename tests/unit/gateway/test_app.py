@@ -12,6 +12,7 @@ import pytest
 
 from reembed.client import EmbedderBusy, EmbedderUnavailable, TextInvalid, TextTooLong
 from reembed.core.buckets import choose
+from reembed.core.chunking import Span
 from reembed.core.model import Routing
 from reembed.gateway.app import Gateway, Settings
 from tests.fixtures.arms import NEW, OLD, FakeEmbedder, FakeStore, right_answer, vector_of
@@ -79,6 +80,17 @@ async def test_an_answer_says_where_it_comes_from() -> None:
     async with running(World()) as world:
         world.source.tell(ALL_ON_NEW)
         assert (await world.search(k=2)).json() == answer("candidate", k=2)
+
+
+async def test_of_a_document_in_parts_an_answer_says_which_characters_were_nearest() -> None:
+    async with running(World()) as world:
+        world.source.tell(ALL_ON_NEW)
+        world.store.span = Span(1204, 1710)
+        expected = answer("candidate")
+        assert (await world.search(k=1)).json() == {
+            **expected,
+            "results": [{**expected["results"][0], "start": 1204, "end": 1710}],
+        }
 
 
 async def test_a_user_stays_on_one_side_whatever_is_asked() -> None:

@@ -41,6 +41,12 @@ def test_get_shows(raw: Object) -> None:
     assert text == expected(f"get-{name_of(raw)}.txt", text)
 
 
+def test_get_says_how_documents_are_cut() -> None:
+    target = {"poolRef": {"name": "minilm-l6"}, "chunking": {"maxTokens": 128, "overlapTokens": 16, "at": "Line"}}
+    text = drawn(read_migration(stories.migration("parts", target=target), AROUND))
+    assert "minilm-l6, documents in parts of 128 tokens, 16 of them repeated" in text
+
+
 def test_get_fits_a_narrow_terminal() -> None:
     text = drawn(read_migration(stories.IN_DANGER, AROUND), width=72)
     assert text == expected("get-danger-narrow.txt", text)

@@ -249,6 +249,23 @@ class IndexSpec:
     adopted: Adopted | None = None
 
 
+class CutAt(Enum):
+    """Where a part of a document ends."""
+
+    SENTENCE = "Sentence"
+    LINE = "Line"
+    TOKEN = "Token"  # noqa: S105 no secret
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How documents are cut into parts that are embedded each by itself; queries never are."""
+
+    max_tokens: int  # of a part, without prefix and special tokens
+    overlap_tokens: int = 0  # of a part's end that the next one repeats
+    at: CutAt = CutAt.SENTENCE
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One canary step: this share of query traffic, for at least this long, and left by somebody's word if so asked."""
@@ -364,3 +381,4 @@ class MigrationSpec:
     shadow: float = 0.05  # share of the queries that are also put to the other side
     gates: tuple[CanaryGate, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    chunking: Chunking | None = None  # None: every document is one text

@@ -81,6 +81,28 @@ FROM unnest(%(ids)s::text[], %(revs)s::bigint[], %(hashes)s::bytea[], %(vectors)
 ORDER BY p.id::{type}
 ON CONFLICT (id, part) DO UPDATE
 SET rev = excluded.rev, text_hash = excluded.text_hash, embedding = excluded.embedding WHERE c.rev <= excluded.rev"""
+# The first part takes the lock and decides; for those that won, a second statement with a snapshot of its own deletes
+# what there was behind it: in one statement it would not see what another transaction stored while this one waited.
+_STORE_CUT = """
+INSERT INTO {collection} AS c (id, part, rev, text_hash, embedding, starts, ends)
+SELECT p.id::{type}, 0, p.rev, p.text_hash, CASE WHEN p.text_hash IS NOT NULL THEN p.embedding END, p.starts, p.ends
+FROM unnest(%(ids)s::text[], %(revs)s::bigint[], %(hashes)s::bytea[], %(vectors)b::{extension}.vector[],
+            %(starts)s::int[], %(ends)s::int[]) AS p (id, rev, text_hash, embedding, starts, ends)
+ORDER BY p.id::{type}
+ON CONFLICT (id, part) DO UPDATE
+SET rev = excluded.rev, text_hash = excluded.text_hash, embedding = excluded.embedding, starts = excluded.starts,
+    ends = excluded.ends WHERE c.rev <= excluded.rev
+RETURNING c.id::text"""
+_DELETE_OTHERS = "DELETE FROM {collection} c USING unnest(%s::text[]) w (id) WHERE c.id = w.id::{type} AND c.part > 0"
+_STORE_OTHERS = """
+INSERT INTO {collection} (id, part, embedding, starts, ends)
+SELECT o.id::{type}, o.part, o.embedding, o.starts, o.ends
+FROM unnest(%(ids)s::text[], %(parts)s::int[], %(vectors)b::{extension}.vector[], %(starts)s::int[], %(ends)s::int[])
+     AS o (id, part, embedding, starts, ends)
+ORDER BY o.id::{type}, o.part"""
+_BURY_OTHERS = """
+DELETE FROM {collection} o USING {collection} f
+WHERE f.id = o.id AND f.part = 0 AND f.embedding IS NULL AND f.rev = %s AND o.part > 0"""
 _RAISE = """
 UPDATE {collection} c SET rev = d.rev FROM (
     SELECT p.id::{type} AS id, p.rev, p.text_hash
@@ -200,12 +222,25 @@ class Changes:
 
     async def _store(self, connection: Connection, shape: Shape, paid: Sequence[Paid]) -> None:
         extension, oid = await vector_type(connection)
-        query = sql.SQL(_STORE).format(**names(shape), extension=tables.identifier(extension))
+        named = names(shape) | {"extension": tables.identifier(extension)}
         nothing = bytes(4 * shape.dimensions)
         vectors = [one.outcome.vector if isinstance(one.outcome, Written) else nothing for one in paid]
         hashes = [one.outcome.text_hash if isinstance(one.outcome, Written) else None for one in paid]
-        given = {"hashes": hashes, "vectors": vector_array(vectors, shape.dimensions, oid)}
-        await vector_cursor(connection).execute(query, _debts([one.debt for one in paid]) | given)
+        given = _debts([one.debt for one in paid])
+        given |= {"hashes": hashes, "vectors": vector_array(vectors, shape.dimensions, oid)}
+        cursor = vector_cursor(connection)
+        if not shape.is_cut:
+            await cursor.execute(sql.SQL(_STORE).format(**named), given)
+            return
+        written = [one.outcome if isinstance(one.outcome, Written) else None for one in paid]
+        await cursor.execute(sql.SQL(_STORE_CUT).format(**named), given | tables.spans(written))
+        won = {found for (found,) in await cursor.fetchall()}
+        await cursor.execute(sql.SQL(_DELETE_OTHERS).format(**named), [list(won)])
+        others = tables.others([one for one in written if one is not None and one.id in won])
+        if others.ids:
+            given = {"ids": others.ids, "parts": others.numbers, "starts": others.starts, "ends": others.ends}
+            given |= {"vectors": vector_array(others.vectors, shape.dimensions, oid)}
+            await cursor.execute(sql.SQL(_STORE_OTHERS).format(**named), given)
 
     async def _bury_all(self, rev: int) -> None:
         """Make tombstones of what the source lost when it was emptied.
@@ -242,7 +277,8 @@ async def _bury(connections: Pool, shape: Shape, rev: int, document: sql.Composa
     source = tables.source_from(shape.source)
     query = sql.SQL(
         "UPDATE {collection} c SET embedding = NULL, text_hash = NULL, rev = %s WHERE c.embedding IS NOT NULL"
-        " AND c.rev < %s AND NOT EXISTS (SELECT FROM {table} s CROSS JOIN LATERAL {document} t WHERE s.{id} = c.id)"
+        " AND c.part = 0 AND c.rev < %s"
+        " AND NOT EXISTS (SELECT FROM {table} s CROSS JOIN LATERAL {document} t WHERE s.{id} = c.id)"
     ).format(
         collection=tables.collection(shape.name),
         table=tables.table(source),
@@ -251,6 +287,8 @@ async def _bury(connections: Pool, shape: Shape, rev: int, document: sql.Composa
     )
     async with transaction(connections, 1800) as connection:
         await connection.execute(query, [rev, rev])
+        if shape.is_cut:
+            await connection.execute(sql.SQL(_BURY_OTHERS).format(collection=tables.collection(shape.name)), [rev])
         # Who read a document before it was gone may still pay for it: the debt is newer now, and stays.
         await connection.execute(
             "UPDATE reembed.owed SET rev = greatest(rev, %s) WHERE collection = %s AND rev < %s", [rev, shape.name, rev]

@@ -11,6 +11,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from reembed.core.fingerprint import chunking_of
 from reembed.core.model import CollectionPlan, IndexSpec
 from reembed.core.pages import Range, fractions, ranges
 from reembed.stores.pgvector import adopted, rows, tables
@@ -27,8 +28,9 @@ _LARGE = 1_000_000
 _SAMPLE = 50_000
 
 _INSERT = """
-INSERT INTO reembed.collection (name, index_key, uid, fingerprint, dimensions, type, metric, id_type, source, total)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+INSERT INTO reembed.collection
+    (name, index_key, uid, fingerprint, dimensions, type, metric, id_type, source, total, cut)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _HELD = """
 SELECT c.name, c.fingerprint, c.dimensions, c.state, count(s.n), count(s.n) FILTER (WHERE s.done),
        coalesce(sum(s.written), 0)::bigint, coalesce(sum(s.rejected), 0)::bigint, c.total,
@@ -70,7 +72,7 @@ async def create(connections: Pool, owner: tuple[str, str], spec: IndexSpec, pla
         await connection.execute(
             _INSERT,
             [plan.name, *owner, plan.fingerprint, plan.dimensions, kind, spec.metric.value, key.type,
-             Jsonb(tables.source_row(source)), total],
+             Jsonb(tables.source_row(source)), total, chunking_of(plan.fingerprint) is not None],
         )  # fmt: skip
         await _create_table(connection, plan, kind, key)
         await connection.execute(
@@ -190,7 +192,7 @@ async def _create_table(connection: Connection, plan: CollectionPlan, kind: str,
         sql.SQL(
             # No embedding is a tombstone: the document was deleted, and a late page must not bring it back.
             "CREATE TABLE {table} (id {type} {collation} NOT NULL, part integer NOT NULL DEFAULT 0,"
-            " rev bigint NOT NULL DEFAULT 0, text_hash bytea, embedding {extension}.{kind}({dimensions}),"
+            " rev bigint NOT NULL DEFAULT 0, text_hash bytea, embedding {extension}.{kind}({dimensions}){span},"
             " PRIMARY KEY (id, part))"
         ).format(
             table=tables.collection(plan.name),
@@ -199,6 +201,7 @@ async def _create_table(connection: Connection, plan: CollectionPlan, kind: str,
             extension=tables.identifier(await extension_schema(connection)),
             kind=tables.identifier(kind),
             dimensions=sql.Literal(plan.dimensions),
+            span=sql.SQL("" if chunking_of(plan.fingerprint) is None else ", starts integer, ends integer"),
         ),
         [],
     )

@@ -29,6 +29,8 @@ WITH page AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT c.id, c.rev, c.text_hash, c.embedding IS NOT NULL AS there FROM {collection} c, bounds b
     WHERE c.part = 0 AND {collection_after} AND (b.n < %(limit)s OR c.id <= b.upper)
+), leftover AS MATERIALIZED (
+    {leftover}
 ), differing AS (
     SELECT coalesce(p.id, h.id)::text AS id, coalesce(h.rev, 0) AS rev, CASE
         WHEN p.id IS NULL THEN CASE WHEN h.there THEN 'orphaned' END
@@ -37,6 +39,7 @@ WITH page AS MATERIALIZED (
         WHEN NOT EXISTS (SELECT FROM reembed.rejected r WHERE r.collection = %(name)s AND r.id = p.id::text)
             THEN 'missing' END AS kind
     FROM page p FULL JOIN held h ON h.id = p.id
+    UNION ALL SELECT l.id::text, l.rev, 'orphaned' FROM leftover l
 ), found AS (
     SELECT d.id, d.rev, d.kind FROM differing d
     WHERE d.kind IS NOT NULL
@@ -52,6 +55,13 @@ SELECT count(*) FILTER (WHERE kind = 'missing'), count(*) FILTER (WHERE kind = '
        count(*) FILTER (WHERE kind = 'orphaned'),
        (SELECT CASE WHEN n >= %(limit)s THEN upper::text END FROM bounds)
 FROM found"""
+# Parts without a first one that has a vector are what a search would find of a document that is gone.
+_LEFTOVER = """
+    SELECT c.id, coalesce(max(f.rev), 0) AS rev FROM {collection} c CROSS JOIN bounds b
+    LEFT JOIN {collection} f ON f.id = c.id AND f.part = 0
+    WHERE c.part > 0 AND f.embedding IS NULL AND {collection_after} AND (b.n < %(limit)s OR c.id <= b.upper)
+    GROUP BY c.id"""
+_NO_LEFTOVER = "SELECT NULL::{type} AS id, 0::bigint AS rev WHERE false"
 _RECORD = """
 UPDATE reembed.collection SET epoch = %s, compared_at = now(), missing = %s, stale = %s, orphaned = %s
 WHERE name = %s"""
@@ -66,14 +76,14 @@ async def compare(
     """
     async with using(connections, _SECONDS) as connection:
         row = await (
-            await connection.execute("SELECT source, id_type FROM reembed.collection WHERE name = %s", [name])
+            await connection.execute("SELECT source, id_type, cut FROM reembed.collection WHERE name = %s", [name])
         ).fetchone()
     if row is None:
         raise StoreError(f"collection {name} was dropped, so it was not compared with its source")
     source, id_type = tables.source_from(row[0]), row[1]
 
     async def read(document: sql.Composable) -> Any:
-        query = _query(name, source, id_type, document, first=after is None)
+        query = _query(name, source, id_type, document, first=after is None, is_cut=row[2])
         async with transaction(connections, _SECONDS) as connection:
             given = {"after": after, "limit": limit, "name": name, "key": key}
             return await (await connection.execute(query, given)).fetchone()
@@ -94,14 +104,21 @@ async def epoch(connections: Pool, key: str) -> int:
         return int(row[0]) if row else 0
 
 
-def _query(name: str, source: Source, id_type: str, document: sql.Composable, *, first: bool) -> sql.Composed:
+def _query(
+    name: str, source: Source, id_type: str, document: sql.Composable, *, first: bool, is_cut: bool
+) -> sql.Composed:
     column, kind = tables.identifier(source.id_column), tables.written(id_type)
     behind = sql.SQL("true") if first else sql.SQL("{}.{} > %(after)s::{}")
+    collection_after = behind.format(sql.SQL("c"), sql.SQL("id"), kind)
+    leftover = sql.SQL(_LEFTOVER if is_cut else _NO_LEFTOVER).format(
+        collection=tables.collection(name), collection_after=collection_after, type=kind
+    )
     return sql.SQL(_COMPARE).format(
         id=column,
         document=document,
         table=tables.table(source),
         collection=tables.collection(name),
         source_after=behind.format(sql.SQL("s"), column, kind),
-        collection_after=behind.format(sql.SQL("c"), sql.SQL("id"), kind),
+        collection_after=collection_after,
+        leftover=leftover,
     )

@@ -93,8 +93,8 @@ async def _prepare_if_direct(connection: Connection) -> None:
 async def using(connections: Pool, seconds: float | None) -> AsyncIterator[Connection]:
     """Lend a connection for at most `seconds`, and raise the store's errors instead of the driver's.
 
-    Whoever is cancelled ends here: the pool waits by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation
-    that comes in the moment in which the wait ends, and a task that was to end would go on for ever.
+    Whoever is cancelled ends here: the pool waits by `asyncio.wait_for`, which before Python 3.12 forgets a
+    cancellation that comes in the moment in which the wait ends, and a task that was to end would go on for ever.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0

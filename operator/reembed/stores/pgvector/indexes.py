@@ -38,9 +38,10 @@ SELECT EXISTS (
     WHERE n.nspname = 'reembed' AND c.relname = %s AND i.indisvalid AND i.indisready)"""
 
 
+# Vectors of a collection that is cut are more than its documents, by which it is counted.
 _BUILDING = """
-SELECT c.relname, p.phase, p.blocks_done, p.blocks_total, p.tuples_done
-FROM pg_stat_progress_create_index p JOIN pg_class c ON c.oid = p.relid
+SELECT c.relname, p.phase, p.blocks_done, p.blocks_total, CASE WHEN NOT k.cut THEN p.tuples_done END
+FROM pg_stat_progress_create_index p JOIN pg_class c ON c.oid = p.relid JOIN reembed.collection k ON k.name = c.relname
 JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'reembed'
 WHERE p.datname = current_database()"""
 _LIMITS = """
@@ -123,14 +124,17 @@ async def _build(connections: Pool, name: str, shape: VectorIndex, *, parallel: 
 async def _create(connection: Connection, name: str, shape: VectorIndex, *, parallel: bool) -> None:
     row = await (
         await connection.execute(
-            "SELECT c.type, c.metric, c.dimensions, sum(s.written) FROM reembed.collection c"
+            "SELECT c.type, c.metric, c.dimensions, sum(s.written), c.cut FROM reembed.collection c"
             " JOIN reembed.shard s ON s.collection = c.name WHERE c.name = %s GROUP BY c.name",
             [name],
         )
     ).fetchone()
     if row is None:
         raise StoreError(f"collection {name} does not exist, so its index was not built")
-    kind, metric, dimensions, rows = row
+    kind, metric, dimensions, rows, is_cut = row
+    if is_cut:  # shards count documents
+        counted = sql.SQL("SELECT count(*) FROM {}").format(tables.collection(name))
+        (rows,) = await (await connection.execute(counted, [])).fetchone() or (rows,)
     needed = int(rows) * (dimensions * 8 + _ROW_BYTES + shape.m * _LINK_BYTES)
     limits = await (await connection.execute(_LIMITS)).fetchone()
     given = memory(needed, *limits) if limits is not None else _MEMORY_FLOOR

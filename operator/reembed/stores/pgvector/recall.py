@@ -2,7 +2,7 @@
 
 Up to 200 stored vectors are the queries; each is looked for among all others. An answer counts if it is no farther than
 the last of the exact ones, so that equal vectors may stand for each other. The index is asked with the settings that
-`reembed.search` asks it with. An exact answer reads the whole table: each has a transaction of its own, which keeps
+`reembed.find` asks it with. An exact answer reads the whole table: each has a transaction of its own, which keeps
 vacuum from nothing for long, no parallel workers, and all of them two minutes, after which what was asked is enough.
 """
 
@@ -31,7 +31,7 @@ _OPERATOR = {"Cosine": "<=>", "InnerProduct": "<#>", "Euclidean": "<->"}
 _SETTINGS = """
 SELECT set_config(split_part(one, '=', 1), substr(one, strpos(one, '=') + 1), true)
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proconfig) one
-WHERE n.nspname = 'reembed' AND p.proname = 'search' AND one LIKE 'hnsw.%'"""
+WHERE n.nspname = 'reembed' AND p.proname = 'find' AND one LIKE 'hnsw.%'"""
 _QUIET = "SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)"
 # Whatever the planner thinks of a small table, it is the index that is asked.
 _BY_INDEX = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)"

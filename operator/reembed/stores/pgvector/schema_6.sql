@@ -1,4 +1,9 @@
--- Vectors in a column of the application's own table, and metadata of documents.
+-- Collections whose documents are cut into parts, vectors in a column of the application's own table, and metadata.
+
+-- Documents that are cut: their fingerprint says how, and their tables have two columns more, the characters of the text
+-- that a part is, from `starts` to before `ends`. Part 0 stands for the document: it alone has text_hash and counts as
+-- rev, and as a tombstone. Tables that are not cut stay as they are, to the byte.
+ALTER TABLE reembed.collection ADD COLUMN cut boolean NOT NULL DEFAULT false;
 
 -- `adopted` is the column of the source that holds the vectors; there is no table of the collection's name then.
 -- `maintained` says whether the follower keeps it fresh, else the application does.
@@ -102,13 +107,14 @@ END
 $condition$;
 REVOKE ALL ON FUNCTION reembed.condition(jsonb, jsonb) FROM PUBLIC;
 
--- The k documents nearest to a vector, within a filter, with their metadata. It raises RE001 instead of answering from a
+-- The k documents nearest to a vector, within a filter, with their metadata, and of documents that are cut which part is
+-- the nearest; a document is as near as that. This is the only body: the other functions ask it. It raises RE001 instead of answering from a
 -- collection that is not of this fingerprint, not indexed, withdrawn or gone. SECURITY DEFINER: who searches needs no
 -- right on any table, and a row-level policy that would hide documents from the owner is an error. A document whose row
 -- left the source or its filter is not found, before the follower knows.
 CREATE FUNCTION reembed.find(
     p_collection text, p_fingerprint text, p_vector {ext}.vector, p_k integer, p_filter jsonb DEFAULT NULL)
-RETURNS TABLE (id text, score double precision, metadata jsonb)
+RETURNS TABLE (id text, score double precision, starts integer, ends integer, metadata jsonb)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET row_security = off
@@ -127,7 +133,12 @@ DECLARE
     pairs text;
     ids text[];
     distances double precision[];
+    began integer[];
+    ended integer[];
     datas jsonb[];
+    ordering text;
+    fetch bigint;
+    fetched bigint;
 BEGIN
     SELECT * INTO c FROM reembed.collection WHERE name = p_collection;
     IF NOT FOUND THEN
@@ -161,13 +172,35 @@ BEGIN
             -- compared. It is needed only if the index gave up among vectors whose documents are gone or filtered.
             FOR thorough IN 0..1 LOOP
                 there := reembed.present(c, wanted, within => attempt = 2, first => thorough = 0);
-                EXECUTE format(
-                    'SELECT array_agg(n.id ORDER BY n.distance, n.id), array_agg(n.distance ORDER BY n.distance, n.id)'
-                    ' FROM (SELECT %1$s::text AS id, %2$s AS distance FROM %3$s'
-                    ' WHERE %4$s IS NOT NULL AND %5$s ORDER BY %6$s LIMIT $2) n',
-                    key, distance, vectors, embedding, there,
-                    CASE thorough WHEN 0 THEN distance ELSE format('(%s) + 0', distance) END
-                ) INTO ids, distances USING p_vector, p_k;
+                ordering := CASE thorough WHEN 0 THEN distance ELSE format('(%s) + 0', distance) END;
+                IF NOT c.cut THEN
+                    EXECUTE format(
+                        'SELECT array_agg(n.id ORDER BY n.distance, n.id),'
+                        ' array_agg(n.distance ORDER BY n.distance, n.id)'
+                        ' FROM (SELECT %1$s::text AS id, %2$s AS distance FROM %3$s'
+                        ' WHERE %4$s IS NOT NULL AND %5$s ORDER BY %6$s LIMIT $2) n',
+                        key, distance, vectors, embedding, there, ordering
+                    ) INTO ids, distances USING p_vector, p_k;
+                    EXIT WHEN cardinality(ids) >= p_k;
+                    CONTINUE;
+                END IF;
+                -- Parts are asked for until they are of k documents: more and more of them, since nobody knows how many
+                -- of the nearest are of one document.
+                fetch := 4 * p_k::bigint;
+                LOOP
+                    EXECUTE format(
+                        'SELECT array_agg(b.id ORDER BY b.distance, b.id),'
+                        ' array_agg(b.distance ORDER BY b.distance, b.id),'
+                        ' array_agg(b.starts ORDER BY b.distance, b.id), array_agg(b.ends ORDER BY b.distance, b.id),'
+                        ' coalesce(max(b.fetched), 0) FROM (SELECT DISTINCT ON (n.id) n.*, count(*) OVER () AS fetched'
+                        ' FROM (SELECT %1$s::text AS id, c.part, %2$s AS distance, c.starts, c.ends FROM %3$s'
+                        ' WHERE %4$s IS NOT NULL AND %5$s ORDER BY %6$s LIMIT $2) n'
+                        ' ORDER BY n.id, n.distance, n.part) b',
+                        key, distance, vectors, embedding, there, ordering
+                    ) INTO ids, distances, began, ended, fetched USING p_vector, fetch;
+                    EXIT WHEN cardinality(ids) >= p_k OR fetched < fetch;
+                    fetch := 4 * fetch;
+                END LOOP;
                 EXIT WHEN cardinality(ids) >= p_k;
             END LOOP;
             EXIT;
@@ -189,9 +222,9 @@ BEGIN
         ) INTO datas USING ids;
     END IF;
     RETURN QUERY
-        SELECT u.id, CASE c.metric WHEN 'Cosine' THEN 1 - u.distance ELSE - u.distance END, u.metadata
-        FROM unnest(ids, distances, datas) AS u (id, distance, metadata)
-        ORDER BY u.distance, u.id;
+        SELECT u.id, CASE c.metric WHEN 'Cosine' THEN 1 - u.distance ELSE - u.distance END, u.starts, u.ends, u.metadata
+        FROM unnest(ids, distances, began, ended, datas) AS u (id, distance, starts, ends, metadata)
+        ORDER BY u.distance, u.id LIMIT p_k;
 END
 $search$;
 REVOKE ALL ON FUNCTION reembed.find(text, text, {ext}.vector, integer, jsonb) FROM PUBLIC;
@@ -233,7 +266,7 @@ END
 $present$;
 REVOKE ALL ON FUNCTION reembed.present(reembed.collection, text, boolean, boolean) FROM PUBLIC;
 
--- For gateways of before: the same without a filter.
+-- For gateways of before, which have it in prepared statements, and for who asks a collection by its name.
 CREATE OR REPLACE FUNCTION reembed.nearest(p_collection text, p_fingerprint text, p_vector {ext}.vector, p_k integer)
 RETURNS TABLE (id text, score double precision)
 LANGUAGE sql STABLE SECURITY DEFINER
@@ -242,12 +275,20 @@ AS $search$
     SELECT f.id, f.score FROM reembed.find(p_collection, p_fingerprint, p_vector, p_k, NULL) f
 $search$;
 
+CREATE OR REPLACE FUNCTION reembed.search(p_collection text, p_fingerprint text, p_vector text, p_k integer)
+RETURNS TABLE (id text, score double precision)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $search$
+    SELECT f.id, f.score FROM reembed.find(p_collection, p_fingerprint, p_vector::{ext}.vector, p_k, NULL) f
+$search$;
+
 -- For applications that search by SQL: the k documents nearest to a vector in what answers for an index, which is
 -- NAMESPACE/NAME of its EmbeddingIndex. It raises RE001 if the vector is of another model than what answers: then it is
 -- to be embedded again, by the model that POST /v1/embeddings of the gateway asks.
 CREATE FUNCTION reembed.search_index(
     p_index text, p_fingerprint text, p_vector {ext}.vector, p_k integer DEFAULT 10, p_filter jsonb DEFAULT NULL)
-RETURNS TABLE (id text, score double precision, metadata jsonb)
+RETURNS TABLE (id text, score double precision, starts integer, ends integer, metadata jsonb)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $search$

@@ -21,11 +21,12 @@ from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolTimeout
 
+from reembed.core.chunking import Span
 from reembed.stores.pgvector.connection import Connection, searching_pool, using
 from reembed.stores.protocol import Filter, Hit, StoreUnavailable
 
 # The server finds the parameter's type by the function, so nobody has to look up where the extension is.
-_BINARY = "SELECT id, score, metadata FROM reembed.find(%s, %s, %b, %s, %s)"
+_BINARY = "SELECT id, score, starts, ends, metadata FROM reembed.find(%s, %s, %b, %s, %s)"
 _TEXT = "SELECT id, score FROM reembed.search(%s, %s, %s, %s)"
 _SECONDS = 10.0  # a query waits no longer, its connection included
 _CONNECTION_SECONDS = 3.0
@@ -113,7 +114,10 @@ async def search(
     wanted = Jsonb(dict(within)) if within is not None else None
     given = [collection, fingerprint, binary(vector), k, wanted]
     cursor = await connection.execute(_BINARY, given, binary=True)
-    return [Hit(*row) for row in await cursor.fetchall()]
+    return [
+        Hit(found, score, Span(starts, ends) if starts is not None else None, metadata)
+        for found, score, starts, ends, metadata in await cursor.fetchall()
+    ]
 
 
 class Vector(bytes):

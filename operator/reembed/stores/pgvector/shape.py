@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
+from reembed.core.fingerprint import chunking_of
 from reembed.stores.pgvector import tables
 
 OF_COLLECTION = """
@@ -24,6 +25,10 @@ class Shape:
     fingerprint: str
     kind: str  # vector or halfvec
     adopted: str | None  # the column of the source that holds its vectors; None: a table of its own does
+
+    @property
+    def is_cut(self) -> bool:
+        return chunking_of(self.fingerprint) is not None
 
 
 def names(shape: Shape) -> dict[str, sql.Composable]:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from reembed.core.fingerprint import chunking_of
 from reembed.stores.pgvector import rows, tables
 from reembed.stores.pgvector.binary import array, vector_array, vector_cursor, vector_type
 from reembed.stores.pgvector.connection import pool, transaction, using
@@ -47,20 +48,40 @@ WITH moved AS (
     WHERE collection = %(collection)s AND n = %(shard)s AND token = %(token)s AND NOT done
       AND position IS NOT DISTINCT FROM %(after)s
     RETURNING 1
-), stored AS (
-    INSERT INTO {table} (id, part, rev, text_hash, embedding)
-    SELECT p.id::{type}, 0, 0, p.text_hash, p.embedding
-    FROM unnest(%(ids)b::text[], %(hashes)b::bytea[], %(vectors)b::{extension}.vector[]) AS p (id, text_hash, embedding)
-    WHERE EXISTS (SELECT FROM moved)
-    ORDER BY p.id::{type}
-    ON CONFLICT DO NOTHING
-), refused AS (
+), {stored}, refused AS (
     INSERT INTO reembed.rejected (collection, id, reason, message)
     SELECT %(collection)s, p.* FROM unnest(%(refused)s::text[], %(reasons)s::text[], %(messages)s::text[]) AS p
     WHERE EXISTS (SELECT FROM moved)
     ON CONFLICT (collection, id) DO UPDATE SET reason = excluded.reason, message = excluded.message, at = now()
 )
 SELECT EXISTS (SELECT FROM moved)"""
+_STORED = """stored AS (
+    INSERT INTO {table} (id, part, rev, text_hash, embedding)
+    SELECT p.id::{type}, 0, 0, p.text_hash, p.embedding
+    FROM unnest(%(ids)b::text[], %(hashes)b::bytea[], %(vectors)b::{extension}.vector[]) AS p (id, text_hash, embedding)
+    WHERE EXISTS (SELECT FROM moved)
+    ORDER BY p.id::{type}
+    ON CONFLICT DO NOTHING
+)"""
+# Whoever stored a document's first part stores the others. Should there be some without a first one, they are nobody's.
+_STORED_CUT = """first AS (
+    INSERT INTO {table} (id, part, rev, text_hash, embedding, starts, ends)
+    SELECT p.id::{type}, 0, 0, p.text_hash, p.embedding, p.starts, p.ends
+    FROM unnest(%(ids)b::text[], %(hashes)b::bytea[], %(vectors)b::{extension}.vector[], %(starts)s::int[],
+                %(ends)s::int[]) AS p (id, text_hash, embedding, starts, ends)
+    WHERE EXISTS (SELECT FROM moved)
+    ORDER BY p.id::{type}
+    ON CONFLICT DO NOTHING RETURNING id
+), stored AS (
+    INSERT INTO {table} (id, part, embedding, starts, ends)
+    SELECT f.id, o.part, o.embedding, o.starts, o.ends
+    FROM unnest(%(other_ids)b::text[], %(other_parts)s::int[], %(other_vectors)b::{extension}.vector[],
+                %(other_starts)s::int[], %(other_ends)s::int[]) AS o (id, part, embedding, starts, ends)
+    JOIN first f ON f.id = o.id::{type}
+    ORDER BY f.id, o.part
+    ON CONFLICT (id, part) DO UPDATE
+    SET embedding = excluded.embedding, starts = excluded.starts, ends = excluded.ends
+)"""
 _HOLDER = "SELECT token, position FROM reembed.shard WHERE collection = %s AND n = %s"
 _FINISH = "UPDATE reembed.shard SET done = true, updated_at = now() WHERE collection = %s AND n = %s AND token = %s"
 
@@ -124,11 +145,12 @@ class ShardStore:
     async def commit(self, lease: Lease, page: Page, stages: Mapping[str, float]) -> None:
         async with using(self._pool, _SECONDS) as connection:
             extension, oid = self._extension = self._extension or await vector_type(connection)
-            query = sql.SQL(_COMMIT).format(
+            stored = sql.SQL(_STORED if chunking_of(lease.fingerprint) is None else _STORED_CUT).format(
                 table=tables.collection(lease.collection),
                 type=tables.written(lease.id_type),
                 extension=tables.identifier(extension),
             )
+            query = sql.SQL(_COMMIT).format(stored=stored)
             cursor = vector_cursor(connection)
             await cursor.execute(query, _values(lease, page, stages, oid))
             if await cursor.fetchone() == (True,):
@@ -171,6 +193,19 @@ def _values(lease: Lease, page: Page, stages: Mapping[str, float], oid: int) -> 
         "refused": [document.id for document in page.rejected],
         "reasons": [document.reason for document in page.rejected],
         "messages": [document.message for document in page.rejected],
+        **(_parts(page, lease.dimensions, oid) if chunking_of(lease.fingerprint) is not None else {}),
+    }
+
+
+def _parts(page: Page, dimensions: int, oid: int) -> dict[str, Any]:
+    others = tables.others(page.written)
+    return {
+        **tables.spans(page.written),
+        "other_ids": array([found.encode() for found in others.ids], _TEXT),
+        "other_parts": others.numbers,
+        "other_vectors": vector_array(others.vectors, dimensions, oid),
+        "other_starts": others.starts,
+        "other_ends": others.ends,
     }
 
 

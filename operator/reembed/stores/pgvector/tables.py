@@ -7,6 +7,7 @@ a placeholder, so it is doubled here; a statement made with them is always run w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from psycopg import sql
 
 from reembed.core.model import IndexSpec, Metric, Problem
 from reembed.stores.pgvector.connection import Connection
-from reembed.stores.protocol import Source, Unfit
+from reembed.stores.protocol import Source, Unfit, Written
 
 # HNSW holds so many dimensions of each type (pgvector 0.8).
 VECTOR_DIMENSIONS = 2000
@@ -29,6 +30,34 @@ class Key:
 
     type: str
     collation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """All parts of documents but their first ones, as columns."""
+
+    ids: list[str]
+    numbers: list[int]
+    vectors: list[bytes]
+    starts: list[int]
+    ends: list[int]
+
+
+def others(documents: Sequence[Written]) -> Others:
+    found = [(one.id, number, part) for one in documents for number, part in enumerate(one.others, 1)]
+    return Others(
+        ids=[document for document, _, _ in found],
+        numbers=[number for _, number, _ in found],
+        vectors=[part.vector for _, _, part in found],
+        starts=[part.span.start for _, _, part in found],
+        ends=[part.span.end for _, _, part in found],
+    )
+
+
+def spans(documents: Sequence[Written | None]) -> dict[str, list[int | None]]:
+    """Return where documents' first parts begin and end; None has none."""
+    found = [one.span if one is not None else None for one in documents]
+    return {"starts": [s.start if s else None for s in found], "ends": [s.end if s else None for s in found]}
 
 
 def vector_type(dimensions: int) -> str:
