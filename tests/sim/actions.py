@@ -277,6 +277,14 @@ def _verdict(sim: Simulation, argument: str) -> None:
     sim.world.worker.verdict = argument
 
 
+def _reproduces(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.worker, reproduces=argument == "yes")
+
+
+def _inspects(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.worker, inspects=argument == "yes")
+
+
 def _answers(name: str, read: Callable[[str], float], well: float) -> Action:
     def action(sim: Simulation, argument: str) -> Undo:
         pool, value = argument.split(" ")
@@ -477,6 +485,8 @@ _CALM: Mapping[str, Any] = {
     "problem": None,
     "stops_at": "",
     "rejects": 0,
+    "reproduces": True,
+    "inspects": True,
 }
 
 
@@ -529,6 +539,8 @@ ACTIONS: Mapping[str, Action] = {
     "worker stops": _worker_stops,
     "worker rejects": _worker_rejects,
     "verdict": _verdict,
+    "reproduces": _reproduces,
+    "inspects": _inspects,
     "errors": _answers("errors", _share, 0.0),
     "slow": _answers("seconds", float, 0.04),
     "memory": _answers("memory", _share, 0.5),

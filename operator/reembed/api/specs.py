@@ -122,6 +122,7 @@ def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:
         gates=tuple(_gate(one) for one in spec.each("gates")),
         hooks=tuple(parse_hook(one) for one in spec.each("hooks")),
         shadow=spec.into("canary").parsed("shadow", parse_share, 0.05),
+        acknowledge=spec.texts("acknowledge"),
     )
 
 

@@ -7,6 +7,15 @@ By whose word they are: `specs` of users, `plans` of the operator, `reports` of 
 Whoever needs them takes them from here.
 """
 
+from reembed.core.model.inspections import (
+    AskedInspection,
+    Counted,
+    Finding,
+    InspectionReport,
+    Norms,
+    Reproduced,
+    Survey,
+)
 from reembed.core.model.plans import (
     Arm,
     CollectionPlan,
@@ -80,6 +89,7 @@ __all__ = [
     "Approval",
     "Arm",
     "ArmMeasure",
+    "AskedInspection",
     "BuildReport",
     "CanaryGate",
     "CollectionPlan",
@@ -87,6 +97,7 @@ __all__ = [
     "Command",
     "ConfigMapKey",
     "Consumed",
+    "Counted",
     "Desired",
     "Device",
     "DownloadSpec",
@@ -96,6 +107,7 @@ __all__ = [
     "EvaluationSpec",
     "Excused",
     "External",
+    "Finding",
     "GateKind",
     "GateStanding",
     "GatewayReport",
@@ -104,6 +116,7 @@ __all__ = [
     "IndexSpec",
     "IndexStatus",
     "InputType",
+    "InspectionReport",
     "JobReport",
     "LeftReport",
     "Limit",
@@ -114,6 +127,7 @@ __all__ = [
     "MigrationSpec",
     "Model",
     "NoData",
+    "Norms",
     "Operator",
     "PanelReport",
     "PointerPlan",
@@ -124,6 +138,7 @@ __all__ = [
     "Problem",
     "PrometheusLimit",
     "Recommendation",
+    "Reproduced",
     "Routing",
     "Scaling",
     "SecretKey",
@@ -131,6 +146,7 @@ __all__ = [
     "Step",
     "StorePlan",
     "StoreReport",
+    "Survey",
     "TriggerState",
     "Truncate",
     "Validation",

@@ -346,3 +346,4 @@ class MigrationSpec:
     shadow: float = 0.05  # share of the queries that are also put to the other side
     gates: tuple[CanaryGate, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    acknowledge: tuple[str, ...] = ()  # reasons that preflight shall not refuse for
