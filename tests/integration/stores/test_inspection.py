@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import psycopg
 import pytest
 
 from reembed.core.inspection import REPEATED, judge
@@ -29,11 +30,11 @@ def literal(vector: bytes) -> str:
 
 def store_all(documents: Documents) -> None:
     """Give each document of the source the vector of its text."""
-    for found, text in documents.rows("SELECT id, body FROM docs ORDER BY id"):
-        digest = hashlib.sha256(text.encode()).digest()[:16]
-        documents.run(
-            "INSERT INTO reembed.c_new (id, text_hash, embedding) VALUES (%s, %s, %s)",
-            [found, digest, literal(vector_of(text))],
+    found = documents.rows("SELECT id, body FROM docs ORDER BY id")
+    rows = [(one, hashlib.sha256(text.encode()).digest()[:16], literal(vector_of(text))) for one, text in found]
+    with psycopg.connect(documents.database.owner_dsn, autocommit=True) as connection:
+        connection.cursor().executemany(
+            "INSERT INTO reembed.c_new (id, text_hash, embedding) VALUES (%s, %s, %s)", rows
         )
 
 
