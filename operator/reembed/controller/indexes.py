@@ -175,6 +175,7 @@ class Indexes:
 
     async def _remove(self, index: SeenIndex) -> None:
         namespace, name = index.meta.namespace, index.meta.name
+        await self._inspections.end(index)
         await self._writer.delete(kinds.DEPLOYMENT, namespace, names.gateway(name))
         await self._writer.delete(kinds.DEPLOYMENT, namespace, names.worker(name))
         await self._writer.delete(kinds.SERVICE, namespace, names.gateway(name))

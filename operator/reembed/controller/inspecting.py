@@ -72,6 +72,11 @@ class Inspections:
             waits=order is not None,
         )
 
+    async def end(self, index: SeenIndex) -> None:
+        """Delete the Jobs of an index that goes: the garbage collector would, some time later."""
+        for job in list(self._cache.all(kinds.JOB, index.meta.namespace, _labels(index))):
+            await self._writer.delete(kinds.JOB, index.meta.namespace, job["metadata"]["name"])
+
     def _holder(self, index: SeenIndex) -> Migration | None:
         holder = index.status.active_migration
         if holder is None:
@@ -87,8 +92,7 @@ class Inspections:
         if found is None:
             await self._writer.make(kinds.JOB, manifest, _MANAGER)
             return None
-        label = {names.LABEL_COMPONENT: "inspect", names.LABEL_INDEX: names.fit(index.meta.name)}
-        return pods.job_report(found, self._cache.all(kinds.POD, namespace, label))
+        return pods.job_report(found, self._cache.all(kinds.POD, namespace, _labels(index)))
 
     @staticmethod
     def _condition(
@@ -103,6 +107,10 @@ class Inspections:
         if last is None or last["status"] == "Unknown":
             return found
         return Condition(found.type, last["status"] == "True", last["reason"], last["message"])
+
+
+def _labels(index: SeenIndex) -> dict[str, str]:
+    return {names.LABEL_COMPONENT: "inspect", names.LABEL_INDEX: names.fit(index.meta.name)}
 
 
 def _parse_answer(raw: Any) -> Answer | None:

@@ -35,6 +35,9 @@ class Creating(FakeCluster):
         self.made += 1
         return self.write(kind, obj)
 
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
+        self.gone(kind, namespace, name)
+
 
 class World:
     """One index, and what its store says."""
@@ -130,6 +133,13 @@ async def test_a_job_that_gave_up_is_told_and_not_made_again_while_it_is_there()
     world.cache.forget(Key(kinds.JOB, "rag", job["metadata"]["name"]))
     await world.look()
     assert world.cluster.made == 2
+
+
+async def test_an_index_that_goes_takes_its_jobs_along() -> None:
+    world = World(migration())
+    await world.look()
+    await world.inspections.end(index())
+    assert [key for key in world.cluster.objects if key.kind == kinds.JOB] == []
 
 
 def _environment(job: Object) -> dict[str, Any]:

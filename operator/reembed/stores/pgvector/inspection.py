@@ -8,19 +8,17 @@ source, and a column that the application's table has itself.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from reembed.core.inspection import REPEATED
-from reembed.core.model import Counted, Finding, InspectionReport, Norms, Reproduced, Survey
-from reembed.stores.pgvector import rows, tables
-from reembed.stores.pgvector.connection import Connection, Pool, pool, transaction, using
+from reembed.core.model import Counted, InspectionReport, Norms, Survey
+from reembed.stores.pgvector import inspections, rows, tables
+from reembed.stores.pgvector.connection import Connection, pool, transaction
 from reembed.stores.pgvector.schema import extension_schema
 from reembed.stores.protocol import Sampled, Source, StoreError
 
@@ -30,7 +28,6 @@ MOST = 100_000
 _LONGEST_TEXT = 256 << 10
 _SECONDS = 300.0
 _EXAMPLES = 5
-_KEPT = 5
 _QUIET = "SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)"
 
 # A vector that the application's own table has is a column of the source. Databases of before have no such column.
@@ -191,7 +188,7 @@ class InspectionStore:
         return await rows.each(of.source, of.id_type, read)
 
     async def record(self, report: InspectionReport) -> None:
-        await record(self._pool, report)
+        await inspections.record(self._pool, report)
 
     async def _collection(self, name: str) -> _Collection:
         async with transaction(self._pool, _SECONDS) as connection:
@@ -209,32 +206,6 @@ class InspectionStore:
                 name, fingerprint, metric, source, id_type, key, adopted, kind, await extension_schema(connection),
                 there, documents, of_source, of_vectors,
             )  # fmt: skip
-
-
-async def record(connections: Pool, report: InspectionReport) -> None:
-    """Keep an outcome; the first one of its id holds. Of a collection that was dropped meanwhile nothing is kept."""
-    async with transaction(connections, 15) as connection:
-        await connection.execute(
-            "INSERT INTO reembed.inspection (id, collection, at, report)"
-            " SELECT %s, name, %s, %s FROM reembed.collection WHERE name = %s ON CONFLICT (id) DO NOTHING",
-            [report.id, report.at, Jsonb(_written(report)), report.collection],
-        )
-        await connection.execute(
-            "DELETE FROM reembed.inspection WHERE collection = %(name)s AND id NOT IN (SELECT id FROM"
-            " reembed.inspection WHERE collection = %(name)s ORDER BY at DESC, id LIMIT %(kept)s)",
-            {"name": report.collection, "kept": _KEPT},
-        )
-
-
-async def recorded(connections: Pool, owner: tuple[str, str]) -> tuple[InspectionReport, ...]:
-    """Return the outcomes that are kept of the index's collections, the newest first."""
-    async with using(connections, 15) as connection:
-        cursor = await connection.execute(
-            "SELECT i.at, i.report FROM reembed.inspection i JOIN reembed.collection c ON c.name = i.collection"
-            " WHERE c.index_key = %s AND c.uid = %s ORDER BY i.at DESC, i.id",
-            owner,
-        )
-        return tuple([_read(at, report) for at, report in await cursor.fetchall()])
 
 
 async def _relation(
@@ -386,19 +357,3 @@ def _pairs(columns: Any) -> list[Counted]:
 
 def _bytes(written: str) -> bytes:
     return np.array(written.strip("[]").split(","), "<f4").tobytes()
-
-
-def _written(report: InspectionReport) -> dict[str, Any]:
-    return {name: value for name, value in asdict(report).items() if name != "at"}
-
-
-def _read(at: datetime, report: dict[str, Any]) -> InspectionReport:
-    findings = [Finding(**{**one, "examples": tuple(one["examples"])}) for one in report.pop("findings")]
-    reproduced, norms = report.pop("reproduced"), report.pop("norms")
-    return InspectionReport(
-        **report,
-        at=at.astimezone(UTC),
-        findings=tuple(findings),
-        reproduced=Reproduced(**reproduced) if reproduced is not None else None,
-        norms=Norms(**norms) if norms is not None else None,
-    )

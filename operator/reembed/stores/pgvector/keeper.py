@@ -23,7 +23,7 @@ from reembed.core.model import (
     Problem,
     VectorIndex,
 )
-from reembed.stores.pgvector import capture, collections, evaluations, indexes, inspection, pointers, schema, space
+from reembed.stores.pgvector import capture, collections, evaluations, indexes, inspections, pointers, schema, space
 from reembed.stores.pgvector import search as searches
 from reembed.stores.pgvector.connection import conninfo, pool, transaction, using
 from reembed.stores.pgvector.preflight import Asked, first_problem
@@ -123,7 +123,7 @@ class Keeper:
         await evaluations.record(self._pool, self._owner[0], report)
 
     async def inspections(self) -> tuple[InspectionReport, ...]:
-        return await inspection.recorded(self._pool, self._owner)
+        return await inspections.recorded(self._pool, self._owner)
 
     async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[Hit]:
         async with using(self._pool, 30) as connection:
