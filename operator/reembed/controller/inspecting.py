@@ -13,6 +13,7 @@ from typing import Any
 from reembed.api.fields import Fields
 from reembed.api.inspections import parse_asked, render_inspection
 from reembed.cluster import kinds
+from reembed.cluster.client import Refused
 from reembed.controller import pods
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.manifests import inspection as manifests
@@ -24,7 +25,7 @@ from reembed.core import inspection_orders as orders
 from reembed.core.conditions import Condition
 from reembed.core.inspection_orders import Answer
 from reembed.core.migration import Migration, SeenIndex
-from reembed.core.model import InspectionReport, JobReport, StoreReport
+from reembed.core.model import InspectionReport, JobReport, Problem, StoreReport
 from reembed.core.notes import Note
 
 _MANAGER = "reembed-indexes"
@@ -90,7 +91,11 @@ class Inspections:
         name = manifest["metadata"]["name"]
         found = self._cache.get(kinds.JOB, namespace, name)
         if found is None:
-            await self._writer.make(kinds.JOB, manifest, _MANAGER)
+            try:
+                await self._writer.make(kinds.JOB, manifest, _MANAGER)
+            except Refused as error:  # a quota or a policy: the rest of the index's status is told all the same
+                problem = Problem("InspectionFailed", f"the API server refuses Job {name}: {error}")
+                return JobReport(name, 0, 0, complete=False, exhausted=False, problem=problem)
             return None
         return pods.job_report(found, self._cache.all(kinds.POD, namespace, _labels(index)))
 

@@ -84,6 +84,9 @@ def condition(
         why = f"Job {job.name} gave up: {job.message}; the logs of its pods say why, and it is made again"
         return Condition("Inspected", None, "InspectionFailed", why)
     if order is not None:
+        problem = job.problem if job is not None else None
+        if problem is not None:
+            return Condition("Inspected", None, "InspectionFailed", f"{problem.message}; the inspection waits for it")
         return Condition("Inspected", None, "Inspecting", f"collection {order.collection} is looked at")
     text = "`kubectl reembed inspect` looks at it, and the next migration does"
     return Condition("Inspected", None, "NotInspected", text)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from reembed.api.inspections import render_asked, render_inspection
 from reembed.cluster import kinds
+from reembed.cluster.client import Refused
 from reembed.cluster.kinds import Kind
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.inspecting import Inspected, Inspections
@@ -30,8 +31,11 @@ class Creating(FakeCluster):
     """An API server that counts what is made on it."""
 
     made = 0
+    refuses = False
 
     async def create(self, kind: Kind, namespace: str, obj: Object, *, manager: str) -> Object:
+        if self.refuses:
+            raise Refused(403, "exceeded quota")
         self.made += 1
         return self.write(kind, obj)
 
@@ -133,6 +137,16 @@ async def test_a_job_that_gave_up_is_told_and_not_made_again_while_it_is_there()
     world.cache.forget(Key(kinds.JOB, "rag", job["metadata"]["name"]))
     await world.look()
     assert world.cluster.made == 2
+
+
+async def test_a_job_that_is_refused_is_told_and_asked_for_again() -> None:
+    world = World(migration())
+    world.cluster.refuses = True
+    found = await world.look()
+    assert (found.condition.reason, found.waits) == ("InspectionFailed", True)
+    assert "exceeded quota" in found.condition.message
+    world.cluster.refuses = False
+    assert (await world.look()).condition.reason == "Inspecting"
 
 
 async def test_an_index_that_goes_takes_its_jobs_along() -> None:

@@ -138,6 +138,7 @@ def test_nothing_is_inspected_for_nobody(
 
 
 GAVE_UP = JobReport("reembed-inspect-docs-1", 0, 4, False, True, "BackoffLimitExceeded")
+STUCK = JobReport("reembed-inspect-docs-1", 1, 0, False, False, problem=Problem("ImagePullBackOff", "no image"))
 SOME = Order("o", "docs", "uid-docs", OLD.collection, OLD.fingerprint, "old")
 
 
@@ -149,6 +150,7 @@ SOME = Order("o", "docs", "uid-docs", OLD.collection, OLD.fingerprint, "old")
         pytest.param(index(), None, None, None, (None, "NotInspected"), id="silent store"),
         pytest.param(index(), (), SOME, None, (None, "Inspecting"), id="under way"),
         pytest.param(index(), (), SOME, GAVE_UP, (None, "InspectionFailed"), id="gave up"),
+        pytest.param(index(), (), SOME, STUCK, (None, "InspectionFailed"), id="its pod does not start"),
         pytest.param(index(), (report(),), SOME, None, (True, "NothingFound"), id="sound"),
         pytest.param(
             index(), (report(findings=(FINDING,)), report("b", 2)), None, None, (False, "VectorsZero"), id="a finding"
