@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 
+from reembed.api.inspections import ANNOTATION
 from reembed.cluster import kinds
 from reembed.core.inspection import MAX_AGE, MIN_COSINE, NOT_REPRODUCED
 from tests.sim.history import History, status_of
-from tests.sim.world import Event
+from tests.sim.world import Event, World
 
 
 def what_serves_was_inspected_before_anything_is_made(history: History, event: Event) -> str:
@@ -31,6 +33,18 @@ def what_serves_was_inspected_before_anything_is_made(history: History, event: E
         return f"{change.name} fills, and nobody looked at {serving['collection']}"
     last = found[-1]["reproduced"]["medianCosine"]
     return "" if last >= MIN_COSINE else f"{change.name} fills, and the pool makes its vectors with {last} only"
+
+
+def unanswered(world: World) -> str:
+    """Say what somebody asked for and was not answered, where nothing has been in the way for long."""
+    index = world.index()
+    annotations = (index or {}).get("metadata", {}).get("annotations") or {}
+    if ANNOTATION not in annotations:
+        return ""
+    nonce, asked = json.loads(annotations[ANNOTATION])["nonce"], status_of(index).get("inspection", {}).get("asked")
+    if asked is None or asked["nonce"] != nonce or asked["outcome"] == "Accepted":
+        return f"inspection {nonce} was asked for, and what is said of it is {asked}"
+    return ""
 
 
 RULES = (what_serves_was_inspected_before_anything_is_made,)
