@@ -60,8 +60,7 @@ async def filled(database: Database, made_by: Embedder) -> None:
 async def inspected(database: Database, pool: Embedder, directory: Path) -> InspectionReport:
     """Run the Job to its end and return what it recorded."""
     environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        **os.environ,
         "REEMBED_DSN": database.owner_dsn,
         "REEMBED_INSPECTION": "o-1",
         "REEMBED_COLLECTION": "c_new",
