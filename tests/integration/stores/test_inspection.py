@@ -230,10 +230,10 @@ async def test_of_a_large_table_a_sample_is_read(database: Database) -> None:
     documents = await collection(database, count=3000)
     documents.run("ANALYZE docs")
     documents.run("ANALYZE reembed.c_new")
-    found = await survey(documents, most=300)
+    found = await survey(documents, most=1500)  # of some dozens of pages, each read or not
     assert found.documents == 3000
-    assert 0 < found.read < 1500
-    assert 0 < found.vectors < 1500
+    assert 0 < found.read < 3000
+    assert 0 < found.vectors < 3000
     assert judge(found, None) == ((), None)
 
 
