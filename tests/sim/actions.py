@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from reembed.api.inspections import render_asked
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
 from reembed.controller.handlers import CHILDREN, OWN
 from reembed.core import names
+from reembed.core.model import AskedInspection
 from tests.sim import actions_of_pools
 from tests.sim.callers import PER_SECOND
 from tests.sim.history import status_of
@@ -277,6 +279,21 @@ def _verdict(sim: Simulation, argument: str) -> None:
     sim.world.worker.verdict = argument
 
 
+def _reproduces(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.worker, reproduces=argument == "yes")
+
+
+def _inspects(sim: Simulation, argument: str) -> Undo:
+    return _set(sim.world.worker, inspects=argument == "yes")
+
+
+def _inspect(sim: Simulation, argument: str) -> None:
+    index = sim.world.index()
+    if index is not None:
+        key, value = render_asked(AskedInspection(index["metadata"]["uid"], argument or "once"))
+        sim.world.server.patch(kinds.INDEX, INDEX, {"metadata": {"annotations": {key: value}}}, _PERSON)
+
+
 def _answers(name: str, read: Callable[[str], float], well: float) -> Action:
     def action(sim: Simulation, argument: str) -> Undo:
         pool, value = argument.split(" ")
@@ -477,6 +494,8 @@ _CALM: Mapping[str, Any] = {
     "problem": None,
     "stops_at": "",
     "rejects": 0,
+    "reproduces": True,
+    "inspects": True,
 }
 
 
@@ -529,6 +548,9 @@ ACTIONS: Mapping[str, Action] = {
     "worker stops": _worker_stops,
     "worker rejects": _worker_rejects,
     "verdict": _verdict,
+    "reproduces": _reproduces,
+    "inspects": _inspects,
+    "inspect": _inspect,
     "errors": _answers("errors", _share, 0.0),
     "slow": _answers("seconds", float, 0.04),
     "memory": _answers("memory", _share, 0.5),

@@ -30,6 +30,7 @@ from reembed.core import (
     desired,
     emergency,
     hooks,
+    inspection,
     leading,
     names,
     preflight,
@@ -214,6 +215,10 @@ def _hooks_go_on(original: Original) -> Original:
     return unless_paused
 
 
+def _without_inspections(original: Any) -> Any:
+    return tuple(one for one in original if one is not preflight.not_inspected)
+
+
 def _without_dependencies(checks: Any) -> Any:
     return tuple(check for check in checks if check is not preflight.dependency_unfinished)
 
@@ -386,6 +391,8 @@ MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
     "a leader waits to be told that it leads no more": (Term, "leads", _until_told),
     "a leader writes for longer than its Lease": (leading, "RENEW_DEADLINE", lambda _: 17.0),
     "a Lease is free at once": (leading, "until_free", _returns(0.0)),
+    "what serves is not looked at": (preflight, "AFTER_CLAIM", _without_inspections),
+    "whoever made the vectors is well": (inspection, "refused", _returns(False)),
     "emergencies never end": (emergency, "_CLEAR_FOR", lambda _: timedelta(days=1)),
 }
 

@@ -21,6 +21,7 @@ from tests.sim.invariants import INVARIANTS
 from tests.sim.manifests import Manifests, manifests
 from tests.sim.process import Operators, watched_by
 from tests.sim.rules_of_classes import not_kept
+from tests.sim.rules_of_inspections import unanswered
 from tests.sim.rules_of_names import left_behind
 from tests.sim.script import Line, Script
 from tests.sim.world import Event, World
@@ -228,6 +229,9 @@ class Simulation:
         left = left_behind(self.history)
         if left and not self.wrong and not self.script.waits:
             self.wrong = f"left behind: {left}"
+        asked = unanswered(self.world)
+        if asked and not self.wrong and not self.script.waits:
+            self.wrong = f"inspections: {asked}"
         lacking = not_kept(self.world)
         if lacking and not self.wrong and not self.script.waits:
             self.wrong = f"classes: {lacking}"

@@ -61,6 +61,7 @@ class Store:
     collections: dict[str, Collection] = field(default_factory=dict)
     pointer: Object | None = None
     evaluations: dict[str, str] = field(default_factory=dict)  # verdicts by id
+    inspections: dict[str, Object] = field(default_factory=dict)  # outcomes by id, the newest last
 
 
 class Worker:
@@ -76,6 +77,8 @@ class Worker:
         self.stops_at = ""  # the farthest that it gets with a collection; empty is all the way
         self.verdict = "Better"
         self.rejects = 0  # documents of each collection
+        self.reproduces = True  # pools make the vectors that are stored
+        self.inspects = True  # inspections come to an end
         self.labelled = Labelled()
         self.happened: Callable[[str, str], None] = lambda what, collection: None
         self._uid = ""  # of the index
@@ -104,7 +107,27 @@ class Worker:
             "dropped": [one["name"] for one in self._plan.get("collections") or () if self._is_dropped(one)],
             "evaluation": _evaluation(evaluation["id"], found) if evaluation is not None and found else None,
             "retrieval": self.labelled.report(evaluation["id"]) if evaluation is not None else None,
+            "inspections": [one for one in reversed(self.store.inspections.values()) if self._is_there(one)],
         }
+
+    def _is_there(self, inspection: Object) -> bool:
+        """Return whether the collection that was inspected is: what was found in it goes with it."""
+        return inspection["collection"] in self.store.collections
+
+    def inspect(self, job: Object) -> bool | None:
+        """Look at a collection for a Job's pod; return whether it is done."""
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        given = {one["name"]: one.get("value", "") for one in container["env"]}
+        found = self.store.collections.get(given["REEMBED_COLLECTION"])
+        if found is None:
+            return None
+        if self.problem is not None or not self.inspects:
+            return False
+        order = given["REEMBED_INSPECTION"]
+        if order not in self.store.inspections:
+            self.store.inspections[order] = _inspection(order, found, self._server.stamp(), self.reproduces)
+            self.happened("inspected", found.name)
+        return True
 
     def fill(self, job: Object) -> bool | None:
         """Fill one shard for a Job's pod; return whether all are filled."""
@@ -215,6 +238,20 @@ class Worker:
     @property
     def _chance(self) -> Any:
         return self._chances.of("worker")
+
+
+def _inspection(order: str, of: Collection, at: str, reproduces: bool) -> Object:
+    cosine = 0.999 if reproduces else 0.5
+    return {
+        "id": order,
+        "at": at,
+        "collection": of.name,
+        "fingerprint": of.fingerprint,
+        "documents": _DOCUMENTS,
+        "inspected": _DOCUMENTS,
+        "findings": [],
+        "reproduced": {"sample": 200, "medianCosine": cosine, "p5Cosine": cosine, "share": 1.0 if reproduces else 0.0},
+    }
 
 
 def _evaluation(name: str, verdict: str) -> Object:

@@ -100,6 +100,8 @@ _CAUGHT: Mapping[str, tuple[str | int, ...]] = {
     "a leader waits to be told that it leads no more": ("leader_frozen_in_the_middle_of_its_effects",),
     "a leader writes for longer than its Lease": ("leader_apart_from_the_api_server",),
     "a Lease is free at once": ("lease_taken_by_hand",),
+    "what serves is not looked at": ("inspection_takes_long",),
+    "whoever made the vectors is well": ("vectors_not_reproduced",),
     "emergencies never end": ("step_due_while_a_trigger_runs", "probes_that_fail"),
 }
 

@@ -16,6 +16,7 @@ from reembed.cluster import kinds
 from reembed.cluster.kinds import Kind
 from reembed.controller import classes
 from reembed.controller.scrape import Sample
+from reembed.core import names
 from tests.builders import NOON
 from tests.sim.api_server import ApiServer, Change, Object
 from tests.sim.chances import Chances
@@ -90,6 +91,8 @@ class World:
                           "reembed-migrations", "status")  # fmt: skip
 
     def _work(self, job: Object) -> bool | None:
+        if job["metadata"]["labels"][names.LABEL_COMPONENT] == "inspect":
+            return self.worker.inspect(job)
         return self.hooks.work(job) if is_hook(job) else self.worker.fill(job)
 
     @property

@@ -6,12 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 from reembed.api.fields import Fields, InvalidField, Raw
+from reembed.api.inspections import parse_inspection, render_inspection
 from reembed.api.routing import parse_arm, parse_pointer, render_arm, render_pointer
 from reembed.core.model import (
     BuildReport,
     CollectionReport,
     EvaluationReport,
     GatewayReport,
+    InspectionReport,
     LeftReport,
     MetricReport,
     Problem,
@@ -44,7 +46,12 @@ def parse_store_report(raw: Raw) -> StoreReport:
         lag=_parse_lag(report.maybe_real("lagSeconds")),
         database=report.maybe_number("databaseBytes"),
         left=tuple(map(_parse_left, report.each("left"))) if raw.get("left") is not None else None,
+        inspections=_parse_inspections(report) if raw.get("inspections") is not None else None,
     )
+
+
+def _parse_inspections(report: Fields) -> tuple[InspectionReport, ...]:
+    return tuple(parse_inspection(one) for one in report.each("inspections"))
 
 
 def _parse_lag(seconds: float | None) -> timedelta | None:
@@ -71,6 +78,9 @@ def render_store_report(report: StoreReport) -> dict[str, Any]:
         "lagSeconds": _render_lag(report.lag),
         "databaseBytes": report.database,
         "left": [_render_left(one) for one in report.left] if report.left is not None else None,
+        "inspections": [render_inspection(one) for one in report.inspections]
+        if report.inspections is not None
+        else None,
     }
 
 

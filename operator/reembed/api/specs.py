@@ -139,6 +139,7 @@ def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:
         hooks=tuple(parse_hook(one) for one in spec.each("hooks")),
         shadow=spec.into("canary").parsed("shadow", parse_share, 0.05),
         chunking=_chunking(spec.into("target").maybe("chunking")),
+        acknowledge=spec.texts("acknowledge"),
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from reembed.core.model import InspectionReport
 
 QUEUES = ("read", "embedded", "validated")
 
@@ -78,3 +82,25 @@ class WorkerMetrics:
             ["collection", "kind"],
             registry=self.registry,
         )
+        self.findings = Gauge(
+            "reembed_inspection_findings",
+            "Vectors or documents that the last inspection of a collection found something about.",
+            ["collection", "reason"],
+            registry=self.registry,
+        )
+        self.reproduced = Gauge(
+            "reembed_inspection_median_cosine",
+            "Median cosine of a collection's vectors with those that its pool made again at the last inspection.",
+            ["collection"],
+            registry=self.registry,
+        )
+
+    def tell_inspections(self, reports: Sequence[InspectionReport]) -> None:
+        """Show the newest outcome of each collection; `reports` begin with it."""
+        self.findings.clear()
+        self.reproduced.clear()
+        for collection, report in {one.collection: one for one in reversed(reports)}.items():
+            for finding in report.findings:
+                self.findings.labels(collection, finding.reason).set(finding.count)
+            if report.reproduced is not None:
+                self.reproduced.labels(collection).set(report.reproduced.median)

@@ -27,6 +27,7 @@ from reembed.core.model import (
     EvaluationPlan,
     EvaluationReport,
     IndexSpec,
+    InspectionReport,
     Problem,
     StorePlan,
     StoreReport,
@@ -255,7 +256,13 @@ class Worker:
             retrieval=self._seen_live(plan) if plan is not None and plan.live else None,
             database=space.database if space is not None else None,
             left=space.left if space is not None else None,
+            inspections=await self._inspections(),
         )
+
+    async def _inspections(self) -> tuple[InspectionReport, ...] | None:
+        found = await self._store.inspections()
+        self._metrics.tell_inspections(found or ())
+        return found
 
     def _seen_live(self, plan: EvaluationPlan) -> Sample | None:
         """Return what labelled queries came to, None while they cannot be answered: old numbers say nothing of now."""

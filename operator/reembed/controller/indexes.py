@@ -7,14 +7,17 @@ migration.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from reembed.api import parse_pool
 from reembed.cluster import kinds
+from reembed.cluster.client import ClusterError
 from reembed.controller import room
 from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key, Object
+from reembed.controller.inspecting import Inspected, Inspections
 from reembed.controller.loop import RESYNC, Ended
 from reembed.controller.manifests import index as manifests
 from reembed.controller.observe import Observer
@@ -40,6 +43,15 @@ _CHANGING = timedelta(seconds=10)
 _SOON = timedelta(seconds=2)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a pass found out, for the index's status."""
+
+    store: StoreReport | None
+    problem: Problem | None
+    inspected: Inspected
+
+
 class Indexes:
     """Makes EmbeddingIndexes true."""
 
@@ -59,6 +71,7 @@ class Indexes:
         self._clock = clock
         self._effects = effects
         self._vanished = vanished
+        self._inspections = Inspections(cache, observer, effects.writer, settings.images)
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
         raw = self._cache.get(kinds.INDEX, key.namespace, key.name)
@@ -82,10 +95,12 @@ class Indexes:
         problem = await self._vanished.unwind(index) or await self._rebuild(index, store)
         problem = problem or await self._adopt(index, store)
         await self._run(index)
+        inspected = await self._inspections.keep(raw, index, store)
         told = problem or _problem(index, store)
-        await self._report(raw, index, store, told)
+        await self._report(raw, index, Told(store, told, inspected))
         changing = told is not None or (store is not None and space.unsettled(index, store))
-        return _SOON if problem is not None else _CHANGING if changing else _STORE
+        soon = problem is not None or inspected.waits
+        return _SOON if soon else _CHANGING if changing else _STORE
 
     async def _rebuild(self, index: SeenIndex, store: StoreReport | None) -> Problem | None:
         """Write an emptied status anew from the store; return what keeps it from that."""
@@ -135,11 +150,12 @@ class Indexes:
         await self._writer.ensure(kinds.SERVICE, manifests.gateway_service(meta), _MANAGER)
         await self._writer.ensure(kinds.DISRUPTION_BUDGET, manifests.disruption_budget(meta), _MANAGER)
 
-    async def _report(self, raw: Object, index: SeenIndex, store: StoreReport | None, problem: Problem | None) -> None:
+    async def _report(self, raw: Object, index: SeenIndex, told: Told) -> None:
+        store, inspected = told.store, told.inspected
         deployment = self._cache.get(kinds.DEPLOYMENT, index.meta.namespace, names.gateway(index.meta.name))
         ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment is not None else 0
         gateway = (ready, index.spec.gateway_replicas)
-        wanted = of_index(index.status, gateway, problem)
+        wanted = of_index(index.status, gateway, told.problem, inspected.condition)
         status: dict[str, Any] = {
             "observedGeneration": index.meta.generation,
             "phase": next(one.reason for one in wanted if one.type == "Ready"),
@@ -157,11 +173,23 @@ class Indexes:
         collections = room.told(index, store, raw)
         if collections:
             status["collections"] = collections
+        if inspected.status:
+            status["inspection"] = inspected.status
         if differs(status, raw):
             await self._writer.status(kinds.INDEX, index.meta, status, _MANAGER)
+            await self._tell(index, inspected)
+
+    async def _tell(self, index: SeenIndex, inspected: Inspected) -> None:
+        if inspected.note is None:
+            return
+        try:
+            await self._writer.note(kinds.INDEX, index.meta, inspected.note, self._clock())
+        except ClusterError:
+            return  # an event is for people; the status says the same
 
     async def _remove(self, index: SeenIndex) -> None:
         namespace, name = index.meta.namespace, index.meta.name
+        await self._inspections.end(index)
         await self._writer.delete(kinds.DEPLOYMENT, namespace, names.gateway(name))
         await self._writer.delete(kinds.DEPLOYMENT, namespace, names.worker(name))
         await self._writer.delete(kinds.SERVICE, namespace, names.gateway(name))

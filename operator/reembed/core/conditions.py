@@ -78,8 +78,10 @@ def _degrades(problem: Problem | None, *, ready: bool) -> bool:
     return not ready or problem.reason in reasons.OF_ENDPOINT | {reasons.MODEL_CLASS_MISMATCH}
 
 
-def of_index(status: IndexStatus, gateway: tuple[int, int], problem: Problem | None) -> tuple[Condition, ...]:
-    """Return Ready, Progressing and Degraded of an index; `gateway` is its ready and wanted pods.
+def of_index(
+    status: IndexStatus, gateway: tuple[int, int], problem: Problem | None, *more: Condition
+) -> tuple[Condition, ...]:
+    """Return Ready, Progressing, Degraded and `more` of an index; `gateway` is its ready and wanted pods.
 
     An index that waits for its first migration is ready: nothing is wrong with it.
     """
@@ -95,6 +97,7 @@ def of_index(status: IndexStatus, gateway: tuple[int, int], problem: Problem | N
         Condition("Ready", up, reason, f"{what}; {pods}"),
         Condition("Progressing", active is not None, "Migrating" if active is not None else "Idle", moving),
         _degraded(problem),
+        *more,
     )
 
 

@@ -16,7 +16,7 @@ SCHEMA = 1
 ANNOTATION_SCHEMA = f"{GROUP}/schema"
 FINALIZER = f"{GROUP}/unwind"
 PART_OF = "reembed"
-LABEL_COMPONENT = "app.kubernetes.io/component"  # embedder, gateway, worker, backfill or class
+LABEL_COMPONENT = "app.kubernetes.io/component"  # embedder, gateway, worker, backfill, inspect or class
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_POOL = f"{GROUP}/pool"
@@ -97,6 +97,12 @@ def backfill_job(migration: str, attempt: int, template: object) -> str:
     """Job of one attempt. A Job's template is immutable, so another template (JSON-ready) asks for another name."""
     text = json.dumps(template, sort_keys=True, separators=(",", ":"))
     return f"{fit(f'reembed-backfill-{migration}-{attempt}')[:52]}-{_digest(text)[:_HASH]}"
+
+
+def inspection_job(index: str, template: object) -> str:
+    """Job of one inspection: its template names the order."""
+    text = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    return f"{fit(f'reembed-inspect-{index}')[:52]}-{_digest(text)[:_HASH]}"
 
 
 def digest(value: object) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reembed.core import adoption, desired, reasons, space, triggers
+from reembed.core import adoption, desired, inspection, reasons, space, triggers
 from reembed.core.fingerprint import fingerprint, of_collection
 from reembed.core.migration import Migration, Neighbour, Seen
-from reembed.core.model import GateKind
+from reembed.core.model import GateKind, InspectionReport
 from reembed.core.transitions import FINISHED, State
 
 # HNSW indexes of pgvector hold at most this many dimensions (as halfvec).
@@ -297,6 +297,40 @@ def baseline_missing(migration: Migration, seen: Seen) -> Obstacle | None:
     return Obstacle("MeasuringBaseline", "measuring the serving model's p95 latency, up to two minutes without traffic")
 
 
+def vectors_not_reproduced(migration: Migration, seen: Seen) -> Obstacle | None:
+    """Who moves away from vectors of an unknown model compares the new one with nobody knows what."""
+    report = _inspected(migration, seen)
+    if report is None or not inspection.refused(report) or _acknowledged(migration):
+        return None
+    found = next((one for one in report.findings if one.reason == inspection.NOT_REPRODUCED), None)
+    text = found.message if found is not None else inspection.told(report)
+    return Obstacle(inspection.NOT_REPRODUCED, f"{text} (spec.acknowledge), and retry", permanent=True)
+
+
+def not_inspected(migration: Migration, seen: Seen) -> Obstacle | None:
+    """Wait for the look at what serves, which begins when the index is claimed."""
+    serving, store = migration.status.serving, seen.store
+    if serving is None or store is None or store.inspections is None or _acknowledged(migration):
+        return None
+    if _inspected(migration, seen) is not None:
+        return None
+    text = f"waiting for the inspection of collection {serving.collection}, whether its pool makes its vectors"
+    return Obstacle("Inspecting", f"{text}; condition Inspected of index {migration.spec.index!r} has more")
+
+
+def _acknowledged(migration: Migration) -> bool:
+    return inspection.NOT_REPRODUCED in migration.spec.acknowledge
+
+
+def _inspected(migration: Migration, seen: Seen) -> InspectionReport | None:
+    """Return the inspection of what serves that counts for this attempt."""
+    status, begun = migration.status, migration.status.attempted_at
+    if status.serving is None or begun is None or seen.store is None or seen.index is None:
+        return None
+    own = inspection.of_attempt(seen.index.meta.uid, migration.meta.uid, status.attempt, status.serving)
+    return inspection.recent(seen.store.inspections or (), status.serving, own, begun)
+
+
 # Before anybody asks whether the target serves already.
 BEFORE_THERE: tuple[Check, ...] = (index_missing, pool_missing, dimensions_too_large, chunks_unfit)
 # Before the index is claimed: nothing is made for a migration that may not have it.
@@ -316,12 +350,14 @@ BEFORE_CLAIM: tuple[Check, ...] = (
 # Once it is claimed: its pods, its store, its gateways.
 AFTER_CLAIM: tuple[Check, ...] = (
     store_not_ready,
+    vectors_not_reproduced,
     follower_missing,
     space_insufficient,
     model_not_ready,
     gateways_not_ready,
     query_without_value,
     baseline_missing,
+    not_inspected,
 )
 
 

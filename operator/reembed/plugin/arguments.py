@@ -23,8 +23,8 @@ _EFFECTS = {
 }
 _EPILOG = """\
 exit codes:
-  0  done: list and get showed it, status saw Succeeded, a command was accepted
-  1  the migration ended in RolledBack or Failed, or a command was refused
+  0  done: list and get showed it, status saw Succeeded, a command was accepted, inspect found nothing
+  1  the migration ended in RolledBack or Failed, a command was refused, or inspect found something
   2  nothing was decided within --timeout or --wait
   3  usage, not found, no rights, no cluster
 """
@@ -41,6 +41,8 @@ class Arguments:
     name: str = ""
     watch: bool = False
     wait: timedelta | None = None  # for an answer or an end; None is as long as it takes
+    collection: str | None = None  # to inspect; None is what answers
+    last: bool = False  # show what was found last
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,6 +63,8 @@ def parse(words: Sequence[str]) -> Arguments:
         name=found.get("name", ""),
         watch=found.get("watch", False),
         wait=found.get("wait"),
+        collection=found.get("collection"),
+        last=found.get("last", False),
     )
 
 
@@ -100,7 +104,23 @@ def _parser() -> argparse.ArgumentParser:
             metavar="10s",
             help="how long to wait for the operator's answer; 0s does not (default: 10s)",
         )
+    _inspect(verbs, common)
     return parser
+
+
+def _inspect(verbs: argparse._SubParsersAction[_Parser], common: _Parser) -> None:
+    text = "look at what an index holds, and whether its pool makes its vectors"
+    parser = verbs.add_parser("inspect", parents=[common], help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("name", metavar="INDEX", type=_bare_index, help="name of the EmbeddingIndex")
+    parser.add_argument("--collection", metavar="C", help="of status.collections (default: the one that answers)")
+    parser.add_argument("--last", action="store_true", help="show what was found last, and ask for nothing")
+    parser.add_argument(
+        "--wait",
+        type=_duration,
+        default=timedelta(minutes=5),
+        metavar="5m",
+        help="how long to wait for the outcome; 0s does not (default: 5m)",
+    )
 
 
 def _common() -> _Parser:
@@ -125,6 +145,15 @@ def _bare(name: str) -> str:
     known = {"", "emig", "embeddingmigration", "embeddingmigrations", "embeddingmigration.reembed.dev"}
     if kind not in known or not rest:
         raise argparse.ArgumentTypeError(f"{name!r} does not name an EmbeddingMigration")
+    return rest
+
+
+def _bare_index(name: str) -> str:
+    """Return the name alone where somebody pasted `eidx/NAME`."""
+    kind, _, rest = name.rpartition("/")
+    known = {"", "eidx", "embeddingindex", "embeddingindexes", "embeddingindex.reembed.dev"}
+    if kind not in known or not rest:
+        raise argparse.ArgumentTypeError(f"{name!r} does not name an EmbeddingIndex")
     return rest
 
 

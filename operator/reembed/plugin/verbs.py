@@ -14,7 +14,7 @@ from rich.text import Text
 
 from reembed.cluster.client import Cluster
 from reembed.core.model import Verb
-from reembed.plugin import command, document, exits
+from reembed.plugin import command, document, exits, inspecting
 from reembed.plugin.advice import advice
 from reembed.plugin.arguments import Arguments
 from reembed.plugin.connection import connect
@@ -174,4 +174,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-_VERBS: Mapping[str, Callable[[Place, Arguments, Output], Awaitable[int]]] = {"get": _get, "status": _status}
+_VERBS: Mapping[str, Callable[[Place, Arguments, Output], Awaitable[int]]] = {
+    "get": _get,
+    "status": _status,
+    "inspect": inspecting.run,
+}

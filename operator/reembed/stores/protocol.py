@@ -21,9 +21,11 @@ from reembed.core.model import (
     EvaluationReport,
     EvaluationSpec,
     IndexSpec,
+    InspectionReport,
     LeftReport,
     PointerPlan,
     Problem,
+    Survey,
     VectorIndex,
 )
 
@@ -233,6 +235,15 @@ class Labels:
     slices: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A document of the source as it is now, with the vector that is stored of it."""
+
+    id: str
+    text: str
+    vector: bytes
+
+
 class Searching(Protocol):
     """What a gateway and the evaluation need."""
 
@@ -295,6 +306,22 @@ class Following(Protocol):
 
     async def epoch(self) -> int:
         """Return the unbroken stretch of capture, 0 if there is none."""
+        ...
+
+
+class Inspecting(Protocol):
+    """What a Job that inspects a collection needs; nothing is changed by it but what `record` keeps."""
+
+    async def survey(self, collection: str) -> Survey:
+        """Count what the collection and its source hold, in samples of what is too much."""
+        ...
+
+    async def sample(self, collection: str, count: int) -> list[Sampled]:
+        """Return up to so many documents by chance, of those whose text is what their vector was made of."""
+        ...
+
+    async def record(self, report: InspectionReport) -> None:
+        """Keep an outcome; the first one of its id holds."""
         ...
 
 
@@ -369,3 +396,7 @@ class Keeping(Searching, Protocol):
     async def evaluation(self, evaluation_id: str) -> EvaluationReport | None: ...
 
     async def record(self, report: EvaluationReport) -> None: ...
+
+    async def inspections(self) -> tuple[InspectionReport, ...] | None:
+        """Return the last outcomes of each collection, the newest first; None where nothing inspects this store."""
+        ...

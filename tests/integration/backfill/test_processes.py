@@ -124,7 +124,7 @@ async def test_a_backfill_pod_that_is_stopped_does_not_claim_to_be_done(database
             "shard", "REEMBED_DSN, REEMBED_COLLECTION, REEMBED_EMBEDDER_URL, REEMBED_FINGERPRINT, ", id="shard"
         ),
         pytest.param("worker", "REEMBED_NAMESPACE, REEMBED_INDEX, REEMBED_DSN not set", id="worker"),
-        pytest.param("other", "which process is missing: say `worker` or `shard`", id="no such process"),
+        pytest.param("other", "which process is missing: say `worker`, `shard` or `inspect`", id="no such process"),
     ],
 )
 def test_a_process_without_its_settings_says_which_and_exits_with_2(tmp_path: Path, process: str, message: str) -> None:

@@ -17,14 +17,18 @@ from reembed.core.model import (
     EvaluationPlan,
     EvaluationReport,
     EvaluationSpec,
+    Finding,
     GatewayReport,
     IndexStatus,
+    InspectionReport,
     LeftReport,
     MetricReport,
+    Norms,
     PointerPlan,
     PoolStatus,
     Problem,
     Recommendation,
+    Reproduced,
     Routing,
     SliceReport,
     StorePlan,
@@ -95,6 +99,13 @@ index_statuses = st.builds(
         evaluation=maybe(st.builds(EvaluationPlan, names, maybe(arms), arms, evaluation_specs)),
     ),
 )
+inspections = st.builds(
+    InspectionReport,
+    at=times,
+    findings=several(st.builds(Finding, share=reals, examples=st.lists(names, max_size=3).map(tuple))),
+    reproduced=maybe(st.builds(Reproduced, counts, reals, reals, reals)),
+    norms=maybe(st.builds(Norms, reals, reals, reals)),
+)
 store_reports = st.builds(
     StoreReport,
     problem=maybe(st.from_type(Problem)),
@@ -105,6 +116,7 @@ store_reports = st.builds(
     evaluation=maybe(evaluation_reports),
     database=maybe(counts),
     left=maybe(several(st.from_type(LeftReport))),
+    inspections=maybe(several(inspections)),
 )
 pool_statuses = st.builds(
     PoolStatus,

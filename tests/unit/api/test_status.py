@@ -14,7 +14,9 @@ from reembed.api import (
     render_migration_status,
     render_pool_status,
 )
+from reembed.api.fields import Fields
 from reembed.api.hosted import parse_hosted_status, render_hosted_status
+from reembed.api.inspections import parse_inspection, render_inspection
 from reembed.core.hooks import HookRun, RunState
 from reembed.core.hosted import HostedStatus, PodSaid
 from reembed.core.migration import Backfill, Baseline, Status, Visit
@@ -28,13 +30,17 @@ from reembed.core.model import (
     EvaluationPlan,
     EvaluationReport,
     Excused,
+    Finding,
     GateStanding,
     Holder,
     IndexStatus,
+    InspectionReport,
     MetricReport,
+    Norms,
     PointerPlan,
     PoolStatus,
     Recommendation,
+    Reproduced,
     Routing,
     SliceReport,
     StorePlan,
@@ -114,11 +120,30 @@ HOSTED = HostedStatus(
 )
 BY_THE_POOL = {"phase", "message", "readyReplicas", "desiredReplicas", "fingerprint", "inUseBy", "observedGeneration"}
 BY_THE_POOL |= {"class.configMap"}
+INSPECTION = InspectionReport(
+    "i-1",
+    NOON,
+    "c_old",
+    "fp",
+    1000,
+    500,
+    (Finding("VectorsZero", 2, 0.004, ("7", "9"), "2 vectors are zero"),),
+    Reproduced(200, 0.9994, 0.99, 1.0),
+    Norms(0.9, 1.0, 1.1, 3, 498),
+)
+
+
+def written(status: dict[str, Any]) -> set[str]:
+    return {path.removeprefix("status.") for path in paths(status, "status")}
+
+
 # Written by the index's own loop, which is not the migration's.
 BY_THE_INDEX = {
     *("phase", "documents", "observedGeneration", "gateway.replicas", "gateway.readyReplicas"),
     *("liveWrites.lagSeconds", "liveWrites.owed", "liveWrites.verified"),
     *(f"collections[].{name}" for name in ("name", "state", "bytes", "recall", "orphaned")),
+    *(f"inspection.asked.{name}" for name in ("nonce", "outcome", "message")),
+    *(f"inspection.{name}" for name in written(render_inspection(INSPECTION))),
 }
 # A step's text is there only during a canary.
 STEP_TEXT = "stepText"
@@ -133,10 +158,6 @@ def known(plural: str) -> set[str]:
 def errors(plural: str, status: dict[str, Any]) -> list[str]:
     schema = closed(schema_of(plural)["properties"]["status"])
     return [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(status)]
-
-
-def written(status: dict[str, Any]) -> set[str]:
-    return {path.removeprefix("status.") for path in paths(status, "status")}
 
 
 def test_every_field_of_an_index_s_status_has_one_writer() -> None:
@@ -173,6 +194,18 @@ def test_a_pool_s_status_is_what_its_schema_allows(status: PoolStatus) -> None:
 @pytest.mark.parametrize("status", [IndexStatus(), INDEX], ids=["new", "full"])
 def test_an_index_s_status_is_what_its_schema_allows(status: IndexStatus) -> None:
     assert errors("embeddingindexes", render_index_status(status)) == []
+
+
+def test_an_inspection_is_what_its_schema_allows_and_is_read_back() -> None:
+    rendered = render_inspection(INSPECTION)
+    assert errors("embeddingindexes", {"inspection": rendered}) == []
+    assert parse_inspection(Fields(rendered, "inspection")) == INSPECTION
+
+
+def test_an_id_that_is_too_long_for_a_status_is_cut() -> None:
+    finding = Finding("VectorsZero", 1, 0.1, ("x" * 5000,), "y" * 5000)
+    rendered = render_inspection(replace(INSPECTION, findings=(finding,)))
+    assert errors("embeddingindexes", {"inspection": rendered}) == []
 
 
 @pytest.mark.parametrize(

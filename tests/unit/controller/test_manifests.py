@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from reembed.controller.manifests import backfill, embedder, index, pod
+from reembed.controller.manifests import backfill, embedder, index, inspection, pod
 from reembed.controller.settings import Images
 from reembed.core.desired import BackfillJob
+from reembed.core.inspection_orders import Order
 from reembed.core.model import DownloadSpec, SecretKey
 from tests import builders as b
 
@@ -17,6 +18,7 @@ IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
 POOL = b.pool("new")
 INDEX = b.index()
 JOB = BackfillJob("move", "uid-move", 1, "docs", b.NEW.collection, b.NEW.fingerprint, "new", 8, 2, "backfill:1")
+ORDER = Order("o-1", "docs", "uid-docs", b.OLD.collection, b.OLD.fingerprint, "old")
 
 
 def made() -> dict[str, pod.Manifest]:
@@ -25,10 +27,11 @@ def made() -> dict[str, pod.Manifest]:
         "gateway": index.gateway(INDEX.meta, INDEX.spec, IMAGES),
         "worker": index.worker(INDEX.meta, INDEX.spec, IMAGES),
         "backfill": backfill.job(JOB, "rag", SecretKey("store", "owner"), "IfNotPresent"),
+        "inspect": inspection.job(ORDER, "rag", SecretKey("store", "owner"), "backfill:1", "IfNotPresent"),
     }
 
 
-@pytest.mark.parametrize("component", ["embedder", "gateway", "worker", "backfill"])
+@pytest.mark.parametrize("component", ["embedder", "gateway", "worker", "backfill", "inspect"])
 def test_every_pod_passes_the_restricted_level(component: str) -> None:
     spec = made()[component]["spec"]["template"]["spec"]
     (container,) = spec["containers"]
@@ -48,7 +51,13 @@ def test_every_pod_passes_the_restricted_level(component: str) -> None:
 
 @pytest.mark.parametrize(
     ("component", "account"),
-    [("embedder", None), ("gateway", "reembed-gateway"), ("worker", "reembed-worker"), ("backfill", None)],
+    [
+        ("embedder", None),
+        ("gateway", "reembed-gateway"),
+        ("worker", "reembed-worker"),
+        ("backfill", None),
+        ("inspect", None),
+    ],
 )
 def test_only_who_reads_the_api_gets_a_token(component: str, account: str | None) -> None:
     spec = made()[component]["spec"]["template"]["spec"]
@@ -131,3 +140,28 @@ def test_pods_may_share_a_claim_of_model_files() -> None:
     shared = _embedder("http://h/f", cache_claim="files")
     assert {"name": "cache", "persistentVolumeClaim": {"claimName": "files"}} in shared["volumes"]
     assert {"name": "cache", "mountPath": "/cache"} in shared["containers"][0]["volumeMounts"]
+
+
+def test_an_inspection_is_a_job_of_its_index_and_of_its_order() -> None:
+    job = made()["inspect"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    given = {one["name"]: one.get("value") for one in container["env"]}
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert (container["image"], container["args"]) == ("backfill:1", ["inspect"])
+    assert given == {
+        "REEMBED_INSPECTION": "o-1",
+        "REEMBED_COLLECTION": b.OLD.collection,
+        "REEMBED_FINGERPRINT": b.OLD.fingerprint,
+        "REEMBED_EMBEDDER_URL": "http://reembed-embedder-old.rag.svc:8080",
+        "REEMBED_DSN": None,
+    }
+    assert (owner["kind"], owner["uid"]) == ("EmbeddingIndex", "uid-docs")
+    another = inspection.job(replace(ORDER, id="o-2"), "rag", SecretKey("store", "owner"), "backfill:1", "Always")
+    assert another["metadata"]["name"] != job["metadata"]["name"]
+    assert job["metadata"]["name"].startswith("reembed-inspect-docs-")
+
+
+def test_without_a_pool_an_inspection_asks_nobody_for_vectors() -> None:
+    alone = inspection.job(replace(ORDER, pool=None), "rag", SecretKey("store", "owner"), "backfill:1", "Always")
+    (container,) = alone["spec"]["template"]["spec"]["containers"]
+    assert "REEMBED_EMBEDDER_URL" not in {one["name"] for one in container["env"]}

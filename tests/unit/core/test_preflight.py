@@ -13,19 +13,24 @@ from reembed.core import desired, names, preflight
 from reembed.core.decide import decide
 from reembed.core.effects import SetIndexStatus
 from reembed.core.fingerprint import of_collection
+from reembed.core.inspection import NOT_REPRODUCED, of_attempt
 from reembed.core.migration import Migration, Status
 from reembed.core.model import (
+    Arm,
     ArmMeasure,
     CanaryGate,
     Chunking,
     GateKind,
     Hosted,
+    InspectionReport,
     JobReport,
     Limit,
     Limits,
     Operator,
     PrometheusLimit,
+    Reproduced,
     Routing,
+    StorePlan,
     TriggerState,
 )
 from reembed.core.transitions import State
@@ -159,3 +164,52 @@ def test_the_crds_carry_the_number_that_the_operator_asks_for() -> None:
     crds = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
     found = [crd["metadata"]["annotations"][names.ANNOTATION_SCHEMA] for crd in crds]
     assert found == [str(names.SCHEMA)] * 3
+
+
+def inspected(cosine: float | None, *, own: bool = True, arm: Arm = b.OLD) -> tuple[InspectionReport, ...]:
+    """Return what the store has of an inspection of `arm`, an hour before the migration began."""
+    name = of_attempt("uid-docs", "uid-move", 1, b.OLD) if own else "another"
+    reproduced = Reproduced(200, cosine, cosine, 1.0) if cosine is not None else None
+    at = b.NOON - timedelta(hours=1)
+    return (InspectionReport(name, at, arm.collection, arm.fingerprint, 9, 9, (), reproduced),)
+
+
+ACKNOWLEDGED = b.migration(spec={"acknowledge": (NOT_REPRODUCED,)})
+
+
+@pytest.mark.parametrize(
+    ("migration", "reports", "comes_to"),
+    [
+        pytest.param(b.migration(), None, (State.BACKFILLING, "Ready"), id="a store that nothing inspects"),
+        pytest.param(b.migration(), (), (State.PREFLIGHT, "Inspecting"), id="nobody looked yet"),
+        pytest.param(b.migration(), inspected(0.999), (State.BACKFILLING, "Ready"), id="its pool made them"),
+        pytest.param(b.migration(), inspected(None), (State.BACKFILLING, "Ready"), id="nothing to embed again"),
+        pytest.param(b.migration(), inspected(0.97), (State.FAILED, NOT_REPRODUCED), id="its pool did not"),
+        pytest.param(
+            b.migration(), inspected(0.97, own=False), (State.PREFLIGHT, "Inspecting"), id="it did not an attempt ago"
+        ),
+        pytest.param(
+            b.migration(), inspected(0.999, arm=b.NEW), (State.PREFLIGHT, "Inspecting"), id="of another collection"
+        ),
+        pytest.param(ACKNOWLEDGED, (), (State.BACKFILLING, "Ready"), id="acknowledged before anybody looked"),
+        pytest.param(ACKNOWLEDGED, inspected(0.97), (State.BACKFILLING, "Ready"), id="acknowledged"),
+    ],
+)
+def test_nobody_moves_away_from_vectors_that_their_pool_did_not_make(
+    migration: Migration, reports: tuple[InspectionReport, ...] | None, comes_to: tuple[State, str]
+) -> None:
+    status = decide(migration, b.seen(CLAIMED, store=b.store(inspections=reports)), b.NOON).status
+    assert (status.state, status.reason) == comes_to
+
+
+def test_a_first_fill_moves_away_from_nothing() -> None:
+    found = b.index(candidate=None, routing=Routing(), plan=StorePlan())
+    first = b.migration(spec={"from_pool": None})
+    store = b.store(inspections=(), pointer=None)
+    status = decide(first, b.seen(found, store=store, gateways=()), b.NOON).status
+    assert status.reason not in {"Inspecting", NOT_REPRODUCED}
+
+
+def test_other_reasons_to_wait_are_told_before_the_inspection() -> None:
+    world = b.seen(CLAIMED, store=b.store(inspections=()), target=b.pool("new", ready=0))
+    assert decide(b.migration(), world, b.NOON).status.reason == "PoolNotReady"

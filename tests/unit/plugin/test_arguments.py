@@ -25,6 +25,12 @@ SECONDS_10 = timedelta(seconds=10)
         ("status m", Arguments("status", Target(), name="m")),
         ("promote embeddingmigration.reembed.dev/m", Arguments("promote", Target(), name="m", wait=SECONDS_10)),
         ("abort m --wait 0s", Arguments("abort", Target(), name="m", wait=timedelta(0))),
+        ("inspect docs", Arguments("inspect", Target(), name="docs", wait=timedelta(minutes=5))),
+        ("inspect eidx/docs --last", Arguments("inspect", Target(), name="docs", wait=timedelta(minutes=5), last=True)),
+        (
+            "inspect docs --collection c_1 --wait 0s",
+            Arguments("inspect", Target(), name="docs", wait=timedelta(0), collection="c_1"),
+        ),
     ],
 )
 def test_a_line_means(line: str, meant: Arguments) -> None:
@@ -39,6 +45,7 @@ def test_a_line_means(line: str, meant: Arguments) -> None:
         ("undo m", "invalid choice: 'undo'"),
         ("status m --timeout 10", "'10' is not a duration such as 90s, 5m or 1h30m"),
         ("get pod/m", "'pod/m' does not name an EmbeddingMigration"),
+        ("inspect emig/m", "'emig/m' does not name an EmbeddingIndex"),
         ("get m -o yaml", "invalid choice: 'yaml'"),
         ("list --force", "unrecognized arguments: --force"),
     ],

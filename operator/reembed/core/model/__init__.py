@@ -7,6 +7,15 @@ By whose word they are: `specs` of users, `plans` of the operator, `reports` of 
 Whoever needs them takes them from here.
 """
 
+from reembed.core.model.inspections import (
+    AskedInspection,
+    Counted,
+    Finding,
+    InspectionReport,
+    Norms,
+    Reproduced,
+    Survey,
+)
 from reembed.core.model.plans import (
     Arm,
     CollectionPlan,
@@ -85,6 +94,7 @@ __all__ = [
     "Approval",
     "Arm",
     "ArmMeasure",
+    "AskedInspection",
     "BuildReport",
     "CanaryGate",
     "Chunking",
@@ -93,6 +103,7 @@ __all__ = [
     "Command",
     "ConfigMapKey",
     "Consumed",
+    "Counted",
     "CutAt",
     "Desired",
     "Device",
@@ -103,6 +114,7 @@ __all__ = [
     "EvaluationSpec",
     "Excused",
     "External",
+    "Finding",
     "GateKind",
     "GateStanding",
     "GatewayReport",
@@ -111,6 +123,7 @@ __all__ = [
     "IndexSpec",
     "IndexStatus",
     "InputType",
+    "InspectionReport",
     "JobReport",
     "LeftReport",
     "Limit",
@@ -122,6 +135,7 @@ __all__ = [
     "MigrationSpec",
     "Model",
     "NoData",
+    "Norms",
     "Operator",
     "PanelReport",
     "PointerPlan",
@@ -132,6 +146,7 @@ __all__ = [
     "Problem",
     "PrometheusLimit",
     "Recommendation",
+    "Reproduced",
     "Routing",
     "Scaling",
     "SecretKey",
@@ -139,6 +154,7 @@ __all__ = [
     "Step",
     "StorePlan",
     "StoreReport",
+    "Survey",
     "TriggerState",
     "Truncate",
     "Validation",

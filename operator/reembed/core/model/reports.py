@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from reembed.core.model.inspections import InspectionReport
 from reembed.core.model.plans import Arm, PointerPlan
 from reembed.core.sequences import Sample
 
@@ -119,6 +120,7 @@ class StoreReport:
     retrieval: Sample | None = None  # losses of reciprocal rank, serving - candidate, by live plans
     database: int | None = None  # bytes of the whole database; None before they are measured
     left: tuple[LeftReport, ...] | None = None  # by indexes of this name that were deleted; None if nobody looked
+    inspections: tuple[InspectionReport, ...] | None = None  # the newest first; None where nothing inspects the store
 
 
 @dataclass(frozen=True, slots=True)

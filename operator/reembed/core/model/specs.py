@@ -382,3 +382,4 @@ class MigrationSpec:
     gates: tuple[CanaryGate, ...] = ()
     hooks: tuple[Hook, ...] = ()
     chunking: Chunking | None = None  # None: every document is one text
+    acknowledge: tuple[str, ...] = ()  # reasons that preflight shall not refuse for

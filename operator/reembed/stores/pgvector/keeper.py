@@ -18,11 +18,12 @@ from reembed.core.model import (
     EvaluationReport,
     EvaluationSpec,
     IndexSpec,
+    InspectionReport,
     PointerPlan,
     Problem,
     VectorIndex,
 )
-from reembed.stores.pgvector import capture, collections, evaluations, indexes, pointers, schema, space
+from reembed.stores.pgvector import capture, collections, evaluations, indexes, inspections, pointers, schema, space
 from reembed.stores.pgvector import search as searches
 from reembed.stores.pgvector.connection import conninfo, pool, transaction, using
 from reembed.stores.pgvector.preflight import Asked, first_problem
@@ -120,6 +121,9 @@ class Keeper:
 
     async def record(self, report: EvaluationReport) -> None:
         await evaluations.record(self._pool, self._owner[0], report)
+
+    async def inspections(self) -> tuple[InspectionReport, ...]:
+        return await inspections.recorded(self._pool, self._owner)
 
     async def search(
         self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None

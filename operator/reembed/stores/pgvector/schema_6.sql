@@ -11,6 +11,15 @@ ALTER TABLE reembed.collection
     ADD COLUMN adopted text,
     ADD COLUMN maintained boolean NOT NULL DEFAULT true;
 
+-- What inspections found, as the API writes it; of each collection the last few.
+CREATE TABLE reembed.inspection (
+    id text PRIMARY KEY, -- who asked for it, so that one that is repeated is one
+    collection text NOT NULL REFERENCES reembed.collection (name) ON DELETE CASCADE,
+    at timestamptz NOT NULL,
+    report jsonb NOT NULL
+);
+CREATE INDEX ON reembed.inspection (collection, at);
+
 -- The condition that a caller's filter asks for, over the row `s` of a collection's source; it raises RE002 for what no
 -- column, operator or value of a column's type is. Every value is cast here once, so that it fails here and not in the
 -- search, and stands in the condition as a literal of its column's type: an index of the application can serve it.
