@@ -34,7 +34,7 @@ _TAKES_BACK = frozenset({"RollingBack", "Unwinding", "RolledBack", "Failed"})
 _LONGEST_WAIT = 45.0
 # For so many seconds limits are exceeded where nobody says for how long.
 _UNTOLD = 300.0
-_KNOWN_SOON = 1.0
+_KNOWN_SOON = 1.5
 # A Lease of 15 s, a look at it every two seconds, a slow clock, and a request that was on its way before.
 _LED_AGAIN = 30.0
 

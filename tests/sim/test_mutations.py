@@ -53,7 +53,7 @@ _CAUGHT: Mapping[str, tuple[str | int, ...]] = {
     "probes are not looked at": ("probes_that_fail",),
     "running triggers do not hold": ("step_due_while_a_trigger_runs",),
     "nothing keeps a weight from rising": ("candidate_that_fails", "both_sides_fail"),
-    "a step counts from when it began": ("all_gateways_lost", 28),
+    "a step counts from when it began": ("all_gateways_lost", 30),
     "epochs do not grow": ("succeeds", 0),
     "the old collection is released at once": ("gateway_cut_off_while_promoting",),
     "what is let go is not asked of gateways": ("gateway_apart_while_rolling_back",),
