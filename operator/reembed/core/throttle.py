@@ -23,9 +23,9 @@ FIRST = 4.0
 # Above so many times what is usual, and so much more than that, somebody suffers: less is the noise of one machine.
 _STORE_FACTOR, _STORE_SECONDS = 3.0, 0.1
 _QUERIES_FACTOR, _QUERIES_SECONDS = 2.0, 0.025
-# What is usual doubles in some 70 seconds, and in seven where the least is asked for; nothing is usual that no machine
+# What is usual doubles in some 70 seconds, and in 24 where the least is asked for; nothing is usual that no machine
 # can do. Time without a judgement counts up to the longest rest.
-_RISES, _RISES_AT_LEAST = 1.01, 1.1
+_RISES, _RISES_AT_LEAST = 1.01, 1.03
 _LONGEST_SECONDS = 60.0
 _SHORTEST = 0.001
 
