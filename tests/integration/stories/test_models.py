@@ -129,6 +129,30 @@ async def test_a_model_and_how_documents_are_cut_change_in_one_migration(
     assert rows > 1.5 * documents
 
 
+@pytest.mark.parametrize(("old", "new", "end"), [(SMALL, LARGE, "Succeeded"), (LARGE, NARROW, "RolledBack")])
+async def test_vectors_of_an_application_answer_until_a_better_model_takes_over(
+    old: str, new: str, end: str, world: World, apiserver_with_crds: Path
+) -> None:
+    async with running(world, apiserver_with_crds, old, adopted=True) as tally:
+        await world.move(old, new, {})
+        status, index = await world.ended(), await world.released()
+    found = world.outcome(status, tally, index)
+    better = end == "Succeeded"
+    assert found == Outcome(
+        end=end,
+        reason="Promoted" if better else "RetrievalInferior",
+        states=PROMOTED if better else (*JUDGED, "RollingBack", "RolledBack"),
+        verdict="Better" if better else "Inferior",
+        serves=new if better else old,
+        weights=(0, 50, 100, 0) if better else (0,),
+        triggers=NO_TRIGGER,
+        failed=0,
+        wrong=(),
+        answered_by=frozenset({old, new}) if better else frozenset({old}),
+    )
+    assert status["serving"]["collection"].startswith("a_")
+
+
 async def test_of_one_model_how_documents_are_cut_can_change_alone(world: World, apiserver_with_crds: Path) -> None:
     """The pool that serves both sides goes on all the time."""
     target = {"poolRef": {"name": pool(LARGE)}, "chunking": {"maxTokens": 64, "at": "Line"}}

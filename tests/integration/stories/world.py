@@ -103,6 +103,28 @@ class World:
         await self.released()
         await self._until(kinds.INDEX, _INDEX, lambda seen: _status(seen)["gateway"]["readyReplicas"] == 2)
 
+    async def adopt(self, model: str) -> None:
+        """Let vectors of a model answer that are in a column of the application's table, as if it had made them."""
+        await self.fill(model, {})
+        filled = await self.cluster.get(kinds.INDEX, self.namespace, _INDEX)
+        await self._delete(kinds.MIGRATION, _FILL)
+        await self._delete(kinds.INDEX, _INDEX)
+        collection = sql.Identifier(_status(filled or {})["routing"]["serving"]["collection"])
+        with psycopg.connect(self.database.owner_dsn) as connection:
+            connection.execute("ALTER TABLE functions ADD embedding vector(384)")
+            copied = "UPDATE functions f SET embedding = c.embedding FROM reembed.{} c WHERE c.id = f.id"
+            connection.execute(sql.SQL(copied).format(collection))
+        adopted = {"vectorColumn": "embedding", "poolRef": {"name": pool(model)}, "maintainedBy": "Reembed"}
+        await self._apply(kinds.INDEX, _INDEX, spec={**_index(), "adopted": adopted})
+        await self._until(kinds.INDEX, _INDEX, lambda seen: "serving" in _status(seen).get("routing", {}))
+        await self._until(kinds.INDEX, _INDEX, lambda seen: _status(seen)["gateway"]["readyReplicas"] == 2)
+
+    async def _delete(self, kind: Kind, name: str) -> None:
+        await self.cluster.delete(kind, self.namespace, name)
+        async with asyncio.timeout(_LONGEST_SECONDS):
+            while await self.cluster.get(kind, self.namespace, name) is not None:
+                await asyncio.sleep(0.1)
+
     async def move(self, old: str, new: str, evaluation: Mapping[str, Any], **spec: Any) -> None:
         """Ask for a migration from one model to another, judged by as many labelled queries as there are documents."""
         steps = [{"weight": 50, "hold": "2s"}, {"weight": 100, "hold": "2s"}]
@@ -245,14 +267,17 @@ class World:
 
 @asynccontextmanager
 async def running(
-    world: World, kubeconfig: Path, serves: str, target: Mapping[str, Any] | None = None
+    world: World, kubeconfig: Path, serves: str, target: Mapping[str, Any] | None = None, *, adopted: bool = False
 ) -> AsyncIterator[Tally]:
-    """Run pods and operator, let a model fill the index, and ask it until the block ends."""
+    """Run pods and operator, let a model fill the index or its vectors be adopted, and ask it until the block ends."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running_pods(world.kubelet))
         stack.enter_context(killable(str(kubeconfig), world.namespace, world.kubelet.port))
+        if adopted:
+            await world.adopt(serves)
         await stack.enter_async_context(world.watched())
-        await world.fill(serves, target or {})
+        if not adopted:
+            await world.fill(serves, target or {})
         yield await stack.enter_async_context(world.asked())
 
 

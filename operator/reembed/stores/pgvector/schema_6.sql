@@ -146,7 +146,7 @@ DECLARE
     ended integer[];
     datas jsonb[];
     ordering text;
-    fetch bigint;
+    asked bigint;
     fetched bigint;
 BEGIN
     SELECT * INTO c FROM reembed.collection WHERE name = p_collection;
@@ -195,7 +195,7 @@ BEGIN
                 END IF;
                 -- Parts are asked for until they are of k documents: more and more of them, since nobody knows how many
                 -- of the nearest are of one document.
-                fetch := 4 * p_k::bigint;
+                asked := 4 * p_k::bigint;
                 LOOP
                     EXECUTE format(
                         'SELECT array_agg(b.id ORDER BY b.distance, b.id),'
@@ -206,9 +206,9 @@ BEGIN
                         ' WHERE %4$s IS NOT NULL AND %5$s ORDER BY %6$s LIMIT $2) n'
                         ' ORDER BY n.id, n.distance, n.part) b',
                         key, distance, vectors, embedding, there, ordering
-                    ) INTO ids, distances, began, ended, fetched USING p_vector, fetch;
-                    EXIT WHEN cardinality(ids) >= p_k OR fetched < fetch;
-                    fetch := 4 * fetch;
+                    ) INTO ids, distances, began, ended, fetched USING p_vector, asked;
+                    EXIT WHEN cardinality(ids) >= p_k OR fetched < asked;
+                    asked := 4 * asked;
                 END LOOP;
                 EXIT WHEN cardinality(ids) >= p_k;
             END LOOP;
