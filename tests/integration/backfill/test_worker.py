@@ -115,7 +115,13 @@ async def test_a_collection_is_made_filled_and_indexed(database: Database) -> No
     nothing = timedelta(0)
     made = CollectionReport("c_new", "fp-new", 8, "Indexed", 4, 4, 200, 0, 200, 0.0, owed=0, lag=nothing, verified=True)
     assert unmeasured(report) == StoreReport(
-        problem=None, pointer=None, documents=200, collections=(made,), dropped=frozenset(), lag=nothing
+        problem=None,
+        pointer=None,
+        documents=200,
+        collections=(made,),
+        dropped=frozenset(),
+        lag=nothing,
+        inspections=(),
     )
 
 
