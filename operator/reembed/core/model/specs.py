@@ -67,6 +67,13 @@ class Metric(Enum):
     EUCLIDEAN = "Euclidean"
 
 
+class Store(Enum):
+    """What holds documents and vectors."""
+
+    PGVECTOR = "pgvector"
+    CHROMA = "Chroma"
+
+
 class NoData(Enum):
     """What a missing measurement means. It never means that all is well."""
 
@@ -229,6 +236,7 @@ class IndexSpec:
     vector_index: VectorIndex = VectorIndex()
     text_sql: str | None = None  # an expression over the columns of a row
     filter: str | None = None  # a condition over them; a row that does not satisfy it is no document
+    store: Store = Store.PGVECTOR
 
 
 @dataclass(frozen=True, slots=True)
