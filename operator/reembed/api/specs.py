@@ -74,17 +74,15 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
     """Return the spec of an EmbeddingIndex."""
     spec = Fields(raw["spec"], "spec")
     store, source, gateway = spec.into("store"), spec.into("source"), spec.into("gateway")
-    kind = store.choice("type", Store, Store.PGVECTOR)
-    # Chroma has no table: documents are written through the gateway.
-    named = source if kind is Store.PGVECTOR else Fields({"table": "", "idColumn": ""}, "spec.source")
     resources = gateway.maybe("resources") or Fields(_GATEWAY_RESOURCES, "spec.gateway.resources")
     return IndexSpec(
         owner_secret=_secret_key(store.into("ownerSecretRef")),
         gateway_secret=_secret_key(store.into("gatewaySecretRef")),
         gateway_role=store.maybe_text("gatewayRole"),
-        schema=named.text("schema", "public"),
-        table=named.text("table"),
-        id_column=named.text("idColumn"),
+        schema=source.text("schema", "public"),
+        # Empty of Chroma, which has no table: the schema refuses an object that lacks what its store needs.
+        table=source.text("table", ""),
+        id_column=source.text("idColumn", ""),
         text_column=source.maybe_text("textColumn"),
         text_sql=source.maybe_text("text"),
         filter=source.maybe_text("filter"),
@@ -94,7 +92,7 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         gateway_limits=resources.mapping("limits"),
         capacity=store.parsed("capacity", parse_quantity, None),
         vector_index=_vector_index(spec.into("vectorIndex")),
-        store=kind,
+        store=store.choice("type", Store, Store.PGVECTOR),
     )
 
 
