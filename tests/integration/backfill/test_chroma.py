@@ -9,11 +9,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from reembed.backfill.evaluation import Evaluator
 from reembed.backfill.follower import Follower
+from reembed.backfill.live import LiveRetrieval
 from reembed.backfill.metrics import WorkerMetrics
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.backfill.shard import Work, fill
-from reembed.core.model import CollectionPlan, Desired, IndexSpec, PointerPlan, Store, VectorIndex
+from reembed.backfill.worker import Wanted, Worker
+from reembed.core.model import (
+    Arm,
+    CollectionPlan,
+    Desired,
+    IndexSpec,
+    PointerPlan,
+    Store,
+    StorePlan,
+    StoreReport,
+    VectorIndex,
+)
 from reembed.stores.chroma import held, places
 from reembed.stores.chroma.changes import Changes
 from reembed.stores.chroma.client import Address, Chroma
@@ -167,6 +180,54 @@ async def test_a_migration_under_writes_ends_with_one_vector_of_each_newest_text
         1,
     )
     assert all(count > 0 for count in written)
+
+
+async def test_a_worker_makes_what_is_planned_and_takes_it_back(chroma_dsn: str) -> None:
+    retrying = Retrying(Backoff(0.001, 0.01), random.Random(1))
+
+    @asynccontextmanager
+    async def connect(arm: Arm | CollectionPlan) -> AsyncIterator[FakeEmbedder]:
+        yield FakeEmbedder(arm.fingerprint, vector=vectors_of(arm.fingerprint))
+
+    async with (
+        Keeper(chroma_dsn, KEY, UID) as keeper,
+        Changes(chroma_dsn, KEY) as changes,
+        Searcher(chroma_dsn, KEY, 4) as gateway,
+        ShardStore(chroma_dsn) as shards,
+    ):
+        evaluator, metrics = Evaluator(keeper, connect, retrying), WorkerMetrics()
+        follower = Follower(changes, connect, retrying, time.monotonic, metrics)
+        worker = Worker(keeper, evaluator, LiveRetrieval(keeper, evaluator, random.Random(7)), follower,
+                        time.monotonic, metrics)  # fmt: skip
+        running = asyncio.create_task(worker.run())
+
+        async def reported(holds: Callable[[StoreReport], bool], plan: StorePlan, *, deleting: bool = False) -> None:
+            worker.want(Wanted(SPECS, plan, deleting))
+            async with asyncio.timeout(30):
+                while worker.report is None or not holds(worker.report):  # noqa: ASYNC110 a report is read, never sent
+                    await asyncio.sleep(0.05)
+
+        planned, pointer = StorePlan((NEW,)), PointerPlan(NEW.name, NEW.fingerprint, 1)
+        try:
+            await reported(lambda one: [each.name for each in one.collections] == [NEW.name], planned)
+            await gateway.write([DocumentWrite(f"{n}", f"text {n}") for n in range(20)])
+            embedder = FakeEmbedder(NEW.fingerprint, vector=vectors_of(NEW.fingerprint))
+            for n in range(NEW.shards):
+                await fill(Work(NEW.name, n, NEW.fingerprint), shards, embedder)
+            await reported(
+                lambda one: [(e.state, e.verified, e.owed) for e in one.collections] == [("Indexed", True, 0)], planned
+            )
+            await reported(lambda one: one.pointer == pointer, StorePlan((NEW,), pointer))
+            hits = await gateway.search(NEW.name, NEW.fingerprint, vector_of("text 7", 8, NEW.fingerprint), 1)
+            withdrawn = StorePlan((replace(NEW, desired=Desired.WITHDRAWN),))
+            await reported(lambda one: [each.state for each in one.collections] == ["Withdrawn"], withdrawn)
+            await reported(lambda one: one.pointer is None, StorePlan(()), deleting=True)
+            async with Keeper(chroma_dsn, KEY, "another") as other:
+                free = await other.preflight(SPECS)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+    assert ([hit.id for hit in hits], free) == (["7"], None)
 
 
 async def test_writes_of_one_document_by_two_gateways_have_one_order(chroma_dsn: str) -> None:

@@ -190,6 +190,7 @@ BAD: list[tuple[str, str, Any, str]] = [
 
 # The same for an object that exists.
 IMMUTABLE: list[tuple[str, str, Any, str]] = [
+    ("index-chroma", "spec.store.type", "pgvector", "the kind of store cannot be changed"),
     ("pool-new", "spec.model.sha256", "1" * 64, "create another EmbedderPool and an EmbeddingMigration to it"),
     ("pool-new", "spec.model.queryPrefix", "query: ", "a pool's model cannot be changed"),
     *(
