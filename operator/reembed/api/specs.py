@@ -32,6 +32,7 @@ from reembed.core.model import (
     Scaling,
     SecretKey,
     Step,
+    Store,
     Truncate,
     Validation,
     Variant,
@@ -83,8 +84,9 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         gateway_secret=_secret_key(store.into("gatewaySecretRef")),
         gateway_role=store.maybe_text("gatewayRole"),
         schema=source.text("schema", "public"),
-        table=source.text("table"),
-        id_column=source.text("idColumn"),
+        # Empty of Chroma, which has no table: the schema refuses an object that lacks what its store needs.
+        table=source.text("table", ""),
+        id_column=source.text("idColumn", ""),
         text_column=source.maybe_text("textColumn"),
         text_sql=source.maybe_text("text"),
         filter=source.maybe_text("filter"),
@@ -96,6 +98,7 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         vector_index=_vector_index(spec.into("vectorIndex")),
         metadata=source.texts("metadata"),
         adopted=_adopted(spec.maybe("adopted")),
+        store=store.choice("type", Store, Store.PGVECTOR),
     )
 
 

@@ -23,9 +23,9 @@ from reembed.client import EmbedderClient
 from reembed.cluster.client import Cluster
 from reembed.core import names
 from reembed.core.model import Arm, CollectionPlan, Problem, StoreReport
-from reembed.stores.pgvector.changes import Changes
-from reembed.stores.pgvector.keeper import Keeper
-from reembed.stores.protocol import StoreError
+from reembed.stores import opening
+from reembed.stores.protocol import Following, StoreError
+from reembed.stores.protocol import Keeping as Store
 
 log = logging.getLogger(__name__)
 
@@ -77,20 +77,21 @@ class Keeping:
             source = PlanSource(cluster, settings.namespace, settings.index)
             reading = await source.first()
             try:
-                keeper = Keeper(settings.dsn, names.index_key(settings.namespace, settings.index), reading.uid)
+                key = names.index_key(settings.namespace, settings.index)
+                opened = opening.keeping(settings.dsn, key, reading.uid)
             except StoreError as error:
                 log.error("%s", error)
                 self._problem = StoreReport(Problem("StoreUnreachable", str(error)), None, None)
                 await asyncio.Event().wait()
                 return
-            changes = Changes(settings.dsn, names.index_key(settings.namespace, settings.index))
-            async with keeper, changes, asyncio.TaskGroup() as tasks:
+            following = opening.following(settings.dsn, key)
+            async with opened as keeper, following as changes, asyncio.TaskGroup() as tasks:
                 self._worker = worker = self._made(keeper, changes, cluster)
                 worker.want(reading.wanted)
                 tasks.create_task(worker.run())
                 tasks.create_task(source.follow(lambda found: _tell(worker, reading, found)))
 
-    def _made(self, keeper: Keeper, changes: Changes, cluster: Cluster) -> Worker:
+    def _made(self, keeper: Store, changes: Following, cluster: Cluster) -> Worker:
         rng = random.Random()  # noqa: S311 spreads attempts and draws queries, keeps no secret
         retrying = Retrying(Backoff(), rng)
         evaluator = Evaluator(keeper, self._embedder, retrying, reader(cluster, self._settings.namespace))

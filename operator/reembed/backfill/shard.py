@@ -25,7 +25,7 @@ from reembed.backfill.queries import CallersQueries
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import EmbedderClient
 from reembed.core.fingerprint import model_of
-from reembed.stores.pgvector.shards import ShardStore
+from reembed.stores import opening
 from reembed.stores.protocol import Fenced, Filling, StoreError, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ async def main(settings: Settings) -> int:
         start_http_server(settings.metrics_port, registry=metrics.registry)
     client = EmbedderClient(settings.embedder_url, fingerprint=settings.fingerprint, timeout=_REQUEST_SECONDS)
     try:
-        async with ShardStore(settings.dsn) as store, _watched(settings.gateway_url) as queries:
+        async with opening.filling(settings.dsn) as store, _watched(settings.gateway_url) as queries:
             work = Work(settings.collection, settings.shard, settings.fingerprint)
             await fill(work, store, client, Senses(ContainerPressure(), queries), metrics)
     except Fenced as error:

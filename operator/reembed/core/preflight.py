@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from reembed.core import adoption, desired, inspection, reasons, space, triggers
 from reembed.core.fingerprint import fingerprint, of_collection
 from reembed.core.migration import Migration, Neighbour, Seen
-from reembed.core.model import GateKind, InspectionReport
+from reembed.core.model import GateKind, InspectionReport, Store
 from reembed.core.transitions import FINISHED, State
 
 # HNSW indexes of pgvector hold at most this many dimensions (as halfvec).
@@ -69,6 +69,9 @@ def chunks_unfit(migration: Migration, seen: Seen) -> Obstacle | None:
             " elsewhere: nobody here has it; remove chunking, or choose a model whose file a pool can run"
         )
         return Obstacle("TokenizerMissing", text, permanent=True)
+    if seen.index is not None and seen.index.spec.store is Store.CHROMA:
+        text = "target.chunking cuts documents, and a Chroma store holds one vector of each; remove chunking"
+        return Obstacle("ChunkingUnsupported", text, permanent=True)
     prefix = len(model.document_prefix.encode())
     most = model.max_tokens - SPECIAL_TOKENS - prefix
     if chunking.max_tokens <= most:

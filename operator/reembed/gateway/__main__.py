@@ -26,7 +26,7 @@ from reembed.core.model import Arm
 from reembed.gateway.app import Gateway, Settings
 from reembed.gateway.routing_source import IndexSource
 from reembed.logs import to_stdout
-from reembed.stores.pgvector.search import Searcher
+from reembed.stores import opening
 
 # How long a process that was told to end still answers. Endpoints and proxies learn of it within about this time.
 _DRAIN_SECONDS = 5.0
@@ -68,7 +68,8 @@ async def serve(environment: Mapping[str, str]) -> None:
         url = names.embedder_url(arm.pool, namespace)
         return EmbedderClient(url, fingerprint=arm.fingerprint, timeout=settings.deadlines.total)
 
-    async with Cluster.connect() as cluster, Searcher(environment["REEMBED_DSN"], settings.connections) as store:
+    opened = opening.searching(environment["REEMBED_DSN"], names.index_key(namespace, index), settings.connections)
+    async with Cluster.connect() as cluster, opened as store:
         leader = _leader_lease(cluster, environment.get("REEMBED_LEADER_LEASE", ""))
         gateway = Gateway(settings, IndexSource(cluster, namespace, index), connect, store, leader)
         await listen(gateway, int(environment.get("REEMBED_PORT", names.PORT)))

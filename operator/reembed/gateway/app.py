@@ -34,6 +34,7 @@ from reembed.client import Embedded, EmbedderBusy, TextRefused, TextTooLong
 from reembed.core.model import Arm, GatewayReport, Routing
 from reembed.gateway import exchange
 from reembed.gateway.answer import Answer, Answering, ArmsFailed, Deadlines, NothingServes
+from reembed.gateway.documents import DOCUMENTS_BYTES, Documents
 from reembed.gateway.embedders import Embedder, Embedders
 from reembed.gateway.follow import Follower, LeaderLease, RoutingInForce, RoutingSource
 from reembed.gateway.guard import Guard
@@ -99,6 +100,7 @@ class Gateway:
         self._follower = Follower(source, self._held, leader)
         self._prober = Prober(self._held, self._answering, self._queries, self._embedders)
         self._shadow = Shadow(self._queries, self._meter, self._held.snapshot)
+        self._documents = Documents(store)
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -108,6 +110,7 @@ class Gateway:
             routes=[
                 Route("/v1/search", self._answered(self._search, SEARCH_BYTES), methods=["POST"]),
                 Route("/v1/embeddings", self._answered(self._embeddings, EMBEDDINGS_BYTES), methods=["POST"]),
+                *self._document_routes(),
                 Route("/v1/index", self._index),
                 Route("/health", self._health),
                 Route("/ready", self._ready),
@@ -116,6 +119,18 @@ class Gateway:
             exception_handlers={HTTPException: _no_such_endpoint},
             lifespan=self._lifespan,
         )
+
+    def _document_routes(self) -> list[Route]:
+        documents = self._documents
+        put, delete, get = (
+            self._answered(each, DOCUMENTS_BYTES) for each in (documents.put, documents.delete, documents.get)
+        )
+        return [
+            Route("/v1/documents", put, methods=["PUT"]),
+            Route("/v1/documents", delete, methods=["DELETE"]),
+            Route("/v1/documents/{document:path}", delete, methods=["DELETE"]),
+            Route("/v1/documents/{document:path}", get, methods=["GET"]),
+        ]
 
     def drain(self) -> None:
         """Stop being ready and ask callers to leave, but answer whoever still comes."""
@@ -246,7 +261,7 @@ async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     code = error.status_code if isinstance(error, HTTPException) else 500
     message = (
         f"{request.method} {request.url.path} is nothing this gateway answers; it has POST /v1/search, "
-        "POST /v1/embeddings, GET /v1/index, /health, /ready and /metrics"
+        "POST /v1/embeddings, PUT, GET and DELETE /v1/documents, GET /v1/index, /health, /ready and /metrics"
     )
     return exchange.error(code, "no_such_endpoint", message)
 

@@ -56,7 +56,7 @@ class EmbeddingsRequest:
 def parse_search(body: bytes) -> SearchRequest:
     """Read the body of /v1/search."""
     fields = _object(body, ("query", "k", "filter"))
-    query = _text(fields.get("query"), "query")
+    query = text_of(fields.get("query"), "query")
     k = fields.get("k", DEFAULT_HITS)
     if not _whole(k) or not 1 <= k <= MOST_HITS:
         raise _invalid("k", k, f"a whole number from 1 to {MOST_HITS}")
@@ -81,7 +81,7 @@ def parse_embeddings(body: bytes) -> EmbeddingsRequest:
         raise _invalid("dimensions", dimensions, "a whole number above 0, or no such field")
     user = fields.get("user")
     return EmbeddingsRequest(
-        tuple(_text(text, "input") for text in texts),
+        tuple(text_of(text, "input") for text in texts),
         InputType.QUERY if input_type == "query" else InputType.DOCUMENT,
         encoding == "base64",
         dimensions,
@@ -95,6 +95,21 @@ def too_large(limit: int) -> BadRequest:
 
 def too_slow(seconds: float) -> BadRequest:
     return BadRequest(408, "late", f"the body did not come within {seconds:g} s; send it at once")
+
+
+def text_of(value: object, field: str) -> str:
+    """Return a text that may be embedded."""
+    if not isinstance(value, str):
+        raise _invalid(field, value, "text")
+    if not value.strip():
+        raise BadRequest(422, "empty_text", f"'{field}' holds an empty text, which has no vector; leave it out")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(
+            422, "invalid_text", f"'{field}' holds half of a surrogate pair; send whole characters"
+        ) from None
+    return value
 
 
 def _object(body: bytes, known: tuple[str, ...]) -> Mapping[str, Any]:
@@ -144,20 +159,6 @@ def _storable(value: object) -> bool:
 def _writable(text: str) -> bool:
     """Return whether PostgreSQL can hold it: no half of a surrogate pair, no zero character."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _text(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise _invalid(field, value, "text")
-    if not value.strip():
-        raise BadRequest(422, "empty_text", f"'{field}' holds an empty text, which has no vector; leave it out")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadRequest(
-            422, "invalid_text", f"'{field}' holds half of a surrogate pair; send whole characters"
-        ) from None
-    return value
 
 
 def _whole(value: object) -> bool:

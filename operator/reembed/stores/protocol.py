@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from reembed.core.chunking import Span
 from reembed.core.model import (
@@ -242,6 +242,37 @@ class Sampled:
     id: str
     text: str
     vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentWrite:
+    """What a document is from now on, or that it is gone; for stores in which applications write through Reembed."""
+
+    id: str
+    text: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document's revision, which only grows."""
+
+    id: str
+    rev: int
+
+
+@runtime_checkable
+class Writing(Protocol):
+    """What a gateway needs where documents are written through it, since no trigger could see other writes."""
+
+    async def write(self, writes: Sequence[DocumentWrite]) -> list[Stored]:
+        """Store documents, each once; durable, and marked to be followed, when it returns."""
+        ...
+
+    async def written(self, document: str) -> tuple[Stored, DocumentWrite] | None:
+        """Return a document as it was written last, None if there is none."""
+        ...
 
 
 class Searching(Protocol):

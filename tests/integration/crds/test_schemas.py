@@ -124,6 +124,16 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("index", "spec.metric", "Hamming", 'supported values: "Cosine", "InnerProduct", "Euclidean"'),
     ("index", "spec.source.table", "", "should be at least 1 chars long"),
     ("index", "spec.source.text", "title || body", "exactly one of textColumn and text says what is embedded"),
+    ("index", "spec.store.type", "Qdrant", 'supported values: "pgvector", "Chroma"'),
+    ("index", "spec.store.type", "Chroma", "Chroma has no roles and tells no sizes"),
+    ("index", "spec.source.table", ABSENT, "a pgvector store needs source.table and source.idColumn"),
+    ("index-chroma", "spec.source", {"table": "docs"}, "a Chroma store has no table, so its source is {}"),
+    ("index-chroma", "spec.source", {"metadata": ["lang"]}, "a Chroma store has no table, so its source is {}"),
+    ("index-chroma", "spec.adopted", {"vectorColumn": "v", "poolRef": {"name": "old"}}, "and nothing is adopted"),
+    ("index-chroma", "spec.vectorIndex.minRecall", 0.9, "set vectorIndex.minRecall to 0"),
+    ("index-chroma", "spec.vectorIndex", ABSENT, "set vectorIndex.minRecall to 0"),
+    ("index-chroma", "spec.store.capacity", "1Gi", "leave gatewayRole and capacity out"),
+    ("index-chroma", "spec.store.gatewayRole", "reader", "leave gatewayRole and capacity out"),
     ("index", "spec.source.textColumn", ABSENT, "exactly one of textColumn and text says what is embedded"),
     ("index", "spec.adopted", {"vectorColumn": "embedding"}, "spec.adopted.poolRef: Required value"),
     ("index", "spec.adopted", {"vectorColumn": "", "poolRef": {"name": "old"}}, "should be at least 1 chars long"),
@@ -215,6 +225,7 @@ BAD: list[tuple[str, str, Any, str]] = [
 
 # The same for an object that exists.
 IMMUTABLE: list[tuple[str, str, Any, str]] = [
+    ("index-chroma", "spec.store.type", "pgvector", "the kind of store cannot be changed"),
     ("pool-new", "spec.model.sha256", "1" * 64, "create another EmbedderPool and an EmbeddingMigration to it"),
     ("pool-new", "spec.model.queryPrefix", "query: ", "a pool's model cannot be changed"),
     *(

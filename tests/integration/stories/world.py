@@ -122,7 +122,7 @@ class World:
     async def _delete(self, kind: Kind, name: str) -> None:
         await self.cluster.delete(kind, self.namespace, name)
         async with asyncio.timeout(_LONGEST_SECONDS):
-            while await self.cluster.get(kind, self.namespace, name) is not None:
+            while await self.cluster.get(kind, self.namespace, name) is not None:  # noqa: ASYNC110 as _following
                 await asyncio.sleep(0.1)
 
     async def move(self, old: str, new: str, evaluation: Mapping[str, Any], **spec: Any) -> None:

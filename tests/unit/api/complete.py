@@ -162,6 +162,7 @@ INDEXES = (
     _named(
         {
             "store": {
+                "type": "pgvector",
                 "ownerSecretRef": {"name": "store", "key": "owner"},
                 "gatewaySecretRef": {"name": "search", "key": "gateway"},
                 "gatewayRole": "searcher",
@@ -185,6 +186,7 @@ INDEXES = (
     _named(
         {
             "store": {
+                "type": "Chroma",
                 "ownerSecretRef": {"name": "store2", "key": "owner2"},
                 "gatewaySecretRef": {"name": "search2", "key": "gateway2"},
                 "gatewayRole": "reader",

@@ -30,6 +30,7 @@ from reembed.core.model import (
     PrometheusLimit,
     Reproduced,
     Routing,
+    Store,
     StorePlan,
     TriggerState,
 )
@@ -106,6 +107,12 @@ def test_parts_that_the_model_would_not_read_to_their_end_are_refused(most: int,
 def test_where_nobody_has_the_tokenizer_nothing_is_cut() -> None:
     status = cut_to(64, hosted=Hosted("text-embedding-3-small", 8000))
     assert (status.state, status.reason) == (State.FAILED, "TokenizerMissing")
+
+
+def test_a_store_that_holds_one_vector_of_a_document_cuts_none() -> None:
+    chroma = replace(FREE, spec=replace(FREE.spec, store=Store.CHROMA))
+    status = decide(b.migration(spec={"chunking": Chunking(64)}), b.seen(chroma), b.NOON).status
+    assert (status.state, status.reason) == (State.FAILED, "ChunkingUnsupported")
 
 
 def test_a_pool_that_serves_is_the_target_only_of_who_asks_for_the_same_parts() -> None:

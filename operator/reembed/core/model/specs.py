@@ -74,6 +74,13 @@ class Metric(Enum):
     EUCLIDEAN = "Euclidean"
 
 
+class Store(Enum):
+    """What holds documents and vectors."""
+
+    PGVECTOR = "pgvector"
+    CHROMA = "Chroma"
+
+
 class NoData(Enum):
     """What a missing measurement means. It never means that all is well."""
 
@@ -247,6 +254,7 @@ class IndexSpec:
     filter: str | None = None  # a condition over them; a row that does not satisfy it is no document
     metadata: tuple[str, ...] = ()  # columns that a search returns and may filter by
     adopted: Adopted | None = None
+    store: Store = Store.PGVECTOR
 
 
 class CutAt(Enum):

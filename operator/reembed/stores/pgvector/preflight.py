@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg import sql
 
-from reembed.core.model import IndexSpec, Problem
+from reembed.core.model import IndexSpec, Problem, Store
 from reembed.stores.pgvector.connection import Connection
 from reembed.stores.pgvector.expressions import Expression, unfit, virtual_column
 
@@ -76,6 +76,17 @@ class Asked:
 
 
 Check = Callable[[Connection, Asked], Awaitable[Problem | None]]
+
+
+async def store_mismatched(connection: Connection, asked: Asked) -> Problem | None:
+    del connection
+    if asked.spec.store is Store.PGVECTOR:
+        return None
+    return Problem(
+        "StoreMismatch",
+        f"the index's Secret leads to PostgreSQL where spec.store.type is {asked.spec.store.value}; nothing was "
+        "changed. Correct the Secret",
+    )
 
 
 async def extension_missing(connection: Connection, _: Asked) -> Problem | None:
@@ -234,6 +245,7 @@ async def index_claimed(connection: Connection, asked: Asked) -> Problem | None:
 
 
 CHECKS: tuple[Check, ...] = (
+    store_mismatched,
     extension_missing,
     extension_too_old,
     table_missing,
