@@ -16,6 +16,7 @@ from hack.cache import ROOT
 Object = dict[str, Any]
 
 EXAMPLES = ROOT / "examples"
+APART = ("adopted/index", "chroma/index")  # indexes that no other example names
 ABSENT = object()
 
 
@@ -50,13 +51,13 @@ class Kubectl:
 
 
 def example(name: str) -> Object:
-    """Return one of examples/ by its file's name without the suffix."""
+    """Return one of examples/ by its file's path without the suffix."""
     loaded: Object = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
     return loaded
 
 
 def examples() -> list[Object]:
-    return [example(path.stem) for path in sorted(EXAMPLES.glob("*.yaml"))]
+    return [example(name) for name in (*[path.stem for path in sorted(EXAMPLES.glob("*.yaml"))], *APART)]
 
 
 def changed(name: str, path: str, value: Any) -> Object:
