@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from reembed.core.buckets import choose
 from reembed.core.chunking import Span
 from reembed.core.model import Routing
 from reembed.gateway.app import Gateway, Settings
+from reembed.stores.protocol import FilterRefused, StoreError
 from tests.fixtures.arms import NEW, OLD, FakeEmbedder, FakeStore, right_answer, vector_of
 from tests.fixtures.exposition import parse
 from tests.fixtures.routing import FakeSource
@@ -305,3 +307,53 @@ async def test_another_path_names_those_that_exist() -> None:
         response = await world.http.get("/v1/search")
         assert error(response) == (405, "no_such_endpoint", None)
         assert "POST /v1/search" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(FilterRefused('filter names "x"'), (422, "invalid_filter", 0), id="a filter that is refused"),
+        pytest.param(StoreError("no such function"), (503, "unavailable", 2), id="anything else"),
+    ],
+)
+async def test_a_filter_that_is_refused_counts_against_no_arm(error: Exception, expected: tuple[int, str, int]) -> None:
+    async with running(World(ALL_ON_NEW)) as world:
+        world.store.errors = dict.fromkeys((OLD.collection, NEW.collection), error)
+        answered = await world.search(filter={"x": 1})
+        text = (await world.http.get("/metrics")).text
+    asked = [(labels, value) for name, labels, value in parse(text) if name == "reembed_gateway_arm_requests_total"]
+    errors = sum(value for labels, value in asked if (labels["outcome"], labels["probe"]) == ("error", "false"))
+    assert (answered.status_code, answered.json()["error"]["type"], errors) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(["lang"], id="a list"),
+        pytest.param({"lang": "\ud800"}, id="half of a surrogate pair"),
+        pytest.param({"lang": {"eq": "\0"}}, id="a zero character"),
+        pytest.param({"lang": {"eq": {"eq": 1}}}, id="deeper than it may be"),
+        pytest.param({"lang": [["en"]]}, id="a list in a list"),
+        pytest.param({"lang": list(range(1001))}, id="too many values"),
+    ],
+)
+async def test_a_filter_that_no_store_could_read_is_refused_before_any_arm_is_asked(given: object) -> None:
+    async with running(World()) as world:
+        body = json.dumps({"query": "keys", "filter": given}).encode()
+        answered = await world.http.post("/v1/search", content=body)
+    assert (answered.status_code, answered.json()["error"]["type"]) == (422, "invalid_field")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"query": "keys", "filter": {"x": NaN}}', b'{"query": "keys", "filter": {"x": 1e999}}']
+)
+async def test_numbers_without_end_are_refused_in_a_filter(body: bytes) -> None:
+    async with running(World()) as world:
+        answered = await world.http.post("/v1/search", content=body)
+    assert answered.status_code == 422
+
+
+async def test_a_body_that_is_nested_too_deep_is_no_json() -> None:
+    async with running(World()) as world:
+        answered = await world.http.post("/v1/search", content=b"[" * 60_000)
+    assert (answered.status_code, answered.json()["error"]["type"]) == (422, "not_json")
