@@ -96,7 +96,8 @@ def _job_effects(migration: Migration, seen: Seen) -> tuple[Effect, ...]:
     if state in desired.TAKING_BACK | {State.PREFLIGHT} and seen.job is not None:  # it has nothing to do any more
         return (DeleteJob(seen.job.name),)
     due = triggers.first_due(migration, seen, migration.status.triggers) is not None
-    suspended = due or migration.paused or migration.status.emergency is not None
+    unreadable = triggers.unreadable_source(seen) is not None
+    suspended = due or unreadable or migration.paused or migration.status.emergency is not None
     job = desired.backfill_job(migration, suspended=suspended)
     # Pods of the Job look for the collection: it is there once the store worker reports it.
     if job is None or desired.own_collection(migration, seen) is None:

@@ -25,6 +25,12 @@ BUDGET_SPENT = "BudgetSpent"
 ENDPOINT_FAILING = "EndpointFailing"
 OF_ENDPOINT = frozenset({MODEL_CHANGED, BUDGET_SPENT, ENDPOINT_FAILING})
 
+# The source is not what the index says, or may not be read: every pod would fail until somebody mends it.
+OF_SOURCE = frozenset({
+    "ExtensionMissing", "PrivilegesMissing", "SourceColumnMissing", "SourceFilterInvalid", "SourceKeyUnsupported",
+    "SourceTableMissing", "SourceTextInvalid",
+})  # fmt: skip
+
 # The labelled queries do not decide; somebody's word can.
 UNDECIDED = frozenset({"RetrievalInconclusive", "RetrievalTooFewQueries"})
 

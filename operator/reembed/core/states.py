@@ -107,6 +107,9 @@ def _backfill_waits(migration: Migration, seen: Seen) -> triggers.Finding | None
     due = triggers.first_due(migration, seen, migration.status.triggers)
     if due is not None:
         return triggers.Finding(due.reason, f"{due.message}; the backfill pauses until it is over")
+    unreadable = triggers.unreadable_source(seen)
+    if unreadable is not None:
+        return replace(unreadable, message=f"{unreadable.message}; the backfill pauses until that is mended")
     problem = seen.job.problem if seen.job is not None and seen.job.active else None
     hosted = seen.target.report.problem if seen.target is not None else None
     if hosted is not None and hosted.reason in reasons.OF_ENDPOINT:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from reembed.core import reasons
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import NoData, TriggerState
 from reembed.core.names import SCHEMA
@@ -78,6 +79,17 @@ def first_missing(migration: Migration, seen: Seen) -> Finding | None:
         if not reading.known and not reading.limit.dry_run:
             return Finding("NoData", f"{reading.reason} has no measurements; the weight stays until it has")
     return None
+
+
+def unreadable_source(seen: Seen) -> Finding | None:
+    """Find a source that is not what the index says: its pods would fail one after the other, and use up their tries.
+
+    A store that does not answer is another matter: pods wait for it by themselves, with what they have embedded.
+    """
+    problem = seen.store.problem if seen.store is not None else None
+    if problem is None or problem.reason not in reasons.OF_SOURCE:
+        return None
+    return Finding(problem.reason, problem.message)
 
 
 def crds_too_old(seen: Seen) -> Finding | None:

@@ -402,3 +402,21 @@ def test_progress_is_written_every_few_seconds() -> None:
     embedded = replace(migration.status, backfill=Backfill(10, 100, 0, 5.0, None, "embed", "job"))
     written = [worth_writing(migration.status, embedded, timedelta(seconds=since)) for since in (1, 3)]
     assert written == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("reason", "told", "parallelism"),
+    [
+        pytest.param("SourceColumnMissing", "SourceColumnMissing", 0, id="a column that was renamed"),
+        pytest.param("PrivilegesMissing", "PrivilegesMissing", 0, id="a right that was taken away"),
+        pytest.param("StoreUnreachable", "Embedding", 2, id="a store that does not answer is waited for by its pods"),
+    ],
+)
+def test_pods_that_could_not_read_their_source_are_not_made_until_it_is_mended(
+    reason: str, told: str, parallelism: int
+) -> None:
+    found = Problem(reason, "what was found")
+    world = b.seen(store=b.store(b.collection("Filling", shards_done=0), problem=found))
+    verdict = decide(b.migration(State.BACKFILLING), world, b.NOON)
+    (job,) = (one.job for one in verdict.after if isinstance(one, ApplyJob))
+    assert (verdict.status.state, verdict.status.reason, job.parallelism) == (State.BACKFILLING, told, parallelism)
