@@ -20,6 +20,7 @@ import numpy as np
 from reembed.backfill.embedding import DocumentEmbedder, Embedder
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import EmbedderClient
+from reembed.core.fingerprint import model_of
 from reembed.core.inspection import SAMPLE, judge, told
 from reembed.core.model import InspectionReport
 from reembed.stores.pgvector.inspection import InspectionStore
@@ -76,7 +77,7 @@ class Order:
 async def main(settings: Settings) -> int:
     """Inspect the collection and return the process's exit code."""
     order, url = Order(settings.order, settings.collection, settings.fingerprint), settings.embedder_url
-    client = EmbedderClient(url, fingerprint=settings.fingerprint, timeout=_REQUEST_SECONDS) if url else None
+    client = EmbedderClient(url, fingerprint=model_of(settings.fingerprint), timeout=_REQUEST_SECONDS) if url else None
     try:
         async with InspectionStore(settings.dsn) as store:
             report = await inspect(order, store, client)
@@ -110,7 +111,7 @@ async def inspect(
     cosines: list[float] | None = None
     if embedder is not None:
         sample = await retrying(lambda: store.sample(order.collection, SAMPLE), (StoreUnavailable,), "drawing a sample")
-        documents = DocumentEmbedder(embedder, order.fingerprint, retrying)
+        documents = DocumentEmbedder(embedder, model_of(order.fingerprint), retrying)
         cosines = await _again(documents, sample, order.patience)
     findings, reproduced = judge(survey, cosines)
     report = InspectionReport(

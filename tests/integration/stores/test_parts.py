@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from reembed.backfill.documents import text_hash
+from reembed.backfill.inspecting import Order, inspect
 from reembed.backfill.shard import Work, fill
 from reembed.core.chunking import Span
 from reembed.core.fingerprint import of_collection
@@ -18,6 +19,7 @@ from reembed.core.model import Chunking, CutAt, VectorIndex
 from reembed.stores.pgvector import recall, schema
 from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.connection import transaction
+from reembed.stores.pgvector.inspection import InspectionStore
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.search import Searcher
 from reembed.stores.pgvector.shards import ShardStore
@@ -259,3 +261,22 @@ async def test_an_index_is_measured_as_searches_ask_it(database: Database) -> No
 def _columns(documents: Documents, table: str) -> Sequence[str]:
     query = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum"
     return [name for (name,) in documents.rows(query, [f"reembed.{table}"])]
+
+
+async def test_parts_are_inspected_each_by_itself_and_by_the_model_that_made_them(database: Database) -> None:
+    async with (
+        store(database, "one two three four five", "alpha beta", "gone since") as it,
+        InspectionStore(database.owner_dsn) as inspection,
+    ):
+        await it.fill()
+        it.documents.run("ALTER TABLE docs DISABLE TRIGGER USER; UPDATE docs SET body = 'written since' WHERE id = 3")
+        sample = await inspection.sample(PLAN.name, 100)
+        report = await inspect(Order("first", PLAN.name, CUT), inspection, FakeEmbedder())
+    assert sorted((one.id, one.text) for one in sample) == [
+        ("1", "five"),
+        ("1", "one two"),
+        ("1", "three four"),
+        ("2", "alpha beta"),
+    ]
+    assert report.reproduced is not None
+    assert (report.reproduced.sample, round(report.reproduced.median, 6)) == (4, 1.0)

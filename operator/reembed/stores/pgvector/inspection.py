@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from psycopg import sql
 
+from reembed.core.fingerprint import chunking_of
 from reembed.core.inspection import REPEATED
 from reembed.core.model import Counted, InspectionReport, Norms, Survey
 from reembed.stores.pgvector import inspections, rows, tables
@@ -93,6 +94,15 @@ SELECT v.id::text, t.text, v.embedding::text FROM (
     ORDER BY random() LIMIT 2 * %(count)s
 ) v JOIN {table} s ON s.{key} = v.id CROSS JOIN LATERAL {document} t (text, failed)
 WHERE {readable} AND coalesce(v.text_hash = substring(sha256(convert_to(t.text, 'UTF8')) FOR 16), true)
+LIMIT %(count)s"""
+# A part is embedded again by itself, while the text that it was cut from is the document's still.
+_SAMPLE_CUT = """
+SELECT v.id::text, substring(t.text FROM v.starts + 1 FOR v.ends - v.starts), v.embedding::text FROM (
+    SELECT v.id, v.embedding, v.starts, v.ends FROM {vectors} WHERE {vector} IS NOT NULL
+    ORDER BY random() LIMIT 2 * %(count)s
+) v JOIN {collection} w ON w.id = v.id AND w.part = 0
+JOIN {table} s ON s.{key} = v.id CROSS JOIN LATERAL {document} t (text, failed)
+WHERE {readable} AND w.text_hash = substring(sha256(convert_to(t.text, 'UTF8')) FOR 16)
 LIMIT %(count)s"""
 _SAMPLE_ADOPTED = """
 SELECT {id}::text, t.text, {vector}::text FROM {vectors} WHERE {vector} IS NOT NULL AND {readable}
@@ -314,8 +324,10 @@ def _orphans(of: _Collection, document: sql.Composable) -> sql.Composed:
 
 
 def _sampling(of: _Collection, document: sql.Composable) -> sql.Composed:
-    return sql.SQL(_SAMPLE_OWN if of.adopted is None else _SAMPLE_ADOPTED).format(
+    kind = _SAMPLE_ADOPTED if of.adopted is not None else _SAMPLE_CUT if chunking_of(of.fingerprint) else _SAMPLE_OWN
+    return sql.SQL(kind).format(
         **_parts(_vectors(of, document)),
+        collection=tables.collection(of.name),
         key=tables.identifier(of.source.id_column),
         table=tables.table(of.source),
         document=document,
