@@ -137,7 +137,9 @@ async def _again(documents: DocumentEmbedder, sample: Sequence[Sampled], patienc
             for start in range(0, len(sample), _BATCH):
                 batch = sample[start : start + _BATCH]
                 answers = await documents.embed([Document(one.id, one.text) for one in batch])
-                cosines += [_cosine(one.vector, answer) for one, answer in zip(batch, answers, strict=True)]
+                pairs = zip(batch, answers, strict=True)
+                # What the pool refuses, such as a text that is too long for it, says nothing of who made the others.
+                cosines += [_cosine(one.vector, found) for one, found in pairs if not isinstance(found, Rejected)]
     except TimeoutError:
         if len(cosines) < _ENOUGH * len(sample):
             raise PoolSilent(
@@ -148,9 +150,9 @@ async def _again(documents: DocumentEmbedder, sample: Sequence[Sampled], patienc
     return cosines
 
 
-def _cosine(stored: bytes, answer: bytes | Rejected) -> float:
-    """Return how near two vectors are; what the pool refuses, or makes another size of, it has not made."""
-    if isinstance(answer, Rejected) or len(answer) != len(stored):
+def _cosine(stored: bytes, answer: bytes) -> float:
+    """Return how near two vectors are; what the pool makes another size of, it has not made."""
+    if len(answer) != len(stored):
         return 0.0
     one, other = (np.frombuffer(vector, "<f4").astype("f8") for vector in (stored, answer))
     lengths = float(np.linalg.norm(one) * np.linalg.norm(other))

@@ -23,7 +23,7 @@ MOST_PARTS = 1000
 # What closes a sentence with the quotes and brackets behind it, before white space; Chinese and Japanese need none. A
 # blank line ends whatever stood before it: headings have no full stop.
 _SENTENCE = re.compile(
-    r"""[.!?\u2026][.!?\u2026"'\u201d\u2019\u00bb)\]]*(?=\s)"""
+    r"""[.!?\u2026]+(?:["'\u201d\u2019\u00bb)\]][.!?\u2026]*+)*+(?P<latin>)"""
     r"|[\u3002\uff01\uff1f][\u3002\uff01\uff1f\u300d\u300f\u201d\u2019\uff09]*"
     r"|(?=\n[^\S\n]*\n)"
 )
@@ -31,6 +31,7 @@ _LINE = re.compile(r"(?=[\r\n])")
 _WORD = re.compile(r"(?<=\S)(?=\s)")
 _JOINER = "\u200d"
 _HANGUL = range(0x1100, 0x1200)
+_MOST_FLAG_LETTERS = 64  # looked back over; even, so that a longer row is cut between two flags of some row
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class _Cutting:
         self._most = chunking.max_tokens
         self._overlap = chunking.overlap_tokens
         patterns = {CutAt.SENTENCE: (_SENTENCE, _LINE), CutAt.LINE: (_LINE,), CutAt.TOKEN: ()}[chunking.at]
-        self._places = [[found.end() for found in one.finditer(text)] for one in (*patterns, _WORD)]
+        self._places = [_ends_of(one, text) for one in (*patterns, _WORD)]
 
     def parts(self) -> tuple[Span, ...]:
         found = list[Span]()
@@ -127,6 +128,19 @@ class _Cutting:
         return place
 
 
+def _ends_of(pattern: re.Pattern[str], text: str) -> list[int]:
+    """Return where a pattern ends in a text, but for full stops with no white space behind: 3.14 is no sentence's end.
+
+    That is looked at here and not by the pattern, which would come back to each of a thousand full stops.
+    """
+    found = pattern.finditer(text)
+    return [
+        one.end()
+        for one in found
+        if "latin" not in pattern.groupindex or one["latin"] is None or text[one.end() : one.end() + 1].isspace()
+    ]
+
+
 def _between(text: str, place: int) -> bool:
     """Return whether a cut there leaves every character whole, as the reader sees it."""
     if not 0 < place < len(text):
@@ -148,7 +162,8 @@ def _is_flag_letter(character: str) -> bool:
 
 
 def _flag_letters_before(text: str, place: int) -> int:
+    """Return how many letters of flags stand before a place, as far as anybody writes flags in a row."""
     count = 0
-    while count < place and _is_flag_letter(text[place - 1 - count]):
+    while count < min(place, _MOST_FLAG_LETTERS) and _is_flag_letter(text[place - 1 - count]):
         count += 1
     return count

@@ -17,6 +17,7 @@ from reembed.core.model import Arm, Counted, Finding, InspectionReport, Metric, 
 
 # How old an inspection may be when a migration begins.
 MAX_AGE = timedelta(hours=24)
+_SLACK = timedelta(minutes=5)  # by which clocks of pods may differ
 # Documents that are embedded again: a tenth of vectors of another model is missed once in a hundred and twenty times.
 SAMPLE = 200
 # One model on two machines, in two types or by two engines comes to 0.999; two models, or one with another prefix or
@@ -62,10 +63,13 @@ def of_attempt(index_uid: str, migration_uid: str, attempt: int, arm: Arm) -> st
 def recent(reports: Sequence[InspectionReport], arm: Arm, own: str, begun: datetime) -> InspectionReport | None:
     """Return the newest inspection of what serves that counts for an attempt that began then; `own` is its own one.
 
-    One that refuses counts for no later attempt: what it found may have been mended since.
+    One that refuses counts for no later attempt: what it found may have been mended since, and a migration whose status
+    was emptied counts its attempts anew. One that embedded nothing counts for its own attempt alone.
     """
     of_arm = [one for one in reports if (one.collection, one.fingerprint) == (arm.collection, arm.fingerprint)]
-    counts = [one for one in of_arm if one.id == own or (one.at >= begun - MAX_AGE and not refused(one))]
+    own_ones = [one for one in of_arm if one.id == own and (one.at >= begun - _SLACK or not refused(one))]
+    others = [one for one in of_arm if one.at >= begun - MAX_AGE and not refused(one) and one.reproduced is not None]
+    counts = own_ones + others
     return max(counts, key=lambda one: one.at, default=None)
 
 

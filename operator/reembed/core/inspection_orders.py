@@ -62,10 +62,14 @@ def due(
     """Return the inspection that is to be made now; `asked` is the annotation with what is answered to it."""
     if index.meta.deleting or store is None or store.problem is not None or store.inspections is None:
         return None
+    # A migration waits for its own, whatever becomes of one that somebody asked for.
+    needed = _before_migration(index, store, store.inspections, holder)
+    if needed is not None:
+        return needed
     wanted, answered = asked
     if wanted is not None and answered is not None and (answered.nonce, answered.outcome) == (wanted.nonce, ACCEPTED):
         return _asked_for(index, store, wanted)
-    return _before_migration(index, store, store.inspections, holder)
+    return None
 
 
 def condition(
@@ -77,16 +81,17 @@ def condition(
         return Condition("Inspected", None, "NothingToInspect", "nothing answers yet")
     of_arm = [one for one in reports or () if one.collection == arm.collection]
     newest = max(of_arm, key=lambda one: one.at, default=None)
+    # What keeps a new look from being taken is told before what an old one found.
+    if order is not None and job is not None and job.exhausted:
+        why = f"Job {job.name} gave up: {job.message}; the logs of its pods say why, and it is made again"
+        return Condition("Inspected", None, "InspectionFailed", why)
+    if order is not None and job is not None and job.problem is not None:
+        why = f"{job.problem.message}; the inspection waits for it"
+        return Condition("Inspected", None, "InspectionFailed", why)
     if newest is not None:
         reason = newest.findings[0].reason if newest.findings else "NothingFound"
         return Condition("Inspected", not newest.findings, reason, inspection.told(newest))
-    if job is not None and job.exhausted:
-        why = f"Job {job.name} gave up: {job.message}; the logs of its pods say why, and it is made again"
-        return Condition("Inspected", None, "InspectionFailed", why)
     if order is not None:
-        problem = job.problem if job is not None else None
-        if problem is not None:
-            return Condition("Inspected", None, "InspectionFailed", f"{problem.message}; the inspection waits for it")
         return Condition("Inspected", None, "Inspecting", f"collection {order.collection} is looked at")
     text = "`kubectl reembed inspect` looks at it, and the next migration does"
     return Condition("Inspected", None, "NotInspected", text)

@@ -53,6 +53,7 @@ _PIECE = 1 << 16
 # A word with the white space before it. One without end is read in pieces: the longer, the less is known of its tokens.
 _WORDS = re.compile(r"\s*(?P<word>\S{1,64})")
 _KNOWN_WORDS = 20_000
+_LONGEST_KNOWN = 128
 # About a millisecond of work, and a tenth of it in rest.
 _WORDS_AT_ONCE = 256
 _REST_SECONDS = 0.0001
@@ -140,7 +141,8 @@ class Weights:
         tokens, never fewer. llama.cpp does not say where the tokens of a word end: they are taken to be equally long.
         """
         found = list[int]()
-        for number, word in enumerate(_WORDS.finditer(text)):
+        # White space at the end has no tokens, and an expression that looks for a word behind it would look for hours.
+        for number, word in enumerate(_WORDS.finditer(text.rstrip())):
             count = self._length(word.group())
             begin, characters = word.start("word"), word.end() - word.start("word")
             found += [begin - (-characters * n // count) for n in range(1, count + 1)]
@@ -149,7 +151,9 @@ class Weights:
         return found
 
     def _length(self, word: str) -> int:
-        """Return how many tokens a word has; the words of a language are few."""
+        """Return how many tokens a word has; the words of a language are few, and the white space before one is short."""
+        if len(word) > _LONGEST_KNOWN:
+            return len(self._ids(word)) - len(self._ids(""))
         found = self._lengths.get(word)
         if found is None:
             if len(self._lengths) >= _KNOWN_WORDS:

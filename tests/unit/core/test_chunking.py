@@ -155,3 +155,19 @@ def test_an_uncut_collection_has_its_models_fingerprint() -> None:
 def test_a_newer_way_of_cutting_is_not_taken_for_an_old_one(found: str) -> None:
     with pytest.raises(ValueError, match="cuts documents in a way that this version does not know"):
         chunking_of(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("." * 300_000 + "x", id="full stops"),
+        pytest.param(".)" * 150_000 + "x", id="full stops and brackets"),
+        pytest.param("\U0001f1e6" * 300_000, id="letters of flags"),
+        pytest.param("! " * 150_000, id="sentences of nothing else"),
+        pytest.param("\n" * 300_000 + "x", id="empty lines"),
+    ],
+)
+def test_a_text_that_nobody_wrote_is_cut_in_time_that_grows_with_its_length(text: str) -> None:
+    """Were each place looked for from each other one, none of these would end within an hour."""
+    parts = cut(text, range(1, len(text) + 1), Chunking(5000, 0, CutAt.SENTENCE))
+    assert "".join(text[one.start : one.end] for one in parts).replace(" ", "") == "".join(text.split())

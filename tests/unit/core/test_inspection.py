@@ -127,7 +127,10 @@ def report(name: str = "i", hours: float = 1, cosine: float = 0.999, **changes: 
         pytest.param([report(fingerprint=NEW.fingerprint)], None, id="of another model"),
         pytest.param([report("b", 1), report("a", 2)], "b", id="the newest"),
         pytest.param([report(cosine=0.5)], None, id="one that refused another attempt"),
-        pytest.param([report("own", cosine=0.5), report("b", 2)], "own", id="one's own that refuses"),
+        pytest.param([report("own", 0, cosine=0.5), report("b", 2)], "own", id="one's own that refuses"),
+        pytest.param([report("own", 30, cosine=0.5)], None, id="one of its name that refused before it began"),
+        pytest.param([report(reproduced=None)], None, id="another that embedded nothing"),
+        pytest.param([report("own", reproduced=None)], "own", id="one's own that embedded nothing"),
         pytest.param([report("own", hours=48)], "own", id="one's own, whatever clocks say"),
     ],
 )

@@ -169,3 +169,18 @@ def test_the_condition_says_whether_what_answers_is_known_to_be_sound(
 ) -> None:
     told: Condition = condition(found, reports, order, job)
     assert (told.type, (told.status, told.reason)) == ("Inspected", is_)
+
+
+def test_a_migration_waits_for_its_own_inspection_and_for_none_that_somebody_asked_for() -> None:
+    asked = replace(ASKED, collection=NEW.collection)
+    given = answer(index(), STORE, asked, None)
+    found = due(index(), STORE, (asked, given), migration(State.PREFLIGHT))
+    assert found is not None
+    assert found.id == OWN
+
+
+def test_what_keeps_an_inspection_from_being_made_is_told_before_what_an_old_one_found() -> None:
+    gave_up = JobReport("job", 0, 4, complete=False, exhausted=True, message="its pods failed")
+    waits = JobReport("job", 1, 0, complete=False, exhausted=False, problem=Problem("Unschedulable", "no room"))
+    found = [condition(index(), [report(hours=100)], order(ASKED), one) for one in (gave_up, waits, None)]
+    assert [one.reason for one in found] == ["InspectionFailed", "InspectionFailed", "NothingFound"]
