@@ -151,7 +151,7 @@ class Weights:
         return found
 
     def _length(self, word: str) -> int:
-        """Return how many tokens a word has; the words of a language are few, and the white space before one is short."""
+        """Return how many tokens a word has; the words of a language are few, with short white space before them."""
         if len(word) > _LONGEST_KNOWN:
             return len(self._ids(word)) - len(self._ids(""))
         found = self._lengths.get(word)

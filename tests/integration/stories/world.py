@@ -118,6 +118,14 @@ class World:
         await self._apply(kinds.INDEX, _INDEX, spec={**_index(), "adopted": adopted})
         await self._until(kinds.INDEX, _INDEX, lambda seen: "serving" in _status(seen).get("routing", {}))
         await self._until(kinds.INDEX, _INDEX, lambda seen: _status(seen)["gateway"]["readyReplicas"] == 2)
+        await self._answering()
+
+    async def _answering(self) -> None:
+        """Wait until each gateway answers a query: of what is adopted, the embedder may be still on its way."""
+        async with aiohttp.ClientSession() as http, asyncio.timeout(_LONGEST_SECONDS):
+            for url in self.kubelet.urls("gateway"):
+                while await _code(http, f"{url}/v1/search") != 200:  # noqa: ASYNC110 it is asked, it tells nobody
+                    await asyncio.sleep(0.1)
 
     async def _delete(self, kind: Kind, name: str) -> None:
         await self.cluster.delete(kind, self.namespace, name)
@@ -279,6 +287,11 @@ async def running(
         if not adopted:
             await world.fill(serves, target or {})
         yield await stack.enter_async_context(world.asked())
+
+
+async def _code(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.post(url, json={"query": "a question"}) as answer:
+        return answer.status
 
 
 async def _page(http: aiohttp.ClientSession, url: str) -> str:
