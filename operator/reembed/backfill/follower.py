@@ -46,6 +46,7 @@ _PAGES = 8  # of text in one request
 _VECTORS = 500  # of one transaction; more only of one document
 _REQUESTS = 4
 _IDLE_SECONDS = 0.2  # what a change waits at most before it is seen
+_LONGEST_PAUSE = 10.0
 _LAG_SECONDS = 1.0
 # Longer than this without a look at the marks, nobody knows what lacks.
 _BLIND_SECONDS = 5.0
@@ -163,21 +164,27 @@ class Follower:
             tasks.create_task(self._compare_for_ever(plan))
 
     async def _pay_for_ever(self, plan: CollectionPlan, documents: DocumentEmbedder) -> None:
+        pause = _IDLE_SECONDS
         while True:
-            if not await self.retrying(lambda: self._pay(plan, documents), (StoreError,), f"following {plan.name}"):
-                await asyncio.sleep(_IDLE_SECONDS)
+            work = partial(self._pay, plan, documents)
+            owed, cleared = await self.retrying(work, (StoreError,), f"following {plan.name}")
+            # Rows of an adopted column that somebody holds are not embedded again and again.
+            held = plan.adopted and cleared < owed
+            pause = min(2 * pause, _LONGEST_PAUSE) if held else _IDLE_SECONDS
+            if held or not owed:
+                await asyncio.sleep(pause)
 
-    async def _pay(self, plan: CollectionPlan, documents: DocumentEmbedder) -> int:
-        """Pay the oldest debts; return how many there were."""
-        debts = await self.store.owed(plan.name, DEBTS)
+    async def _pay(self, plan: CollectionPlan, documents: DocumentEmbedder) -> tuple[int, int]:
+        """Pay the oldest debts; return how many there were, and how many were cleared."""
+        debts, cleared = await self.store.owed(plan.name, DEBTS), 0
         if debts:
             changes = await self.store.read(plan.name, debts)
             cutter = Cutter(chunking_of(plan.fingerprint), documents, self.retrying)
             async for paid in outcomes(changes, cutter, plan.dimensions):
-                await self.store.pay(plan.name, paid)
+                cleared += await self.store.pay(plan.name, paid)
                 for one in paid:
                     self.metrics.followed.labels(plan.name, _OUTCOMES[type(one.outcome)]).inc()
-        return len(debts)
+        return len(debts), cleared
 
     async def _compare_for_ever(self, plan: CollectionPlan) -> None:
         while True:

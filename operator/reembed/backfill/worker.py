@@ -192,6 +192,8 @@ class Worker:
             # What is read before changes are captured may be stale for ever.
             case Desired.PRESENT | Desired.INDEXED if held is None and self._captured:
                 self._jobs.ask(plan.name, "create", lambda: self._store.create(spec, plan))
+            case Desired.INDEXED if plan.adopted and held is not None and held.state == "Filling":
+                self._jobs.ask(plan.name, "create", lambda: self._store.create(spec, plan))
             case Desired.INDEXED if held is not None and held.state == "Filling" and held.shards_done == held.shards:
                 self._jobs.ask(plan.name, "index", lambda: self._store.build_index(plan.name, spec.vector_index))
             case Desired.INDEXED if held is not None and self._finds_too_little(spec, held):

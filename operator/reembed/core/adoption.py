@@ -13,8 +13,10 @@ from reembed.core import names
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import SeenIndex
 from reembed.core.model import (
+    Adopted,
     Arm,
     CollectionPlan,
+    CollectionReport,
     Desired,
     IndexStatus,
     Model,
@@ -49,9 +51,19 @@ def advanced(index: SeenIndex, model: Model | None, store: StoreReport | None) -
     report = next((one for one in store.collections if one.name == arm.collection), None)
     if report is None or all(one.name != arm.collection for one in index.status.plan.collections):
         return _planned(index, arm, model.dimensions)
-    if report.problem is not None:
+    return _otherwise(report, adopted, arm) or (_serving(index, arm) if report.state == "Indexed" else None)
+
+
+def _otherwise(report: CollectionReport, adopted: Adopted, arm: Arm) -> Problem | None:
+    """Return why what the store holds may not answer queries of the pool."""
+    if report.problem is not None or (report.fingerprint == arm.fingerprint and report.state != "Withdrawn"):
         return report.problem
-    return _serving(index, arm) if report.state == "Indexed" else None
+    found = "is withdrawn" if report.state == "Withdrawn" else f"was adopted with model {report.fingerprint}"
+    return Problem(
+        "AdoptedOtherwise",
+        f"column {adopted.column!r} {found}, and pool {adopted.pool!r} is model {arm.fingerprint}, so nothing answers; "
+        "give the pool its model back, or create another EmbeddingIndex",
+    )
 
 
 def _planned(index: SeenIndex, arm: Arm, dimensions: int) -> IndexStatus | None:

@@ -105,7 +105,7 @@ def _document(found: object) -> DocumentWrite:
             413, "text_too_large", f"a text has {size} bytes, above {MOST_TEXT}; cut it into several documents"
         )
     metadata = found.get("metadata", {})
-    if not isinstance(metadata, dict):
+    if not isinstance(metadata, dict) or not _storable(metadata):
         raise _invalid("metadata", "an object, or no such field")
     if (size := len(json.dumps(metadata))) > MOST_METADATA:
         raise BadRequest(413, "metadata_too_large", f"metadata has {size} bytes, above {MOST_METADATA}; shorten it")
@@ -126,12 +126,25 @@ def _distinct(ids: Sequence[str]) -> None:
 
 def _object(body: bytes) -> Mapping[str, Any]:
     try:
-        fields = json.loads(body)
-    except ValueError:
+        fields = json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         raise BadRequest(422, "not_json", "the body is not JSON; send an object") from None
     if not isinstance(fields, dict):
         raise BadRequest(422, "not_json", f"the body is a JSON {type(fields).__name__}; send an object")
     return fields
+
+
+def _no_number(found: str) -> object:
+    raise ValueError(f"{found} is no number of JSON")
+
+
+def _storable(found: object) -> bool:
+    """Return whether it can be written as JSON, and read by whoever asks for it: 1e999 and half a character cannot."""
+    try:
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _known(fields: Mapping[str, Any], names: set[str]) -> None:

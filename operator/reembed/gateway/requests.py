@@ -131,7 +131,7 @@ def _filter(given: object) -> Filter | None:
 
     Nothing goes on to the store that it could not read as JSON: an error there would count against the arm.
     """
-    if given is None:
+    if given is None or given == {}:
         return None
     if not isinstance(given, dict):
         raise _invalid("filter", given, 'an object such as {"lang": "en", "year": {"gte": 2020}}')

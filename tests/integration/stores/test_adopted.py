@@ -254,3 +254,55 @@ async def test_a_role_that_may_not_write_the_column_cannot_maintain_it(database:
     with pytest.raises(Unfit, match="may not write column"):
         async with adopting(database, BY_REEMBED):
             pass
+
+
+async def test_a_change_that_no_trigger_saw_makes_every_text_owed(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_REEMBED) as it:
+        await it.changes.compared(PLAN.name, await it.changes.epoch(), Differences())
+        it.documents.run("ALTER TABLE docs DISABLE TRIGGER USER; UPDATE docs SET body = 'new' WHERE id = 3")
+        await it.keeper.capture(BY_REEMBED)
+        found, _ = await it.changes.compare(PLAN.name, None, 100)
+        await it.pay(await it.owed())
+    assert (found, it.holds(3), it.holds(4)) == (Differences(missing=COUNT), "new", "text 4")
+
+
+async def test_a_row_that_its_application_refuses_to_have_written_keeps_no_other_back(database: Database) -> None:
+    table(database).run("ALTER TABLE docs ADD CHECK (id <> 3) NOT VALID")
+    async with adopting(database, BY_REEMBED) as it:
+        it.documents.run("ALTER TABLE docs DROP CONSTRAINT docs_id_check")
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id IN (3, 4)")
+        it.documents.run("ALTER TABLE docs ADD CHECK (id <> 3) NOT VALID")
+        cleared = await it.pay(await it.owed())
+    assert (cleared, it.holds(3), it.holds(4)) == (1, "text 3", "new")
+
+
+async def test_more_rows_than_are_read_at_once_are_held_and_the_others_get_their_turn(database: Database) -> None:
+    documents = table(database)
+    documents.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1001, 1100) n")
+    async with adopting(database, BY_REEMBED) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id > 1000")
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id = 3")
+        await it.changes.spread(0)
+        with psycopg.connect(database.owner_dsn) as application:
+            application.execute("SELECT FROM docs WHERE id > 1000 FOR UPDATE")
+            for _ in range(200):
+                debts = await it.changes.owed(PLAN.name, 20)
+                if await it.pay(list(await it.changes.read(PLAN.name, debts))):
+                    break
+    assert it.holds(3) == "new"
+
+
+async def test_a_column_is_adopted_by_one_model(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_REEMBED):
+        with pytest.raises(Unfit, match="has adopted column"):
+            async with Keeper(database.owner_dsn, "default/other", "another-uid") as other:
+                await other.create(BY_REEMBED, replace(PLAN, name="a_other", fingerprint="fp-other"))
+
+
+async def test_a_vector_of_zeros_has_no_angle_to_any_query(database: Database) -> None:
+    table(database).run("UPDATE docs SET embedding = '[0,0,0,0,0,0,0,0]' WHERE id = 5")
+    async with adopting(database, BY_APPLICATION) as it:
+        hits = await it.searcher.search(PLAN.name, PLAN.fingerprint, vector_of("text 1"), COUNT)
+    assert (len(hits), all(hit.score == hit.score for hit in hits)) == (COUNT - 1, True)

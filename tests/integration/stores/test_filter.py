@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +106,10 @@ async def test_what_is_listed_comes_with_a_document_and_nothing_else(database: D
         pytest.param({"lang": {"contains": "e"}}, 'filter of "lang" has "contains"', id="a text that contains"),
         pytest.param({"spot": "(1,2)"}, 'filter names "spot", whose type point cannot be compared so', id="a point"),
         pytest.param({"year": {"eq": {"eq": 1}}}, 'filter of "year" has "eq"', id="deeper than it may be"),
+        pytest.param({"tags": []}, 'filter of "tags" has "in" []; known are', id="a list for an array"),
+        pytest.param({"lang": ["en", None]}, "in with a list without null", id="null in a list"),
+        pytest.param({"tags": "{" * 8 + "a" + "}" * 8}, 'filter of "tags" has the value', id="too many dimensions"),
+        pytest.param({"lang": "x" * 1001}, "a value of more than 1000 characters", id="a value without end"),
     ],
 )
 async def test_a_filter_that_cannot_be_honoured_is_refused(database: Database, within, message: str) -> None:
@@ -131,6 +135,47 @@ async def test_an_application_searches_what_answers_and_never_with_a_vector_of_a
             with pytest.raises(psycopg.Error, match="answered by vectors of fp-new, the query is of fp-old") as after:
                 application.execute(query, [KEY, "fp-old", vector])
     assert ([lang for _, lang in rows], before.value.sqlstate, after.value.sqlstate) == (["en"] * 3, "RE001", "RE001")
+
+
+async def test_a_filter_that_is_refused_changes_nothing_for_those_who_come_after(database: Database) -> None:
+    async with listed(database) as searcher:
+        for within in ({"spot": []}, {"tags": []}, {"spot": "(1,2)"}):
+            with suppress(FilterRefused):
+                await found(searcher, within)
+        (hit,) = await searcher.search("c_new", "fp-new", vector_of("text 4"), 1, {"lang": "en"})
+    assert hit.metadata is not None
+
+
+@pytest.mark.parametrize("given", [("NULL", "3"), ("'fp-new'", "NULL"), ("'fp-new'", "0")])
+async def test_a_search_without_a_model_or_a_number_is_an_error_and_no_answer(
+    database: Database, given: tuple[str, str]
+) -> None:
+    async with listed(database):
+        with pytest.raises(psycopg.Error):
+            Documents(database).rows(
+                f"SELECT * FROM reembed.find('c_new', {given[0]}, '[1,2,3,4,5,6,7,8]', {given[1]})"
+            )
+
+
+async def test_a_column_that_is_gone_and_a_row_that_is_no_json_keep_no_search_from_answering(
+    database: Database,
+) -> None:
+    Documents(database).create(SMALL).run(TABLE.replace("spot point", "spot json"))
+    async with searching(database, LISTED) as (_, searcher):
+        odd = chr(92) + "u0000"
+        Documents(database).run(f"""UPDATE docs SET spot = '{{"a": "{odd}"}}' WHERE id = 4""")
+        Documents(database).run("ALTER TABLE docs DROP COLUMN price")
+        hits = {hit.id: hit.metadata for hit in await searcher.search("c_new", "fp-new", vector_of("text 4"), SMALL)}
+    assert (len(hits), hits["4"], (hits["5"] or {}).get("year")) == (SMALL, None, 2005)
+
+
+async def test_rights_on_the_columns_that_are_named_are_enough(database: Database) -> None:
+    async with listed(database) as searcher:
+        Documents(database).run("REVOKE SELECT ON docs FROM CURRENT_USER")
+        Documents(database).run(
+            "GRANT SELECT (id, body, lang, year, tags, price, day, draft, code, spot) ON docs TO CURRENT_USER"
+        )
+        assert await found(searcher, {"lang": "en"}) == {n for n in range(1, SMALL + 1) if n % 3 == 1}
 
 
 async def test_a_filter_waits_for_the_schema_that_knows_it(database: Database) -> None:

@@ -95,3 +95,16 @@ def test_only_what_nothing_serves_yet_is_pending() -> None:
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"fingerprint": "fp-of-before"}, id="the pool was made anew with another model"),
+        pytest.param({"state": "Withdrawn"}, id="it was withdrawn"),
+    ],
+)
+def test_what_was_adopted_otherwise_answers_nothing_and_says_so(changes: dict[str, str]) -> None:
+    found = advanced(PLANNED, MODEL, replace(NOTHING, collections=(replace(ADOPTED, **changes),)))  # type: ignore[arg-type]
+    assert isinstance(found, Problem)
+    assert found.reason == "AdoptedOtherwise"

@@ -109,8 +109,10 @@ class Changes:
         shape = await self._shapes.of(collection)
         differing, last = await comparison.compare(self._chroma, self._source, shape, after, limit)
         now = time.time()
-        await owe(self._chroma, shape, [(name, rev, now) for name, rev in differing.owed])
+        # Deleted first: whoever pays would take the row that is in the way for what pays the debt. What is lost between
+        # the two is found by the next comparison, since that counts as compared only at its end.
         await self._chroma.delete(shape.vectors, differing.covered)
+        await owe(self._chroma, shape, [(name, rev, now) for name, rev in differing.owed])
         return differing.found, last
 
     async def compared(self, collection: str, epoch: int, found: Differences) -> None:

@@ -76,7 +76,7 @@ class Notes:
 
     async def forget(self) -> None:
         """Take everything back; the claim goes last, since it says whose the rest is."""
-        for what in ("pointer", "evaluation", "claim"):
+        for what in ("pointer", "evaluation", "epoch", "claim"):
             rows = await self._of(what)
             await self._chroma.delete(await self._place(), [row.id for row in rows])
 

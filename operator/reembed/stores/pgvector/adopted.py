@@ -9,6 +9,7 @@ waits for more than one row's update, and never for an embedder.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ from reembed.stores.pgvector import rows, tables
 from reembed.stores.pgvector.binary import vector_array, vector_cursor, vector_type
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
 from reembed.stores.pgvector.shape import Shape
-from reembed.stores.protocol import Differences, Paid, Rejected, Unfit, Written
+from reembed.stores.protocol import Differences, Paid, Rejected, StoreError, Unfit, Written
+
+log = logging.getLogger(__name__)
 
 _SECONDS = 15.0
 _SCAN_SECONDS = 1800.0
@@ -41,11 +44,15 @@ WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s AND m.amname IN ('hns
 _INSERT = """
 INSERT INTO reembed.collection
     (name, index_key, uid, fingerprint, dimensions, type, metric, id_type, source, total, state, adopted, maintained)
-SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'Indexed', %s, %s
+SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, 'Filling', %s, %s
 ON CONFLICT (name) DO NOTHING"""
+_TWICE = """
+SELECT c.index_key FROM reembed.collection c
+WHERE c.adopted = %s AND c.source ->> 'schema' = %s AND c.source ->> 'table' = %s AND c.name <> %s
+  AND c.state <> 'Withdrawn' AND (c.fingerprint <> %s OR c.maintained OR %s)"""
 # A debt that grew is of a newer text, which whoever owes it next will read; one that is gone was paid with that.
 _DEBT = "SELECT FROM reembed.owed WHERE collection = %(name)s AND id = %(id)s AND rev = %(rev)s FOR UPDATE"
-_LOCK = "SELECT FROM {table} s WHERE s.{id} = %(id)s::{type} FOR UPDATE SKIP LOCKED"
+_LOCK = "SELECT FROM {table} s WHERE s.{id} = %(id)s::{type} FOR NO KEY UPDATE SKIP LOCKED"
 _WRITE = """
 UPDATE {table} s SET {column} = (%(vectors)b::{extension}.vector[])[1]::{extension}.{kind}
 WHERE s.{id} = %(id)s::{type} AND EXISTS (
@@ -60,7 +67,7 @@ WITH page AS MATERIALIZED (
     FROM {table} s CROSS JOIN LATERAL {document} t (text, failed)
     WHERE s.{id} IS NOT NULL AND {after} ORDER BY s.{id} LIMIT %(limit)s
 ), found AS (
-    SELECT p.id::text AS id, p.wanted FROM page p WHERE p.wanted <> p.there
+    SELECT p.id::text AS id, p.wanted FROM page p WHERE (p.wanted <> p.there OR (%(all)s AND p.wanted))
       AND (p.there OR NOT EXISTS (
           SELECT FROM reembed.rejected r WHERE r.collection = %(name)s AND r.id = p.id::text))
       AND NOT EXISTS (SELECT FROM reembed.owed o WHERE o.collection = %(name)s AND o.id = p.id::text)
@@ -75,6 +82,10 @@ SELECT count(*) FILTER (WHERE wanted), count(*) FILTER (WHERE NOT wanted),
        CASE WHEN (SELECT count(*) FROM page) >= %(limit)s
             THEN (SELECT p.id::text FROM page p ORDER BY p.id DESC LIMIT 1) END
 FROM found"""
+# The epoch of capture moved since the last whole comparison; before the first, the application had kept the column.
+_MISSED = """
+SELECT c.epoch > 0 AND EXISTS (SELECT FROM reembed.capture k WHERE k.index_key = %(key)s AND k.epoch <> c.epoch)
+FROM reembed.collection c WHERE c.name = %(name)s"""
 _CLEAR = "DELETE FROM reembed.owed WHERE collection = %(name)s AND id = %(id)s AND rev = %(rev)s"
 _ACCEPT = "DELETE FROM reembed.rejected WHERE collection = %(name)s AND id = %(id)s"
 _REFUSE = """
@@ -98,20 +109,28 @@ async def adopt(connections: Pool, owner: tuple[str, str], spec: IndexSpec, plan
         kind, declared = await _column(connection, spec, adopted, plan)
         await _metric_fits(connection, spec, adopted)
         extension, _ = await vector_type(connection)
-    async with transaction(connections, _SCAN_SECONDS) as connection:
-        if not declared:
-            await _of_one_length(connection, spec, adopted, plan, extension)
+    # From here on changes are owed to it: one that is made while the column is looked at must not be missed.
+    async with transaction(connections, _SECONDS) as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('reembed.adopted', 0))")
+        await _of_one_model(connection, spec, adopted, plan)
         key = await tables.key_of(connection, source)
-        counted = sql.SQL("SELECT count(*) FROM {} s WHERE s.{} IS NOT NULL").format(
-            tables.table(source), tables.identifier(adopted.column)
-        )
-        total = (await (await connection.execute(counted, [])).fetchone() or (0,))[0]
         maintained = adopted.maintained_by is MaintainedBy.REEMBED
         await connection.execute(
             _INSERT,
             [plan.name, *owner, plan.fingerprint, plan.dimensions, kind, spec.metric.value, key.type,
-             Jsonb(tables.source_row(source)), total, adopted.column, maintained],
+             Jsonb(tables.source_row(source)), adopted.column, maintained],
         )  # fmt: skip
+    async with transaction(connections, _SCAN_SECONDS) as connection:
+        if not declared:
+            await _of_one_length(connection, spec, adopted, plan, extension)
+        counted = sql.SQL("SELECT count(*) FROM {} s WHERE s.{} IS NOT NULL").format(
+            tables.table(source), tables.identifier(adopted.column)
+        )
+        total = (await (await connection.execute(counted, [])).fetchone() or (0,))[0]
+        await connection.execute(
+            "UPDATE reembed.collection SET state = 'Indexed', total = %s WHERE name = %s AND state = 'Filling'",
+            [total, plan.name],
+        )
 
 
 async def pay(connections: Pool, shape: Shape, paid: Sequence[Paid]) -> int:
@@ -123,16 +142,27 @@ async def pay(connections: Pool, shape: Shape, paid: Sequence[Paid]) -> int:
             async with transaction(connections, _SECONDS) as connection:
                 return await _pay(connection, shape, document, one)
 
-        cleared += await rows.each(tables.source_from(shape.source), shape.id_type, write)
+        try:
+            cleared += await rows.each(tables.source_from(shape.source), shape.id_type, write)
+        except StoreError as error:
+            if not rows.by_row(error):
+                raise
+            # A constraint or a trigger of the application's refuses this row; it stays owed, and keeps no other back.
+            log.warning("document %s of %s cannot be written: %s", one.debt.id, shape.name, error)
     return cleared
 
 
 async def compare(
     connections: Pool, key: str, shape: Shape, after: str | None, limit: int
 ) -> tuple[Differences, str | None]:
-    """Compare the next documents with the column as far as that can be: a text has a vector, no text has none."""
+    """Compare the next documents with the column as far as that can be: a text has a vector, no text has none.
+
+    Nobody knows of which text a vector is. Where changes may have been missed, all of them are owed.
+    """
+    async with using(connections, _SECONDS) as connection:
+        missed = await (await connection.execute(_MISSED, {"name": shape.name, "key": key})).fetchone() == (True,)
     behind = sql.SQL("true") if after is None else sql.SQL("s.{id} > %(after)s::{type}").format(**_parts(shape))
-    given = {"after": after, "limit": limit, "name": shape.name, "key": key}
+    given = {"after": after, "limit": limit, "name": shape.name, "key": key, "all": missed}
 
     async def read(document: sql.Composable) -> Any:
         query = sql.SQL(_MISSING).format(**_parts(shape), document=document, after=behind)
@@ -230,6 +260,20 @@ async def _metric_fits(connection: Connection, spec: IndexSpec, adopted: Adopted
             f"the vector index of column {_quoted(adopted.column)} is built with {', '.join(found)} and spec.metric is "
             f"{spec.metric.value}, so it would not be used",
             "create another EmbeddingIndex with the metric that the application compares by",
+        )
+
+
+async def _of_one_model(connection: Connection, spec: IndexSpec, adopted: Adopted, plan: CollectionPlan) -> None:
+    """Refuse a column in which another index has vectors of another model, or that one of both writes."""
+    maintained = adopted.maintained_by is MaintainedBy.REEMBED
+    given = [adopted.column, spec.schema, spec.table, plan.name, plan.fingerprint, maintained]
+    other = await (await connection.execute(_TWICE, given)).fetchone()
+    if other is not None:
+        raise _unfit(
+            "AdoptedTwice",
+            f"index {other[0]} has adopted column {_quoted(adopted.column)} already, with another model, or Reembed writes "
+            "it",
+            "adopt it once, or let the application maintain it for both",
         )
 
 

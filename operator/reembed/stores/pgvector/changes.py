@@ -57,6 +57,11 @@ WHERE c.name = s.collection AND NOT s.done AND c.index_key = %(key)s AND c.state
 _OWED = """
 SELECT o.id, o.rev FROM reembed.owed o WHERE o.collection = %s AND o.id <> ALL (%s)
 ORDER BY o.rev LIMIT %s"""
+# Rows that the application holds are passed over: were the oldest taken each time, they would keep all others waiting.
+_OWED_ANY = """
+SELECT o.id, o.rev FROM (
+    SELECT id, rev FROM reembed.owed WHERE collection = %s AND id <> ALL (%s) ORDER BY rev LIMIT 5000
+) o ORDER BY random() LIMIT %s"""
 _LAG = """
 SELECT c.name, count(o.id), coalesce(greatest(extract(epoch FROM clock_timestamp() - min(o.at)), 0), 0)::float8
 FROM reembed.collection c LEFT JOIN reembed.owed o ON o.collection = c.name
@@ -156,7 +161,9 @@ class Changes:
     async def owed(self, collection: str, limit: int, but: Sequence[str] = ()) -> list[Debt]:
         """Return the oldest debts of a collection, without those of the documents `but`."""
         async with using(self._pool, _SECONDS) as connection:
-            cursor = await connection.execute(_OWED, [collection, list(but), limit])
+            shape = await self._shape(connection, collection)
+            query = _OWED if shape.adopted is None else _OWED_ANY
+            cursor = await connection.execute(query, [collection, list(but), limit])
             return [Debt(*row) for row in await cursor.fetchall()]
 
     async def read(self, collection: str, debts: Sequence[Debt]) -> list[Change]:

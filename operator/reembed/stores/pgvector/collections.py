@@ -48,9 +48,8 @@ async def create(connections: Pool, owner: tuple[str, str], spec: IndexSpec, pla
     """Make the collection with its shards; nothing happens if it is there. `owner` is the index's key and UID."""
     if plan.adopted:
         async with using(connections, _SECONDS) as connection:
-            there = await _exists(connection, plan)
-        if not there:
-            await adopted.adopt(connections, owner, spec, plan)
+            await _exists(connection, plan)
+        await adopted.adopt(connections, owner, spec, plan)
         return
     kind = tables.vector_type(plan.dimensions)
     source = tables.source_of(spec)

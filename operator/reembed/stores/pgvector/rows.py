@@ -37,11 +37,15 @@ async def each(source: Source, id_type: str, read: Callable[[sql.Composable], Aw
     try:
         return await read(_at_once(source))
     except StoreError as error:
-        cause = error.__cause__
-        by_row = isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_ROWS)
-        if source.plain or not by_row:
+        if source.plain or not by_row(error):
             raise
     return await read(_by_itself(source, id_type))
+
+
+def by_row(error: StoreError) -> bool:
+    """Return whether the values of a row caused an error."""
+    cause = error.__cause__
+    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_ROWS)
 
 
 def documents(source: Source, document: sql.Composable, percent: sql.Composable | None = None) -> sql.Composable:

@@ -35,6 +35,7 @@ DECLARE
     operand jsonb;
     kind text;
     element text;
+    foreign_type boolean;
     sign text;
     literal text;
     literals text[];
@@ -50,15 +51,22 @@ BEGIN
                 CASE WHEN jsonb_array_length(coalesce(p_source -> 'metadata', '[]')) = 0 THEN 'no columns'
                      ELSE p_source ->> 'metadata' END);
         END IF;
-        -- Without a length: a value that is longer is no value of the column, and must not be cut until it is.
-        SELECT CASE WHEN t.typname = 'bpchar' THEN 'bpchar' ELSE format_type(t.oid, NULL) END,
-               CASE WHEN t.typcategory = 'A' THEN format_type(t.typelem, NULL) END INTO kind, element
+        -- Without a length (typmod -1): a value that is longer is no value of the column, and must not be cut until it is.
+        -- A domain is compared as what it is of.
+        SELECT format_type(coalesce(nullif(t.typbasetype, 0), t.oid), -1),
+               CASE WHEN coalesce(b.typcategory, t.typcategory) = 'A'
+                    THEN format_type(coalesce(b.typelem, t.typelem), -1) END,
+               coalesce(b.typnamespace, t.typnamespace) <> 'pg_catalog'::regnamespace INTO kind, element, foreign_type
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        JOIN pg_type t ON t.oid = a.atttypid
+        JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype
         WHERE n.nspname = p_source ->> 'schema' AND c.relname = p_source ->> 'table' AND a.attname = name
           AND NOT a.attisdropped;
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format('column %s is gone from the source', to_json(name));
+        ELSIF foreign_type THEN
+            -- Its equality may be another's: citext would be compared as text.
+            RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
+                'filter names %s, whose type %s is none of PostgreSQL''s own', to_json(name), kind);
         END IF;
         -- A value alone is to be equal, a list one of its values.
         IF jsonb_typeof(wanted) = 'array' THEN
@@ -69,12 +77,13 @@ BEGIN
         FOR operator, operand IN SELECT * FROM jsonb_each(wanted) LOOP
             IF operator NOT IN ('eq', 'ne', 'lt', 'lte', 'gt', 'gte', 'in', 'contains')
                OR (operator = 'in') <> (jsonb_typeof(operand) = 'array')
+               OR (operator = 'in' AND (element IS NOT NULL OR operand @> '[null]'))
                OR jsonb_typeof(operand) = 'object'
                OR (jsonb_typeof(operand) = 'null' AND operator NOT IN ('eq', 'ne'))
                OR (operator = 'contains' AND element IS NULL) THEN
                 RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
                     'filter of %s has %s %s; known are eq, ne, lt, lte, gt, gte with a value (eq and ne with null too), '
-                    'in with a list, and contains with a value for a column that is an array', to_json(name),
+                    'in with a list without null for a column that is no array, and contains with a value for one that is', to_json(name),
                     to_json(left(operator, 80)), left(operand::text, 80));
             END IF;
             IF jsonb_typeof(operand) = 'null' THEN
@@ -88,23 +97,32 @@ BEGIN
                 SELECT u.value #>> '{{}}' FROM jsonb_array_elements(
                     CASE operator WHEN 'in' THEN operand ELSE jsonb_build_array(operand) END) u
             LOOP
+                IF length(literal) > 1000 THEN
+                    RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
+                        'filter of %s has a value of more than 1000 characters', to_json(name));
+                END IF;
                 BEGIN
                     EXECUTE format('SELECT %1$L::%2$s %3$s %1$L::%2$s', literal,
                         CASE operator WHEN 'contains' THEN element ELSE kind END, coalesce(sign, '='));
                 EXCEPTION
-                    WHEN data_exception OR integrity_constraint_violation THEN
-                        RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
-                            'filter of %s has the value %s, which is no %s', to_json(name),
-                            coalesce(to_json(left(literal, 80))::text, 'null'), kind);
                     WHEN undefined_function THEN
                         RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
                             'filter names %s, whose type %s cannot be compared so', to_json(name), kind);
+                    WHEN OTHERS THEN
+                        -- Whatever a value can cause is the caller's fault; the server's own troubles are not.
+                        IF left(SQLSTATE, 2) IN ('40', '53', '55', '57', '58', 'XX') THEN
+                            RAISE;
+                        END IF;
+                        RAISE EXCEPTION USING ERRCODE = 'RE002', MESSAGE = format(
+                            'filter of %s has the value %s, which is no %s', to_json(name),
+                            coalesce(to_json(left(literal, 80))::text, 'null'), kind);
                 END;
                 literals := literals || format(
                     '%L::%s', literal, CASE operator WHEN 'contains' THEN element ELSE kind END);
             END LOOP;
             conditions := conditions || CASE operator
-                WHEN 'in' THEN format('s.%I = ANY (ARRAY[%s]::%s[])', name, array_to_string(literals, ','), kind)
+                WHEN 'in' THEN CASE WHEN literals = '{{}}' THEN 'false'
+                    ELSE format('s.%I = ANY (ARRAY[%s]::%s[])', name, array_to_string(literals, ','), kind) END
                 WHEN 'contains' THEN format('%s = ANY (s.%I)', literals[1], name)
                 -- What is not known differs from every value.
                 WHEN 'ne' THEN format('s.%I IS DISTINCT FROM %s', name, literals[1])
@@ -130,6 +148,8 @@ SET row_security = off
 SET jit = off
 SET hnsw.ef_search = 100
 SET hnsw.iterative_scan = 'strict_order'
+SET ivfflat.probes = 32 -- an adopted column may have such an index; the default of 1 finds half
+SET ivfflat.iterative_scan = 'relaxed_order'
 AS $search$
 DECLARE
     c reembed.collection;
@@ -139,7 +159,6 @@ DECLARE
     distance text;
     vectors text;
     there text;
-    pairs text;
     ids text[];
     distances double precision[];
     began integer[];
@@ -149,10 +168,13 @@ DECLARE
     asked bigint;
     fetched bigint;
 BEGIN
+    IF p_vector IS NULL OR p_k IS NULL OR p_k NOT BETWEEN 1 AND 10000 THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'a search needs a vector, and k from 1 to 10000';
+    END IF;
     SELECT * INTO c FROM reembed.collection WHERE name = p_collection;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format('collection %s does not exist', p_collection);
-    ELSIF c.fingerprint <> p_fingerprint THEN
+    ELSIF c.fingerprint IS DISTINCT FROM p_fingerprint THEN
         RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format(
             'collection %s holds vectors of %s, the query is of %s', p_collection, c.fingerprint, p_fingerprint);
     ELSIF c.state <> 'Indexed' THEN
@@ -221,15 +243,7 @@ BEGIN
             END IF;
         END;
     END LOOP;
-    IF jsonb_array_length(coalesce(c.source -> 'metadata', '[]')) > 0 THEN
-        SELECT string_agg(format('%L, s.%I', m.name, m.name), ', ') INTO pairs
-        FROM jsonb_array_elements_text(c.source -> 'metadata') AS m (name);
-        EXECUTE format(
-            'SELECT array_agg((SELECT jsonb_build_object(%s) FROM %I.%I s WHERE s.%I = u.id::%s) ORDER BY u.n)'
-            ' FROM unnest($1) WITH ORDINALITY AS u (id, n)',
-            pairs, c.source ->> 'schema', c.source ->> 'table', c.source ->> 'id', c.id_type
-        ) INTO datas USING ids;
-    END IF;
+    datas := reembed.metadata(c, ids);
     RETURN QUERY
         SELECT u.id, CASE c.metric WHEN 'Cosine' THEN 1 - u.distance ELSE - u.distance END, u.starts, u.ends, u.metadata
         FROM unnest(ids, distances, began, ended, datas) AS u (id, distance, starts, ends, metadata)
@@ -237,6 +251,50 @@ BEGIN
 END
 $search$;
 REVOKE ALL ON FUNCTION reembed.find(text, text, {ext}.vector, integer, jsonb) FROM PUBLIC;
+
+-- The metadata of documents in their order, NULL where the index lists no columns. A column that is gone is left out, and a
+-- row whose values cannot be written as JSON (a text within json that PostgreSQL cannot hold) has none: neither keeps a
+-- search from answering.
+CREATE FUNCTION reembed.metadata(p_collection reembed.collection, p_ids text[])
+RETURNS jsonb[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $metadata$
+DECLARE
+    c reembed.collection := p_collection;
+    pairs text;
+    query text;
+    found jsonb;
+    datas jsonb[] := ARRAY[]::jsonb[];
+BEGIN
+    IF jsonb_array_length(coalesce(c.source -> 'metadata', '[]')) = 0 THEN
+        RETURN NULL;
+    END IF;
+    SELECT string_agg(format('%L, s.%I', a.attname, a.attname), ', ' ORDER BY a.attnum) INTO pairs
+    FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid JOIN pg_namespace n ON n.oid = r.relnamespace
+    WHERE n.nspname = c.source ->> 'schema' AND r.relname = c.source ->> 'table' AND NOT a.attisdropped
+      AND c.source -> 'metadata' ? a.attname;
+    query := format('SELECT jsonb_build_object(%s) FROM %I.%I s WHERE s.%I = ',
+        coalesce(pairs, ''), c.source ->> 'schema', c.source ->> 'table', c.source ->> 'id');
+    BEGIN
+        EXECUTE format('SELECT array_agg((%s u.id::%s) ORDER BY u.n) FROM unnest($1) WITH ORDINALITY AS u (id, n)',
+            query, c.id_type) INTO datas USING p_ids;
+        RETURN datas;
+    EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+        datas := ARRAY[]::jsonb[];
+    END;
+    FOR place IN 1..cardinality(p_ids) LOOP
+        BEGIN
+            EXECUTE format('%s $1::%s', query, c.id_type) INTO found USING p_ids[place];
+        EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+            found := NULL;
+        END;
+        datas := datas || ARRAY[found];
+    END LOOP;
+    RETURN datas;
+END
+$metadata$;
+REVOKE ALL ON FUNCTION reembed.metadata(reembed.collection, text[]) FROM PUBLIC;
 
 -- The condition by which a collection's vector is of a document that is there and wanted. `within`: the index's filter
 -- fails for some row, and is tried row by row. `first`: rows are evaluated one by one for the nearest alone (OFFSET 0);
@@ -262,10 +320,16 @@ BEGIN
         inside := format('(SELECT (%s) FROM (SELECT s.*) AS reembed_row)', row_filter);
     END IF;
     IF c.adopted IS NOT NULL THEN
-        -- A column without declared dimensions may hold others; they are of no vector of this model.
-        RETURN format('{ext}.vector_dims(s.%I) = %s AND %s AND (%s)', c.adopted, c.dimensions, inside, p_wanted);
-    ELSIF within OR (c.source ->> 'filter' IS NULL AND p_wanted = 'true') THEN
-        RETURN format('EXISTS (SELECT FROM %s WHERE %s = c.id AND (%s)) AND %s', relation, key, p_wanted, inside);
+        -- A column without declared dimensions may hold others; they are of no vector of this model. Nor has a vector of
+        -- zeros an angle to any: its distance would be NaN.
+        RETURN format('%3$s IS NOT NULL AND {ext}.vector_dims(s.%1$I) = %2$s AND %4$s AND %5$s AND (%6$s)', c.adopted,
+            c.dimensions, key, CASE c.metric WHEN 'Cosine' THEN format('{ext}.%s(s.%I) > 0',
+                CASE c.type WHEN 'vector' THEN 'vector_norm' ELSE 'l2_norm' END, c.adopted) ELSE 'true' END,
+            inside, p_wanted);
+    ELSIF within OR c.source ->> 'filter' IS NULL THEN
+        -- Whoever owns the index may have rights on some columns alone: no other is named.
+        RETURN format('EXISTS (SELECT FROM %s WHERE %s = c.id AND (%s)%s) AND %s', relation, key, p_wanted,
+            CASE WHEN first AND p_wanted <> 'true' THEN ' OFFSET 0' ELSE '' END, inside);
     END IF;
     RETURN format(
         'EXISTS (SELECT FROM (SELECT s.* FROM %1$s WHERE %2$s = c.id AND (%3$s)%4$s) AS reembed_row WHERE (%5$s))',
@@ -308,7 +372,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format(
             'nothing answers for index %s: it is of another database, or its first migration has not ended', p_index);
-    ELSIF p.fingerprint <> p_fingerprint THEN
+    ELSIF p.fingerprint IS DISTINCT FROM p_fingerprint THEN
         RAISE EXCEPTION USING ERRCODE = 'RE001', MESSAGE = format(
             'index %s is answered by vectors of %s, the query is of %s: embed it again with the model that answers',
             p_index, p.fingerprint, p_fingerprint);

@@ -23,11 +23,15 @@ from psycopg_pool import PoolTimeout
 
 from reembed.core.chunking import Span
 from reembed.stores.pgvector.connection import Connection, searching_pool, using
-from reembed.stores.protocol import Filter, Hit, StoreUnavailable
+from reembed.stores.protocol import Filter, FilterRefused, Hit
 
 # The server finds the parameter's type by the function, so nobody has to look up where the extension is.
 _BINARY = "SELECT id, score, starts, ends, metadata FROM reembed.find(%s, %s, %b, %s, %s)"
 _TEXT = "SELECT id, score FROM reembed.search(%s, %s, %s, %s)"
+_MAY_FIND = """
+SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'reembed' AND p.proname = 'find'
+      AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(p.oid, 'EXECUTE'))"""
 _SECONDS = 10.0  # a query waits no longer, its connection included
 _CONNECTION_SECONDS = 3.0
 # Gateways may be newer than the schema until the index's worker has updated it, and granted.
@@ -92,9 +96,13 @@ class Searcher:
             try:
                 return await search(connection, collection, fingerprint, vector, k, within)
             except _NOT_YET:
+                # The error may be of what was asked for; the schema's age is not told by it.
+                if await (await connection.execute(_MAY_FIND)).fetchone() == (True,):
+                    raise
                 self._as_text_until = now + _LOOK_AGAIN_SECONDS
         if within is not None:
-            raise StoreUnavailable("the store worker has not brought schema reembed to the version that filters yet")
+            # Counted against no arm: it is nobody's failure that a worker starts after a gateway.
+            raise FilterRefused("the store worker has not brought schema reembed to the version that filters yet")
         cursor = await connection.execute(_TEXT, [collection, fingerprint, literal(vector), k], binary=True)
         return [Hit(found, score) for found, score in await cursor.fetchall()]
 
