@@ -271,8 +271,8 @@ async def _of_one_model(connection: Connection, spec: IndexSpec, adopted: Adopte
     if other is not None:
         raise _unfit(
             "AdoptedTwice",
-            f"index {other[0]} has adopted column {_quoted(adopted.column)} already, with another model, or Reembed writes "
-            "it",
+            f"index {other[0]} has adopted column {_quoted(adopted.column)} already, with another model, or "
+            "Reembed writes it",
             "adopt it once, or let the application maintain it for both",
         )
 
