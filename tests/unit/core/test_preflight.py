@@ -174,10 +174,10 @@ def test_the_crds_carry_the_number_that_the_operator_asks_for() -> None:
 
 
 def inspected(cosine: float | None, *, own: bool = True, arm: Arm = b.OLD) -> tuple[InspectionReport, ...]:
-    """Return what the store has of an inspection of `arm`, an hour before the migration began."""
+    """Return what the store has of an inspection of `arm`: the migration's own one, or one of an hour before it."""
     name = of_attempt("uid-docs", "uid-move", 1, b.OLD) if own else "another"
     reproduced = Reproduced(200, cosine, cosine, 1.0) if cosine is not None else None
-    at = b.NOON - timedelta(hours=1)
+    at = b.NOON if own else b.NOON - timedelta(hours=1)
     return (InspectionReport(name, at, arm.collection, arm.fingerprint, 9, 9, (), reproduced),)
 
 
