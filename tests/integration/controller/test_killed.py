@@ -32,7 +32,7 @@ from tests.integration.controller.world import World, objects
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 Object = dict[str, Any]
-_PATIENCE = 90.0
+_PATIENCE = 240.0  # a machine may have much else to do; nothing waits longer than it must
 
 
 def test_every_row_of_the_table_has_a_life() -> None:
