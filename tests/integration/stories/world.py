@@ -109,6 +109,7 @@ class World:
         filled = await self.cluster.get(kinds.INDEX, self.namespace, _INDEX)
         await self._delete(kinds.MIGRATION, _FILL)
         await self._delete(kinds.INDEX, _INDEX)
+        await self._ended("worker", "gateway")
         collection = sql.Identifier(_status(filled or {})["routing"]["serving"]["collection"])
         with psycopg.connect(self.database.owner_dsn) as connection:
             connection.execute("ALTER TABLE functions ADD embedding vector(384)")
@@ -119,6 +120,12 @@ class World:
         await self._until(kinds.INDEX, _INDEX, lambda seen: "serving" in _status(seen).get("routing", {}))
         await self._until(kinds.INDEX, _INDEX, lambda seen: _status(seen)["gateway"]["readyReplicas"] == 2)
         await self._answering()
+
+    async def _ended(self, *components: str) -> None:
+        """Wait until no pod of a deleted index is left: one that sees another index in its place ends itself."""
+        async with asyncio.timeout(_LONGEST_SECONDS):
+            while any(map(self.kubelet.urls, components)):  # noqa: ASYNC110 it is asked, it tells nobody
+                await asyncio.sleep(0.1)
 
     async def _answering(self) -> None:
         """Wait until each gateway answers a query: of what is adopted, the embedder may be still on its way."""
