@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from psycopg import sql
 
 from reembed.stores.pgvector import adopted, comparison, rows, tables
 from reembed.stores.pgvector.binary import vector_array, vector_cursor, vector_type
-from reembed.stores.pgvector.connection import Connection, Pool, pool, transaction, using
+from reembed.stores.pgvector.connection import Connection, Pool, Pooled, pool, transaction, using
 from reembed.stores.pgvector.shape import OF_COLLECTION, Shape, names
 from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, Rejected, StoreError, Written
 
@@ -124,23 +123,14 @@ SELECT %(name)s, p.* FROM unnest(%(refused)s::text[], %(reasons)s::text[], %(mes
 ON CONFLICT (collection, id) DO UPDATE SET reason = excluded.reason, message = excluded.message, at = now()"""
 
 
-class Changes:
+class Changes(Pooled):
     """`async with Changes(dsn, index_key) as changes:`; a follower's own few connections."""
 
     def __init__(self, dsn: str, index_key: str) -> None:
         self._key = index_key
-        self._pool: Pool = pool(dsn, 4, "reembed-follower", timeout=5)
+        super().__init__(pool(dsn, 4, "reembed-follower", timeout=5))
         self._shapes: dict[str, Shape] = {}
         self._spread_before = False
-
-    async def __aenter__(self) -> Self:
-        await self._pool.open(wait=False)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._pool.close()
 
     async def spread(self, after: int) -> tuple[int, int]:
         """Turn marks above revision `after` into debts of the live collections; return their number and the highest.

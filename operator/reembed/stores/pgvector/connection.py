@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import psycopg
 from psycopg import AsyncConnection
@@ -33,6 +34,28 @@ _OWN: Mapping[str, type[StoreError]] = {
     "RE002": FilterRefused,  # raised by reembed.condition
     "42P01": CollectionMismatch,  # the collection was dropped between the look at its row and at its table
 }
+
+
+class Pooled:
+    """Who has connections of its own: `async with` opens them without waiting for the database, and closes them."""
+
+    def __init__(self, connections: Pool) -> None:
+        self._pool = connections
+
+    async def open(self) -> None:
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
 
 def conninfo(dsn: str, application: str) -> str:

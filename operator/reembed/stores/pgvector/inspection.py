@@ -9,8 +9,7 @@ source, and a column that the application's table has itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from psycopg import sql
@@ -19,7 +18,7 @@ from reembed.core.fingerprint import chunking_of
 from reembed.core.inspection import REPEATED
 from reembed.core.model import Counted, InspectionReport, Norms, Survey
 from reembed.stores.pgvector import inspections, rows, tables
-from reembed.stores.pgvector.connection import Connection, pool, transaction
+from reembed.stores.pgvector.connection import Connection, Pooled, pool, transaction
 from reembed.stores.pgvector.schema import extension_schema
 from reembed.stores.protocol import Sampled, Source, StoreError
 
@@ -160,21 +159,12 @@ def _vectors(of: _Collection, document: sql.Composable) -> _Vectors:
     )
 
 
-class InspectionStore:
+class InspectionStore(Pooled):
     """`async with InspectionStore(dsn) as store:`; one Job's connections."""
 
     def __init__(self, dsn: str, most: int = MOST) -> None:
-        self._pool = pool(dsn, 2, "reembed-inspect", timeout=10)
+        super().__init__(pool(dsn, 2, "reembed-inspect", timeout=10))
         self._most = most
-
-    async def __aenter__(self) -> Self:
-        await self._pool.open(wait=False)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._pool.close()
 
     async def survey(self, collection: str) -> Survey:
         of = await self._collection(collection)

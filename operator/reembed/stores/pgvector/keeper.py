@@ -7,8 +7,6 @@ is. It decides nothing: what should be is the worker's matter.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from types import TracebackType
-from typing import Self
 
 import psycopg
 
@@ -25,7 +23,7 @@ from reembed.core.model import (
 )
 from reembed.stores.pgvector import capture, collections, evaluations, indexes, inspections, pointers, schema, space
 from reembed.stores.pgvector import search as searches
-from reembed.stores.pgvector.connection import conninfo, pool, transaction, using
+from reembed.stores.pgvector.connection import Pooled, conninfo, pool, transaction, using
 from reembed.stores.pgvector.preflight import Asked, first_problem
 from reembed.stores.protocol import Filter, Held, Hit, Labels, Space
 
@@ -36,22 +34,13 @@ _CONNECTIONS = 4  # the pass, an index build, a count, an evaluation's searches
 _REFUSALS = ("password", "authentication", "pg_hba.conf", "role ", "permission")
 
 
-class Keeper:
+class Keeper(Pooled):
     """`async with Keeper(dsn, index_key, uid) as store:`; it opens without waiting for the database."""
 
     def __init__(self, dsn: str, index_key: str, uid: str) -> None:
         self._conninfo = conninfo(dsn, _APPLICATION)
         self._owner = (index_key, uid)
-        self._pool = pool(dsn, _CONNECTIONS, _APPLICATION, timeout=5)
-
-    async def __aenter__(self) -> Self:
-        await self._pool.open(wait=False)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._pool.close()
+        super().__init__(pool(dsn, _CONNECTIONS, _APPLICATION, timeout=5))
 
     async def preflight(self, spec: IndexSpec) -> Problem | None:
         try:

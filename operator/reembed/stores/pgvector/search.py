@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from sys import byteorder
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 from psycopg.abc import Buffer
@@ -22,7 +21,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import PoolTimeout
 
 from reembed.core.chunking import Span
-from reembed.stores.pgvector.connection import Connection, searching_pool, using
+from reembed.stores.pgvector.connection import Connection, Pooled, searching_pool, using
 from reembed.stores.protocol import Filter, FilterRefused, Hit
 
 # The server finds the parameter's type by the function, so nobody has to look up where the extension is.
@@ -39,30 +38,15 @@ _LOOK_AGAIN_SECONDS = 30.0
 _NOT_YET = (psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege)
 
 
-class Searcher:
+class Searcher(Pooled):
     """A pool of connections that only search; `async with Searcher(dsn, 8) as searcher:` or open() and close().
 
     open() does not wait for the database, so that a gateway starts without it and answers as soon as it is there.
     """
 
     def __init__(self, dsn: str, pool_size: int) -> None:
-        self._pool = searching_pool(dsn, pool_size, "reembed-gateway", timeout=_CONNECTION_SECONDS)
+        super().__init__(searching_pool(dsn, pool_size, "reembed-gateway", timeout=_CONNECTION_SECONDS))
         self._as_text_until = 0.0
-
-    async def open(self) -> None:
-        await self._pool.open(wait=False)
-
-    async def close(self) -> None:
-        await self._pool.close()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def search(
         self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None

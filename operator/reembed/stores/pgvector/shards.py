@@ -10,8 +10,7 @@ document that has a row already keeps it: live writes and tombstones are newer t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -19,7 +18,7 @@ from psycopg.types.json import Jsonb
 from reembed.core.fingerprint import chunking_of
 from reembed.stores.pgvector import rows, tables
 from reembed.stores.pgvector.binary import array, vector_array, vector_cursor, vector_type
-from reembed.stores.pgvector.connection import pool, transaction, using
+from reembed.stores.pgvector.connection import Pooled, pool, transaction, using
 from reembed.stores.protocol import Document, Fenced, Lease, Page, StoreError
 
 _SECONDS = 60.0
@@ -86,21 +85,12 @@ _HOLDER = "SELECT token, position FROM reembed.shard WHERE collection = %s AND n
 _FINISH = "UPDATE reembed.shard SET done = true, updated_at = now() WHERE collection = %s AND n = %s AND token = %s"
 
 
-class ShardStore:
+class ShardStore(Pooled):
     """`async with ShardStore(dsn) as store:`; one pod's connections, one to read and one to write."""
 
     def __init__(self, dsn: str) -> None:
-        self._pool = pool(dsn, 2, "reembed-backfill", timeout=10)
+        super().__init__(pool(dsn, 2, "reembed-backfill", timeout=10))
         self._extension: tuple[str, int] | None = None
-
-    async def __aenter__(self) -> Self:
-        await self._pool.open(wait=False)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._pool.close()
 
     async def claim(self, collection: str, shard: int) -> Lease:
         async with using(self._pool, _SECONDS) as connection:
