@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from reembed.stores.chroma import comparison, held, places
-from reembed.stores.chroma.client import Address, Chroma, Missing, Row
+from reembed.stores.chroma.client import Address, Chroma, Connected, Missing, Row
 from reembed.stores.chroma.documents import Source
 from reembed.stores.chroma.held import Held, Shape, Shapes
 from reembed.stores.chroma.notes import Notes
@@ -23,24 +21,15 @@ from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, R
 _MARKS = 1000  # of one pass
 
 
-class Changes:
+class Changes(Connected):
     """`async with Changes(dsn, index_key) as changes:`."""
 
     def __init__(self, dsn: str, index_key: str) -> None:
+        super().__init__(Chroma(Address.of(dsn), 4))
         self._key = index_key
-        self._chroma = Chroma(Address.of(dsn), 4)
         self._source = Source(self._chroma, places.documents(index_key))
         self._notes = Notes(self._chroma, index_key)
         self._shapes = Shapes(self._chroma)
-
-    async def __aenter__(self) -> Self:
-        await self._chroma.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._chroma.close()
 
     async def spread(self, after: int) -> tuple[int, int]:
         """Turn marks into debts of the live collections; a mark that was spread is there no more, whatever `after`."""

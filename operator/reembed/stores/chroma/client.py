@@ -310,3 +310,19 @@ def floats(vector: Sequence[float]) -> bytes:
     if byteorder == "big":
         found.byteswap()
     return found.tobytes()
+
+
+class Connected:
+    """Who has a client of its own: `async with` opens it, and closes it."""
+
+    def __init__(self, chroma: Chroma) -> None:
+        self._chroma = chroma
+
+    async def __aenter__(self) -> Self:
+        await self._chroma.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._chroma.close()

@@ -11,8 +11,6 @@ import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
-from types import TracebackType
-from typing import Self
 
 from reembed.core.model import (
     BuildReport,
@@ -31,7 +29,7 @@ from reembed.core.model import (
     VectorIndex,
 )
 from reembed.stores.chroma import held, places, search, shards
-from reembed.stores.chroma.client import Address, Chroma, Missing, Refused, Row
+from reembed.stores.chroma.client import Address, Chroma, Connected, Missing, Refused, Row
 from reembed.stores.chroma.comparison import compared_in
 from reembed.stores.chroma.documents import Source
 from reembed.stores.chroma.held import Shape, Shapes
@@ -45,24 +43,15 @@ _WINDOW = 4096  # buckets that are counted at once
 _STAGES_SECONDS = 15.0
 
 
-class Keeper:
+class Keeper(Connected):
     """`async with Keeper(dsn, index_key, uid) as store:`; it opens without waiting for the server."""
 
     def __init__(self, dsn: str, index_key: str, uid: str) -> None:
+        super().__init__(Chroma(Address.of(dsn), 8))
         self._key, self._uid = index_key, uid
-        self._chroma = Chroma(Address.of(dsn), 8)
         self._source = Source(self._chroma, places.documents(index_key))
         self._notes = Notes(self._chroma, index_key)
         self._shapes = Shapes(self._chroma)
-
-    async def __aenter__(self) -> Self:
-        await self._chroma.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._chroma.close()
 
     async def preflight(self, spec: IndexSpec) -> Problem | None:
         try:

@@ -12,11 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from reembed.stores.chroma import held, places
-from reembed.stores.chroma.client import Address, Chroma, Missing, Row
+from reembed.stores.chroma.client import Address, Chroma, Connected, Missing, Row
 from reembed.stores.chroma.documents import Source, Version
 from reembed.stores.chroma.held import Held, Shape, Shapes
 from reembed.stores.protocol import (
@@ -35,22 +33,13 @@ _MOST = 2000
 _AGAIN = 3
 
 
-class Searcher:
+class Searcher(Connected):
     """`async with Searcher(dsn, index_key, 8) as searcher:`; `Searching` and `Writing` of the protocol."""
 
     def __init__(self, dsn: str, index_key: str, connections: int) -> None:
-        self._chroma = Chroma(Address.of(dsn), connections, _SECONDS)
+        super().__init__(Chroma(Address.of(dsn), connections, _SECONDS))
         self._source = Source(self._chroma, places.documents(index_key))
         self._shapes = Shapes(self._chroma)
-
-    async def __aenter__(self) -> Self:
-        await self._chroma.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._chroma.close()
 
     async def search(
         self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None

@@ -13,11 +13,10 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from reembed.stores.chroma import held, places
-from reembed.stores.chroma.client import Address, Chroma, Row
+from reembed.stores.chroma.client import Address, Chroma, Connected, Row
 from reembed.stores.chroma.documents import Source, Version
 from reembed.stores.chroma.held import Shape, Shapes
 from reembed.stores.protocol import Document, Fenced, Lease, Page, StoreError, StoreUnavailable
@@ -30,22 +29,13 @@ PAGE_BYTES = 16 << 20
 _NO_TABLE = Table("", "", "", None)
 
 
-class ShardStore:
+class ShardStore(Connected):
     """`async with ShardStore(dsn) as store:`."""
 
     def __init__(self, dsn: str) -> None:
-        self._chroma = Chroma(Address.of(dsn), 4, 60.0)
+        super().__init__(Chroma(Address.of(dsn), 4, 60.0))
         self._shapes = Shapes(self._chroma)
         self._sources: dict[str, Source] = {}
-
-    async def __aenter__(self) -> Self:
-        await self._chroma.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._chroma.close()
 
     async def claim(self, collection: str, shard: int) -> Lease:
         shape = await self._shapes.of(collection)
