@@ -347,6 +347,7 @@ SET search_path = pg_catalog, pg_temp
 AS $search$
     SELECT f.id, f.score FROM reembed.find(p_collection, p_fingerprint, p_vector, p_k, NULL) f
 $search$;
+REVOKE ALL ON FUNCTION reembed.nearest(text, text, {ext}.vector, integer) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION reembed.search(p_collection text, p_fingerprint text, p_vector text, p_k integer)
 RETURNS TABLE (id text, score double precision)
