@@ -80,8 +80,9 @@ def _kind(crd: Schema) -> Iterator[str]:
     root = version["schema"]["openAPIV3Schema"]
     yield from (f"## {names['kind']}", "", root["description"], "")
     short = ", ".join(f"`{one}`" for one in names.get("shortNames", []))
-    yield from (f"`apiVersion: {crd['spec']['group']}/{version['name']}`; short name for kubectl: {short}.", "")
-    for top in _TOP:
+    called = f"; short name for kubectl: {short}" if short else ""
+    yield from (f"`apiVersion: {crd['spec']['group']}/{version['name']}`{called}.", "")
+    for top in (one for one in _TOP if one in root["properties"]):
         schema = root["properties"][top]
         yield from (f"### {names['kind']} {top}", "", schema["description"], "")
         yield from ("| field | type | default | description |", "|---|---|---|---|")

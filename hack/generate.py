@@ -57,7 +57,15 @@ def write(outputs: Iterable[Output]) -> list[Path]:
     return written
 
 
-_CRD_FILES = tuple(_CRDS / name for name in ("embedderpools.yaml", "embeddingindexes.yaml", "embeddingmigrations.yaml"))
+_CRD_NAMES = (
+    "embedderpools.yaml",
+    "embeddingindexes.yaml",
+    "embeddingmigrations.yaml",
+    "panels.yaml",
+    "decisions.yaml",
+    "ballots.yaml",
+)
+_CRD_FILES = tuple(_CRDS / name for name in _CRD_NAMES)
 
 OUTPUTS: tuple[Output, ...] = (
     *((_CHART_CRDS / source.name, partial(chart_crd, source)) for source in _CRD_FILES),

@@ -34,10 +34,11 @@ def directory(role: str, wheel: Path | None) -> Path:
 
 
 def requirements(role: str, pyproject: Mapping[str, Any]) -> list[str]:
-    """Return what a role asks for: its extra in pyproject.toml, or the demo's own list."""
+    """Return what a role asks for: what all need and its extra in pyproject.toml, or the demo's own list."""
     if role == "demo":
         return list(_DEMO)
-    return list(pyproject["project"]["optional-dependencies"][role])
+    project = pyproject["project"]
+    return [*project["dependencies"], *project["optional-dependencies"][role]]
 
 
 def key(wanted: list[str], lock: str, wheel: Path | None) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reembed.api.fields import Fields, Raw, parse_meta
+from reembed.api.fields import Fields, InvalidField, Raw, parse_meta
+from reembed.api.panel import parse_certificate
 from reembed.api.specs import parse_evaluation_spec, parse_index_spec, render_evaluation_spec
 from reembed.core.model import (
     Arm,
@@ -19,6 +20,8 @@ from reembed.core.model import (
     Routing,
     StorePlan,
 )
+from reembed.core.quorum import certificates
+from reembed.core.quorum.certificates import Certificate
 
 
 def parse_index(raw: Raw) -> tuple[Meta, IndexSpec, IndexStatus]:
@@ -79,7 +82,16 @@ def _parse_routing(routing: Fields) -> Routing:
         candidate=parse_arm(routing.maybe("candidate")),
         weight=routing.number("weight", 0),
         shadow=routing.real("shadow", 0.0),
+        certificate=_parse_certificate(routing.maybe("certificate")),
     )
+
+
+def _parse_certificate(fields: Fields | None) -> Certificate | None:
+    """Return the panel's certificate; what is none certifies nothing, and keeps nobody from reading the rest."""
+    try:
+        return parse_certificate(fields) if fields is not None else None
+    except InvalidField:
+        return None
 
 
 def _render_routing(routing: Routing) -> dict[str, Any]:
@@ -89,6 +101,7 @@ def _render_routing(routing: Routing) -> dict[str, Any]:
         "weight": routing.weight,
         **({"shadow": routing.shadow} if routing.shadow else {}),
         **{side: arm for side, arm in arms.items() if arm is not None},
+        **({"certificate": certificates.to_json(routing.certificate)} if routing.certificate is not None else {}),
     }
 
 

@@ -27,6 +27,7 @@ from reembed.core.model import (
     Metric,
     MigrationSpec,
     Model,
+    PanelRef,
     Pooling,
     PoolSpec,
     Scaling,
@@ -99,7 +100,14 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         metadata=source.texts("metadata"),
         adopted=_adopted(spec.maybe("adopted")),
         store=store.choice("type", Store, Store.PGVECTOR),
+        panel=_panel(spec.maybe("panelRef")),
     )
+
+
+def _panel(panel: Fields | None) -> PanelRef | None:
+    if panel is None:
+        return None
+    return PanelRef(panel.text("namespace"), panel.text("name"), panel.text("digest"))
 
 
 def _adopted(adopted: Fields | None) -> Adopted | None:

@@ -22,6 +22,7 @@ LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_POOL = f"{GROUP}/pool"
 LABEL_INDEX = f"{GROUP}/index"
 LABEL_MIGRATION = f"{GROUP}/migration"
+LABEL_SLOT = f"{GROUP}/slot"
 LABEL_VARIANT = f"{GROUP}/variant"
 ANNOTATION_TEMPLATE = f"{GROUP}/template"  # digest of the pod template that a pool's Deployment was given
 ANNOTATION_FORCE_STABLE = f"{GROUP}/force-stable"

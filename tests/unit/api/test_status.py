@@ -49,6 +49,7 @@ from reembed.core.model import (
     Verb,
 )
 from reembed.core.transitions import State
+from tests import panels
 from tests.builders import EVALUATION, NEW, NOON, OLD, after, migration
 from tests.unit.api.schemas import closed, leaves, paths, schema_of
 
@@ -58,7 +59,7 @@ _MINUTES = timedelta(minutes=3)
 
 INDEX = IndexStatus(
     active_migration=Holder("move", "u-1"),
-    routing=Routing(epoch=7, serving=OLD, candidate=NEW, weight=50, shadow=0.05),
+    routing=Routing(7, OLD, NEW, 50, 0.05, panels.agents().certificate(panels.raising(10, 50))),
     plan=StorePlan(
         collections=(CollectionPlan(NEW.collection, NEW.pool, NEW.fingerprint, 384, 8, Desired.INDEXED),),
         pointer=PointerPlan(OLD.collection, OLD.fingerprint, 3),
@@ -161,7 +162,11 @@ def errors(plural: str, status: dict[str, Any]) -> list[str]:
 
 
 def test_every_field_of_an_index_s_status_has_one_writer() -> None:
-    assert written(render_index_status(INDEX)) | BY_THE_INDEX == known("embeddingindexes")
+    # What a certificate holds is hashed as it is, so that the schema keeps it whole.
+    certificate = {".".join(path.split(".")[:3]) for path in written(render_index_status(INDEX))}
+    certificate = {path.removesuffix("[]") for path in certificate if path.startswith("routing.certificate")}
+    rest = {path for path in written(render_index_status(INDEX)) if not path.startswith("routing.certificate")}
+    assert rest | certificate | BY_THE_INDEX == known("embeddingindexes")
 
 
 def test_every_field_of_a_migration_s_status_is_written() -> None:

@@ -25,9 +25,12 @@ POLICIES = [
 DEFAULTS = {
     "ServiceAccount": ["reembed", "reembed-gateway", "reembed-worker"],
     "CustomResourceDefinition": [
+        "ballots.reembed.dev",
+        "decisions.reembed.dev",
         "embedderpools.reembed.dev",
         "embeddingindexes.reembed.dev",
         "embeddingmigrations.reembed.dev",
+        "panels.reembed.dev",
     ],
     "Role": [
         "reembed-leader",

@@ -7,11 +7,16 @@ import pytest
 from hack import engines, libraries, wheels
 from tests.cluster import archive, binary, choice
 
-PYPROJECT = {"project": {"optional-dependencies": {"gateway": ["uvicorn>=0.40"], "embedder": ["llama-cpp-python==1"]}}}
+PYPROJECT = {
+    "project": {
+        "dependencies": ["rfc8785"],
+        "optional-dependencies": {"gateway": ["uvicorn>=0.40"], "embedder": ["llama-cpp-python==1"]},
+    }
+}
 
 
-def test_an_image_gets_the_packages_of_its_extra() -> None:
-    assert libraries.requirements("gateway", PYPROJECT) == ["uvicorn>=0.40"]
+def test_an_image_gets_what_all_need_and_the_packages_of_its_extra() -> None:
+    assert libraries.requirements("gateway", PYPROJECT) == ["rfc8785", "uvicorn>=0.40"]
 
 
 def test_a_new_lock_makes_new_libraries() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from reembed.core.model.specs import EvaluationSpec
+from reembed.core.quorum.certificates import Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class Routing:
     """Who answers queries; written by the migration's controller alone, read by the gateways.
 
     `epoch` grows with every change for the life of the index; `weight` is the candidate's share in percent. `shadow` is
-    the share of the queries that are put to both sides; it says nothing of who answers, and no epoch.
+    the share of the queries that are put to both sides; it says nothing of who answers, and no epoch. `certificate` is
+    the panel's, for the last raise, where the index names a panel.
     """
 
     epoch: int = 0
@@ -30,6 +32,7 @@ class Routing:
     candidate: Arm | None = None
     weight: int = 0
     shadow: float = 0.0
+    certificate: Certificate | None = None
 
 
 class Desired(Enum):

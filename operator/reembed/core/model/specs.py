@@ -234,6 +234,18 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True)
+class PanelRef:
+    """Whose votes an index needs before queries move: a Panel, and the digest of its first members.
+
+    The digest is what is believed; the object is where the members of now are found.
+    """
+
+    namespace: str
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class IndexSpec:
     """An EmbeddingIndex as its user wrote it."""
 
@@ -255,6 +267,7 @@ class IndexSpec:
     metadata: tuple[str, ...] = ()  # columns that a search returns and may filter by
     adopted: Adopted | None = None
     store: Store = Store.PGVECTOR
+    panel: PanelRef | None = None  # None: the operator decides alone
 
 
 class CutAt(Enum):

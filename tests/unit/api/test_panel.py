@@ -1,0 +1,82 @@
+"""What the panel's objects say is read back as it was written, and what is not theirs is refused."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reembed.api import InvalidField
+from reembed.api.fields import Fields
+from reembed.api.panel import (
+    Ballot,
+    membership_json,
+    parse_ballot,
+    parse_certificate,
+    parse_decision,
+    parse_panel,
+    render_ballot,
+    render_decision,
+    render_memberships,
+)
+from reembed.core.model import Meta
+from reembed.core.quorum import certificates
+from reembed.core.quorum.certificates import Choice
+from tests import panels
+
+PROPOSAL = panels.raising(10, 50)
+PANEL = panels.agents()
+META = {"namespace": "reembed-panel", "uid": "u-1"}
+BALLOT = Ballot(
+    "agent-1",
+    PROPOSAL.slot,
+    PROPOSAL.digest,
+    Choice.REJECT,
+    PANEL.vote("agent-1", PROPOSAL, Choice.REJECT),
+    ("ProbesFail: 2 of 5 probes failed",),
+    {"probes": 5},
+)
+
+
+def stored(rendered: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    return {**rendered, "metadata": rendered["metadata"] | META | changed}
+
+
+def test_a_decision_is_read_back_as_it_was_proposed() -> None:
+    found = parse_decision(stored(render_decision(PROPOSAL, "reembed-panel", "operator")))
+    assert (found.proposal, found.proposer) == (PROPOSAL, "operator")
+
+
+def test_a_decision_whose_name_is_not_that_of_its_proposal_is_refused() -> None:
+    with pytest.raises(InvalidField):
+        parse_decision(stored(render_decision(PROPOSAL, "reembed-panel", "operator"), name="d" + "0" * 40))
+
+
+def test_a_ballot_is_read_back_as_it_was_cast() -> None:
+    decision = parse_decision(stored(render_decision(PROPOSAL, "reembed-panel", "operator")))
+    assert parse_ballot(stored(render_ballot(BALLOT, "reembed-panel", decision.meta))) == BALLOT
+
+
+def test_a_ballot_with_another_agents_name_is_refused() -> None:
+    meta = Meta("reembed-panel", PROPOSAL.name, "u-1", 1, "1")
+    with pytest.raises(InvalidField):
+        parse_ballot(stored(render_ballot(BALLOT, "reembed-panel", meta), name=f"{PROPOSAL.slot}.agent-2"))
+
+
+@pytest.mark.parametrize(
+    "certificate", [PANEL.certificate(PROPOSAL), PANEL.certificate(replace(PROPOSAL, change=(("a", "b"),)), 0)]
+)
+def test_a_certificate_is_read_back_with_the_digests_that_were_signed(certificate: certificates.Certificate) -> None:
+    assert parse_certificate(Fields(certificates.to_json(certificate), "certificate")) == certificate
+
+
+def test_a_panel_is_read_back_with_those_in_office() -> None:
+    after = panels.agents(generation=1, version=2)
+    chain = PANEL.followed_by(after)
+    raw = {
+        "metadata": META | {"name": "panel"},
+        "spec": membership_json(after.membership),
+        "status": {"memberships": render_memberships(chain)},
+    }
+    found = parse_panel(raw)
+    assert (found.chain, found.active) == (chain, after.membership)
+    assert found.wished == replace(after.membership, version=3)
