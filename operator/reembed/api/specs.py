@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from reembed.api.external import hosted_model, hosted_variant, parse_external
 from reembed.api.fields import Fields, Raw, parse_meta
@@ -15,7 +16,9 @@ from reembed.core.model import (
     CanaryGate,
     Chunking,
     ConfigMapKey,
+    Consensus,
     CutAt,
+    Decides,
     Device,
     DownloadSpec,
     EvaluationSpec,
@@ -40,6 +43,7 @@ from reembed.core.model import (
     VectorIndex,
     WeightType,
 )
+from reembed.core.quorum import proposals
 
 
 def parse_pool(raw: Raw) -> tuple[Meta, PoolSpec]:
@@ -151,7 +155,29 @@ def parse_migration(raw: Raw) -> tuple[Meta, MigrationSpec]:
         shadow=spec.into("canary").parsed("shadow", parse_share, 0.05),
         chunking=_chunking(spec.into("target").maybe("chunking")),
         acknowledge=spec.texts("acknowledge"),
+        consensus=_consensus(spec.into("consensus")),
     )
+
+
+def _consensus(spec: Fields) -> Consensus:
+    mode = spec.choice("mode", Decides) if spec.maybe_text("mode") is not None else None
+    return Consensus(mode, spec.parsed("deadline", parse_duration, Consensus().deadline))
+
+
+def parse_terms(raw: Raw) -> str:
+    """Return the digest of what a panel's votes hold for: change any of it, and they are for something else."""
+    return proposals.terms(_terms(raw["spec"]))
+
+
+def _terms(spec: Raw) -> dict[str, Any]:
+    canary, rollback = spec.get("canary") or {}, spec.get("rollback") or {}
+    return {
+        "target": spec["target"],
+        "steps": canary.get("steps"),
+        "gates": spec.get("gates"),
+        "triggers": rollback.get("triggers"),
+        "evaluation": spec.get("evaluation"),
+    }
 
 
 def _chunking(chunking: Fields | None) -> Chunking | None:

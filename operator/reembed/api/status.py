@@ -12,15 +12,20 @@ from typing import Any
 from reembed.api.commands import parse_consumed, render_consumed
 from reembed.api.fields import Fields, Raw
 from reembed.api.hooks import parse_run, render_run
+from reembed.api.panel import parse_proposal
 from reembed.api.reports import parse_evaluation_report, render_evaluation_report
 from reembed.api.routing import parse_arm, render_arm
 from reembed.api.values import format_duration, format_time, parse_duration, parse_time
 from reembed.core.migration import Backfill, Baseline, Status, Visit
 from reembed.core.model import Emergency, Excused, GateStanding, MigrationSpec, TriggerState
+from reembed.core.quorum import proposals
+from reembed.core.quorum.asked import Asked
+from reembed.core.quorum.counting import Standing
 from reembed.core.transitions import FINISHED, State
 
 # The CRD's limit: the API server would refuse the whole status for one character more.
 _LONGEST_MESSAGE = 32768
+_LONGEST_REASON, _MOST_REASONS = 1024, 16
 
 
 def parse_migration_status(raw: Raw) -> Status:
@@ -58,6 +63,7 @@ def parse_migration_status(raw: Raw) -> Status:
         excused=_parse_excused(status.into("excused")),
         hooks=tuple(parse_run(one) for one in status.each("hooks")),
         gates=tuple(_parse_gate(one) for one in status.each("gates")),
+        asked=_parse_asked(status.maybe("proposal")),
         weight=weight.number("set", 0),
         weight_acknowledged=weight.number("actual") if "actual" in raw_status.get("weight", {}) else None,
         timeline=tuple(_parse_visit(one) for one in status.each("timeline")),
@@ -95,6 +101,7 @@ def render_migration_status(status: Status, spec: MigrationSpec) -> dict[str, An
         "triggers": [_render_trigger(name, one) for name, one in sorted(status.triggers.items())],
         "hooks": [render_run(one) for one in status.hooks] or None,
         "gates": [_render_gate(one) for one in status.gates] or None,
+        "proposal": _render_asked(status.asked),
         "weight": _render_weight(status),
         "timeline": [_render_visit(one) for one in status.timeline],
         "startedAt": _stamp(status.started_at),
@@ -206,6 +213,42 @@ def _parse_gate(gate: Fields) -> GateStanding:
 
 def _render_gate(gate: GateStanding) -> dict[str, str]:
     return {"name": gate.name, "standing": gate.standing, "message": gate.message}
+
+
+def _parse_asked(asked: Fields | None) -> Asked | None:
+    if asked is None:
+        return None
+    return Asked(
+        parse_proposal(asked.into("content")),
+        asked.parsed("openedAt", parse_time),
+        asked.choice("standing", Standing),
+        asked.texts("approved"),
+        asked.texts("refused"),
+        asked.texts("missing"),
+        asked.texts("reasons"),
+        asked.parsed("closedAt", parse_time, None),
+    )
+
+
+def _render_asked(asked: Asked | None) -> dict[str, Any] | None:
+    if asked is None:
+        return None
+    proposal, lists = asked.proposal, {"approved": asked.approved, "refused": asked.refused, "missing": asked.missing}
+    rendered = {
+        "kind": proposal.kind.value,
+        "epoch": proposal.epoch,
+        "decision": proposal.name,
+        "slot": proposal.slot,
+        "digest": proposal.digest,
+        "openedAt": _stamp(asked.opened_at),
+        "expires": _stamp(proposal.expires),
+        "closedAt": _stamp(asked.closed_at),
+        "standing": asked.standing.value,
+        **{name: list(found) or None for name, found in lists.items()},
+        "reasons": [reason[:_LONGEST_REASON] for reason in asked.reasons[:_MOST_REASONS]] or None,
+        "content": proposals.to_json(proposal),
+    }
+    return {name: value for name, value in rendered.items() if value is not None}
 
 
 def _parse_emergency(emergency: Fields | None) -> Emergency | None:

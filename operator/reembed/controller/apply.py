@@ -10,9 +10,10 @@ from reembed.controller.cache import Cache
 from reembed.controller.manifests import backfill, hook
 from reembed.controller.protection import Protection
 from reembed.controller.settings import Images
+from reembed.controller.voting import Voting
 from reembed.controller.writer import Writer
 from reembed.core import names
-from reembed.core.effects import ApplyJob, DeleteJob, Effect, ProtectPools, SetFinalizer, SetIndexStatus
+from reembed.core.effects import ApplyJob, DeleteJob, Effect, Propose, ProtectPools, SetFinalizer, SetIndexStatus
 from reembed.core.hooks import RunHook
 from reembed.core.migration import Migration, Seen, SeenIndex
 from reembed.core.model import IndexStatus
@@ -24,8 +25,17 @@ MANAGER = "reembed-migrations"
 class Effects:
     """The effects of migrations, on the API server."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, writer: Writer, protection: Protection, images: Images) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        writer: Writer,
+        protection: Protection,
+        voting: Voting,
+        images: Images,
+    ) -> None:
         self._cluster = cluster
+        self._voting = voting
         self._cache = cache
         self.writer = writer
         self._images = images
@@ -53,6 +63,8 @@ class Effects:
                 await self._run_hook(effect, migration)
             case ProtectPools(pools=pools):
                 await self._protection.renew(namespace, pools)
+            case Propose(panel=panel, proposal=proposal):
+                await self._voting.propose(panel, proposal)
             case SetFinalizer(present=present):
                 await self._finalizer(migration, present=present)
 

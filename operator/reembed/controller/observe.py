@@ -16,21 +16,25 @@ from reembed.controller.manifests import hook as hook_manifests
 from reembed.controller.manifests import index as index_manifests
 from reembed.controller.schema import Schema
 from reembed.controller.typed import Typed
+from reembed.controller.voting import Voting
 from reembed.core import names, scaling
 from reembed.core.decide import at_rest
 from reembed.core.hooks import HookReport
 from reembed.core.migration import Migration, Seen, SeenIndex, SeenPool
-from reembed.core.model import GatewayReport, JobReport, StoreReport
+from reembed.core.model import GatewayReport, JobReport, PanelReport, StoreReport
 
 
 class Observer:
     """Looks at the world for one pass."""
 
-    def __init__(self, cache: Cache, typed: Typed, looks: Looks, schema: Schema, backfill_image: str) -> None:
+    def __init__(
+        self, cache: Cache, typed: Typed, looks: Looks, schema: Schema, voting: Voting, backfill_image: str
+    ) -> None:
         self._cache = cache
         self._typed = typed
         self._looks = looks
         self._schema = schema
+        self._voting = voting
         self._backfill_image = backfill_image
 
     async def see(self, migration: Migration, now: datetime) -> Seen:
@@ -61,6 +65,7 @@ class Observer:
             found=step.found,
             hooks=self._hooks(migration),
             schema=self._schema.number,
+            panel=self._panel(migration, index, now),
         )
 
     def without_pods(self, migration: Migration) -> Seen:
@@ -96,6 +101,11 @@ class Observer:
         """Drop what is kept for a migration that has ended, or is gone."""
         self._looks.forget(namespace, migration, uid)
         self._typed.forget(Key(kinds.MIGRATION, namespace, migration))
+
+    def _panel(self, migration: Migration, index: SeenIndex | None, now: datetime) -> PanelReport | None:
+        if index is None or index.spec.panel is None:
+            return None
+        return self._voting.report(migration, index.spec.panel, index.meta.uid, now)
 
     def _source(self, migration: Migration) -> str | None:
         """Return the pool that served when the index was claimed, or that serves it before that."""

@@ -22,6 +22,7 @@ from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
 from reembed.cluster.kinds import Kind
 from reembed.cluster.lease import Lease
+from reembed.controller import relations
 from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key, Object, key_of
 from reembed.controller.ending import Ending
@@ -48,6 +49,7 @@ from reembed.controller.sizes import PoolLooks, Sizes
 from reembed.controller.tasks import end
 from reembed.controller.typed import Typed
 from reembed.controller.vanished import Vanished
+from reembed.controller.voting import Voting
 from reembed.controller.web import Metrics, served
 from reembed.controller.writer import Writer
 
@@ -73,8 +75,9 @@ class Operator:
         typed = Typed(self.cache)
         self._looks = Looks(scrape, prometheus)
         self._schema = Schema(cluster)
-        observer = Observer(self.cache, typed, self._looks, self._schema, settings.images.backfill)
-        effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), settings.images)
+        self._voting = voting = Voting(cluster, settings.panel, self._voted, monotonic)
+        observer = Observer(self.cache, typed, self._looks, self._schema, voting, settings.images.backfill)
+        effects = Effects(cluster, self.cache, writer, Protection(self.cache, scrape, clock), voting, settings.images)
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
         sizes = Sizes(self.cache, typed, PoolLooks.by(scrape, cluster), Nodes(cluster), settings)
         self.pools = PoolMetrics(metrics.recycled)
@@ -99,10 +102,11 @@ class Operator:
 
         await self._schema.look()
         looking = asyncio.create_task(self._schema.keep(), name="schema of the CRDs")
+        voting = asyncio.create_task(self._voting.run(), name="votes of the panel")
         try:
             await serve(self._namespaces, self._lists, self.loops, watched, leads, stop)
         finally:
-            await end((looking,))
+            await end((looking, voting))
 
     def _news(self, kind: Kind, obj: Object, before: Object | None) -> None:
         """Wake whom a change concerns; what pods said around a migration until then is not believed any more."""
@@ -116,6 +120,12 @@ class Operator:
             if key.kind == kinds.MIGRATION and kind != kinds.MIGRATION:
                 self._looks.doubt(key.namespace, key.name)
             self.loops.wake(key)
+
+    def _voted(self, slot: str) -> None:
+        """Wake the migrations that have put something to the panel in this slot."""
+        for namespace in self._namespaces:
+            for migration in self.cache.related(kinds.MIGRATION, namespace, (relations.SLOT, slot)):
+                self.loops.wake(key_of(kinds.MIGRATION, migration))
 
     def _urgent(self, key: Key) -> bool:
         """Return whether an object is a migration that is under way."""

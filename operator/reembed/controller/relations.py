@@ -21,6 +21,8 @@ Relation = tuple[str, str]
 INDEX, POOL, DEPENDS_ON = "index", "pool", "dependsOn"
 # Of pools, to whom they run for; of objects that have labels, to the owner whose name the label holds.
 USER, FITTED = "user", "fitted"
+# Of migrations, to what they have put to the panel.
+SLOT = "slot"
 LABELS = (names.LABEL_POOL, names.LABEL_INDEX, names.LABEL_MIGRATION)
 
 
@@ -53,6 +55,9 @@ def _of_migration(obj: Object) -> Iterator[Relation]:
     yield INDEX, spec["indexRef"]["name"]
     serving = _status(obj).get("serving") or {}
     yield from ((POOL, pool) for pool in {spec["target"]["poolRef"]["name"], serving.get("pool")} if pool)
+    slot = (_status(obj).get("proposal") or {}).get("slot")
+    if slot:
+        yield SLOT, slot
     yield from ((DEPENDS_ON, one["name"]) for one in spec.get("dependsOn") or ())
 
 

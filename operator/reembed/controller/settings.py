@@ -54,6 +54,7 @@ class Settings:
     images: Images
     prometheus: str = ""  # where triggers of users' own are asked; empty if nowhere
     leader_lease: str = ""  # namespace/name of the Lease that tells gateways whether anybody leads; empty for none
+    panel: str = ""  # namespace of the panel and its agents; empty if there is none
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -75,7 +76,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         embedder_gpu=environment.get("REEMBED_IMAGE_EMBEDDER_GPU", ""),
     )
     prometheus = environment.get("REEMBED_PROMETHEUS_URL", "")
-    return Settings(namespaces, images, prometheus, election_from(environment).reference)
+    lease, panel = election_from(environment).reference, environment.get("REEMBED_PANEL_NAMESPACE", "")
+    return Settings(namespaces, images, prometheus, lease, panel)
 
 
 def election_from(environment: Mapping[str, str]) -> Election:

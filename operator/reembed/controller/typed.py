@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from reembed.api import parse_index, parse_migration, parse_pool
 from reembed.api.commands import parse_commands
+from reembed.api.specs import parse_terms
 from reembed.api.status import parse_migration_status
 from reembed.cluster import kinds
 from reembed.cluster.kinds import Kind
@@ -91,4 +92,5 @@ def _ended(raw: Object) -> bool:
 
 
 def _migration(raw: Object) -> Migration:
-    return Migration(*parse_migration(raw), parse_migration_status(raw), parse_commands(raw))
+    status, commands = parse_migration_status(raw), parse_commands(raw)
+    return Migration(*parse_migration(raw), status, commands, parse_terms(raw))

@@ -23,6 +23,8 @@ from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
 from reembed.core.model import Consumed, Excused
 from reembed.core.names import FINALIZER
 from reembed.core.notes import Note, notes
+from reembed.core.quorum import queen
+from reembed.core.quorum.asked import Asked
 from reembed.core.sequences import Standing
 from reembed.core.states import STATES, Outcome
 from reembed.core.transitions import FINISHED, TRANSITIONS, WITH_TRAFFIC, Event, State, move
@@ -59,6 +61,7 @@ def decide(migration: Migration, seen: Seen, now: datetime) -> Verdict:
     looked = replace(migration, status=_look(migration, seen, now))
     outcome, answered = _found(looked, seen, now)
     status = _entered(migration, outcome, now)
+    status = replace(status, asked=_asked(replace(migration, status=status), outcome, seen, now))
     following = replace(migration, status=status)
     before, after = effects(following, seen)
     moved = (status.state, status.step) != (migration.status.state, migration.status.step)
@@ -93,6 +96,16 @@ def _found(migration: Migration, seen: Seen, now: datetime) -> tuple[Outcome, tu
     asked = replace(migration, status=answered.status)
     outcome = _commanded(asked, answered.event) or _first((_traffic_back, _late), asked, seen, now)
     return outcome or _unless_paused(asked, STATES[asked.status.state](asked, seen, now)), answered.new
+
+
+def _asked(migration: Migration, outcome: Outcome, seen: Seen, now: datetime) -> Asked | None:
+    """Return what should be before the panel: what a state would go on to, or the raise that is to be written."""
+    index, need = seen.index, outcome.needs
+    if index is None or not queen.votes(index):
+        return migration.status.asked
+    if need is None and desired.holds(migration, index):
+        need = queen.routed(index, desired.index_status(migration, index, seen), seen)
+    return queen.ask(migration, need, seen, now)
 
 
 def _first(checks: tuple[Check, ...], migration: Migration, seen: Seen, now: datetime) -> Outcome | None:
@@ -161,6 +174,7 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         emergency=danger,
         tolerated=tolerated,
         hooks=hooks.track(desired.hooking(migration, seen), status.hooks, now),
+        asked=queen.heard(migration, seen, now),
         gates=canary.standings(migration, seen) if status.state is State.CANARY else status.gates,
         weight=routing.weight if routing is not None else 0,
         weight_acknowledged=max(weights, default=None) if routing is not None else None,
@@ -199,7 +213,14 @@ def _traffic_back(migration: Migration, seen: Seen, now: datetime) -> Outcome | 
     if lowered is not None:
         return _back(migration, lowered, Event.TRIGGERED)
     due = triggers.first_due(migration, seen, migration.status.triggers) or _failed_gate(migration)
+    if due is not None and due.reason in reasons.OF_PANEL and not _has_traffic(seen):
+        # Nothing is to be taken back: what was filled is not thrown away for agents that are gone.
+        due = None
     return _back_if_possible(migration, seen, due, Event.TRIGGERED) if due is not None else None
+
+
+def _has_traffic(seen: Seen) -> bool:
+    return seen.index is not None and seen.index.status.routing.weight > 0
 
 
 def _failed_gate(migration: Migration) -> triggers.Finding | None:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from reembed.core import desired, hooks, triggers
 from reembed.core.hooks import RunHook
 from reembed.core.migration import Migration, Seen, SeenIndex
-from reembed.core.model import IndexStatus
+from reembed.core.model import IndexStatus, PanelRef
 from reembed.core.names import FINALIZER
+from reembed.core.quorum import queen
+from reembed.core.quorum.counting import Standing
+from reembed.core.quorum.proposals import Proposal
 from reembed.core.transitions import State
 
 
@@ -51,7 +54,15 @@ class ProtectPools:
     pools: tuple[str, ...]
 
 
-Effect = SetIndexStatus | ApplyJob | DeleteJob | SetFinalizer | ProtectPools | RunHook
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Put a proposal to the panel of the index, once."""
+
+    panel: PanelRef
+    proposal: Proposal
+
+
+Effect = SetIndexStatus | ApplyJob | DeleteJob | SetFinalizer | ProtectPools | RunHook | Propose
 
 
 def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple[Effect, ...]]:
@@ -65,6 +76,7 @@ def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple
         takes = lowered and status.state in desired.TAKING_BACK
         if effect is not None:
             (before if takes else after).append(effect)
+    after.extend(_proposals(migration, seen))
     after.extend(_job_effects(migration, seen))
     after.extend(_hook_effects(migration, seen))
     if status.emergency is not None:
@@ -78,10 +90,21 @@ def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple
 def _index_effect(migration: Migration, index: SeenIndex, seen: Seen) -> SetIndexStatus | None:
     claiming = migration.status.state is State.PREFLIGHT and migration.status.reason == "ClaimingIndex"
     claiming = claiming or desired.reclaims(migration, index) or desired.begins_anew(migration, index, seen)
-    wanted = desired.claimed(migration, index) if claiming else desired.index_status(migration, index, seen)
+    wanted = desired.claimed(migration, index) if claiming else _routed(migration, index, seen)
     if wanted == index.status:
         return None
     return SetIndexStatus(index.meta.name, index.meta.resource_version, wanted)
+
+
+def _routed(migration: Migration, index: SeenIndex, seen: Seen) -> IndexStatus:
+    return queen.allowed(migration, index, desired.index_status(migration, index, seen), seen)
+
+
+def _proposals(migration: Migration, seen: Seen) -> tuple[Propose, ...]:
+    asked, index = migration.status.asked, seen.index
+    if asked is None or index is None or index.spec.panel is None or asked.standing is not Standing.OPEN:
+        return ()
+    return (Propose(index.spec.panel, asked.proposal),)
 
 
 def _hook_effects(migration: Migration, seen: Seen) -> tuple[Effect, ...]:

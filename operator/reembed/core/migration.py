@@ -32,6 +32,7 @@ from reembed.core.model import (
     StoreReport,
     TriggerState,
 )
+from reembed.core.quorum.asked import Asked
 from reembed.core.sequences import Sample
 from reembed.core.transitions import State
 
@@ -97,6 +98,7 @@ class Status:
     excused: Excused = field(default_factory=Excused)
     gates: tuple[GateStanding, ...] = ()
     hooks: tuple[HookRun, ...] = ()
+    asked: Asked | None = None  # of the panel, at last
     weight: int = 0  # that gateways were told
     weight_acknowledged: int | None = None  # the largest that a gateway serves; None if nobody answered
     timeline: tuple[Visit, ...] = ()
@@ -132,6 +134,7 @@ class Migration:
     spec: MigrationSpec
     status: Status
     asked: tuple[Command, ...] = ()  # by annotation, answered or not
+    terms: str = ""  # digest of target, steps, gates, triggers and evaluation: what a panel's votes hold for
 
     @property
     def paused(self) -> bool:

@@ -24,6 +24,7 @@ LABEL_INDEX = f"{GROUP}/index"
 LABEL_MIGRATION = f"{GROUP}/migration"
 LABEL_SLOT = f"{GROUP}/slot"
 LABEL_VARIANT = f"{GROUP}/variant"
+AGENT_PREFIX = "reembed-panel-"  # of an agent's account, Deployment, Secret and Lease; its name follows
 ANNOTATION_TEMPLATE = f"{GROUP}/template"  # digest of the pod template that a pool's Deployment was given
 ANNOTATION_FORCE_STABLE = f"{GROUP}/force-stable"
 PORT = 8080

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from reembed.core import adoption, desired, inspection, reasons, space, triggers
 from reembed.core.fingerprint import fingerprint, of_collection
 from reembed.core.migration import Migration, Neighbour, Seen
-from reembed.core.model import GateKind, InspectionReport, Store
+from reembed.core.model import Decides, GateKind, InspectionReport, Store
 from reembed.core.transitions import FINISHED, State
 
 # HNSW indexes of pgvector hold at most this many dimensions (as halfvec).
@@ -82,6 +82,27 @@ def chunks_unfit(migration: Migration, seen: Seen) -> Obstacle | None:
         f" parts would be left out; set {max(most, 0)} or less in another EmbeddingMigration"
     )
     return Obstacle("ChunksTooLong", text, permanent=True)
+
+
+def panel_missing(migration: Migration, seen: Seen) -> Obstacle | None:
+    """Who decides is the index's word; a migration may only say whom it expects."""
+    panel, mode = seen.index.spec.panel if seen.index is not None else None, migration.spec.consensus.mode
+    if panel is None and mode is Decides.PANEL:
+        text = (
+            "spec.consensus.mode is Panel, and the index names none in spec.panelRef; remove it, or name a panel there"
+        )
+        return Obstacle("PanelMissing", text, permanent=True)
+    if panel is not None and mode is Decides.OPERATOR:
+        text = f"spec.consensus.mode is Operator, and gateways of the index ask for the votes of Panel {panel.name!r}"
+        return Obstacle("PanelRequired", f"{text}; remove spec.consensus.mode", permanent=True)
+    if panel is None or (seen.panel is not None and seen.panel.chain):
+        return None
+    found = f"Panel {panel.name!r} in namespace {panel.namespace!r}"
+    if seen.panel is None:
+        text = f"waiting for {found}; install the panel, and name its namespace in the chart's panel.namespace"
+        return Obstacle("PanelMissing", text)
+    text = f"{found} does not begin with the members whose digest the index's spec.panelRef names"
+    return Obstacle("PanelForeign", f"{text}; kubectl reembed panel status prints the digest that it has")
 
 
 def other_pool_serves(migration: Migration, seen: Seen) -> Obstacle | None:
@@ -349,6 +370,7 @@ BEFORE_CLAIM: tuple[Check, ...] = (
     status_lost,
     not_adopted,
     other_pool_serves,
+    panel_missing,
 )
 # Once it is claimed: its pods, its store, its gateways.
 AFTER_CLAIM: tuple[Check, ...] = (

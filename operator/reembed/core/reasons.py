@@ -11,6 +11,12 @@ WAITING_FOR_DEPENDENCY = "WaitingForDependency"
 PAUSED = "Paused"
 AWAITING_APPROVAL = "AwaitingApproval"
 EMERGENCY = "EmergencyProtection"
+# A panel decides, and has not, or not so.
+AWAITING_PANEL = "AwaitingPanel"
+PANEL_REFUSED = "PanelRefused"
+NO_QUORUM = "NoQuorum"
+# Triggers of who decides, not of what is decided about.
+OF_PANEL = frozenset({NO_QUORUM, "AgentsUnreachable"})
 
 # A pod has no model yet: nothing is wrong, or its source fails.
 MODEL_LOADING = "ModelLoading"

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from reembed.core import desired, hooks, preflight, reasons, traffic, triggers, vector_index
 from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
 from reembed.core.model import Approval, CollectionReport
+from reembed.core.quorum import queen
+from reembed.core.quorum.queen import Need
 from reembed.core.sequences import Standing
 from reembed.core.transitions import FINISHED, Event, State
 
@@ -30,6 +32,7 @@ class Outcome:
     reason: str
     message: str
     event: Event | None = None
+    needs: Need | None = None  # what it would go on to, if the panel agreed
 
 
 def _preflight(migration: Migration, seen: Seen, now: datetime) -> Outcome:
@@ -51,9 +54,20 @@ def _preflight(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if hooked is not None:
         return hooked
     ready = replace(status, baseline=_baseline(status, seen, now))
+    voted = _voted(replace(migration, status=ready), seen, queen.loading(seen))
+    if voted is not None:
+        return voted
     return Outcome(
         ready, "Ready", f"everything the migration needs is there{preflight.room(migration, seen)}", Event.PASSED
     )
+
+
+def _voted(migration: Migration, seen: Seen, need: Need | None) -> Outcome | None:
+    """Return what waits for the panel's votes, None once they are there or where no panel decides."""
+    if need is None or not queen.votes(seen.index) or queen.certificate(migration, need, seen) is not None:
+        return None
+    found = queen.waits(migration, seen)
+    return Outcome(migration.status, found.reason, found.message, needs=need)
 
 
 def _hooks(migration: Migration, seen: Seen, now: datetime, failing: Event | None) -> Outcome | None:
@@ -218,6 +232,8 @@ def _told(migration: Migration, seen: Seen, weight: int) -> triggers.Finding | N
     blocked = traffic.obstacle(migration, seen) if told < weight else None
     if blocked is not None:
         return blocked
+    if told < weight and queen.votes(seen.index) and not queen.raised(migration, seen):
+        return queen.waits(migration, seen)
     if told != weight:
         return triggers.Finding("WaitingForGateways", f"gateways are told to send {weight} % to the candidate")
     return traffic.behind(seen)
@@ -256,6 +272,9 @@ def _retaining(migration: Migration, seen: Seen, now: datetime) -> Outcome:
         return Outcome(status, held_back.reason, f"{held_back.message}. The old side is kept until then")
     if not _points_to(seen, desired.own_name(migration)):
         return _waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
+    voted = _voted(replace(migration, status=status), seen, queen.completing(migration, seen))
+    if voted is not None:
+        return voted
     return Outcome(
         status, "WindowEnded", "the retention window ended" if now >= until else "promoted by command", Event.PASSED
     )
@@ -279,6 +298,9 @@ def _unpromoted(migration: Migration, seen: Seen) -> Outcome | None:
     """Return what promotion waits for, None if it is done."""
     status = migration.status
     if not desired.promoted(migration, seen):
+        voted = _voted(migration, seen, queen.completing(migration, seen)) if not _taken(migration, seen) else None
+        if voted is not None:
+            return voted
         behind = traffic.behind(seen)
         text = behind.message if behind is not None else "gateways are told to take the new side as the only one"
         return Outcome(status, behind.reason if behind is not None else "WaitingForGateways", text)
@@ -290,6 +312,11 @@ def _unpromoted(migration: Migration, seen: Seen) -> Outcome | None:
         text = "the store worker releases the old collection"
         return _waits_for_store(migration, seen, "ReleasingCollection", text)
     return None
+
+
+def _taken(migration: Migration, seen: Seen) -> bool:
+    """Return whether the index says already that the candidate alone serves."""
+    return seen.index is not None and seen.index.status.routing.serving == migration.status.candidate
 
 
 def _rolling_back(migration: Migration, seen: Seen, now: datetime) -> Outcome:

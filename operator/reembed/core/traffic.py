@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import Arm, ArmMeasure, GatewayReport, Routing
-from reembed.core.reasons import EMERGENCY
+from reembed.core.reasons import EMERGENCY, OF_PANEL
 from reembed.core.triggers import Finding, crds_too_old, first_running, shared_failure
 
 SIDES = ("candidate", "serving")
@@ -27,7 +27,9 @@ _DEAD_SHARE = 0.5
 
 def obstacle(migration: Migration, seen: Seen, sides: tuple[str, ...] = SIDES) -> Finding | None:
     """Find what keeps traffic from moving further: a trigger that runs, pods that are missing, probes that fail."""
-    running = first_running(migration.status.triggers)
+    # Whether agents are there shows in their votes, without which nothing moves.
+    limits = {name: one for name, one in migration.status.triggers.items() if name not in OF_PANEL}
+    running = first_running(limits)
     if running is not None:
         return Finding(running, f"{running} is above its limit; traffic moves on when it is not")
     if migration.status.emergency is not None:

@@ -48,6 +48,8 @@ from reembed.core.model import (
     VariantStatus,
     Verb,
 )
+from reembed.core.quorum.asked import Asked
+from reembed.core.quorum.counting import Standing
 from reembed.core.transitions import State
 from tests import panels
 from tests.builders import EVALUATION, NEW, NOON, OLD, after, migration
@@ -73,6 +75,7 @@ MIGRATION = Status(
     waiting="gateway pods b do not answer",
     attempt=2,
     step=1,
+    asked=Asked(panels.raising(10, 50), NOON, Standing.REFUSED, ("a",), ("b",), ("c",), ("ProbesFail: 2 of 5",), NOON),
     acknowledged_at=NOON,
     serving=OLD,
     candidate=NEW,
@@ -170,7 +173,9 @@ def test_every_field_of_an_index_s_status_has_one_writer() -> None:
 
 
 def test_every_field_of_a_migration_s_status_is_written() -> None:
-    assert written(render_migration_status(MIGRATION, SPEC)) | {STEP_TEXT} == known("embeddingmigrations")
+    # A proposal is hashed as it is, so that the schema keeps it whole.
+    found = {path for path in written(render_migration_status(MIGRATION, SPEC)) if ".content." not in path}
+    assert found | {STEP_TEXT, "proposal.content"} == known("embeddingmigrations")
 
 
 def test_every_field_of_a_pool_s_status_has_one_writer() -> None:

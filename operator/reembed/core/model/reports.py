@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from reembed.core.model.inspections import InspectionReport
 from reembed.core.model.plans import Arm, PointerPlan
+from reembed.core.quorum.certificates import Certificate, Certified
+from reembed.core.quorum.counting import Count
 from reembed.core.sequences import Sample
 
 
@@ -171,7 +173,12 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class PanelReport:
-    """What is known of the agents that vote: how many there are, may be faulty and are gone, and whether one is due."""
+    """What is known of the agents that vote: how many there are, may be faulty and are gone, and whether one is due.
+
+    `chain` leads from the members that the index names to those in office, and is empty where it does not. `count` is
+    what the proposal that the migration's status names has come to. `newest` is the highest epoch that anybody ever
+    proposed for the index's traffic. `agreed` are certificates of what agents themselves proposed for the migration.
+    """
 
     members: int
     faulty: int  # that are tolerated
@@ -179,3 +186,7 @@ class PanelReport:
     vote_due: bool  # a proposal for traffic or completion waits
     quorum: bool  # enough agents answered the proposal that is due, or none is
     rolling: bool = False  # the panel itself is being rolled out
+    chain: tuple[Certified, ...] = ()
+    count: Count | None = None
+    newest: int = 0
+    agreed: tuple[Certificate, ...] = ()

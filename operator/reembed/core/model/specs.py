@@ -380,6 +380,21 @@ class CanaryGate:
     absolute: timedelta | None = None
 
 
+class Decides(Enum):
+    """Who decides over the traffic of a migration."""
+
+    PANEL = "Panel"
+    OPERATOR = "Operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    """Who the user expects to decide, None for whoever the index names; how long a proposal waits for its votes."""
+
+    mode: Decides | None = None
+    deadline: timedelta = timedelta(minutes=2)
+
+
 @dataclass(frozen=True, slots=True)
 class MigrationSpec:
     """An EmbeddingMigration as its user wrote it."""
@@ -404,3 +419,4 @@ class MigrationSpec:
     hooks: tuple[Hook, ...] = ()
     chunking: Chunking | None = None  # None: every document is one text
     acknowledge: tuple[str, ...] = ()  # reasons that preflight shall not refuse for
+    consensus: Consensus = Consensus()

@@ -7,6 +7,7 @@ candidate without weight gives it nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -71,7 +72,7 @@ def same(side: Side | None, arm: Arm | None) -> bool:
     return (side.pool, side.collection, side.fingerprint) == (arm.pool, arm.collection, arm.fingerprint)
 
 
-def split(routing: Routing, uids: dict[str, str]) -> Split:
+def split(routing: Routing, uids: Mapping[str, str]) -> Split:
     """Return what a routing means as a proposal says it; `uids` are those of the pools by their names."""
     return Split(routing.epoch, routing.weight, _side(routing.serving, uids), _side(routing.candidate, uids))
 
@@ -90,7 +91,7 @@ def _share(routing: Routing, arm: Arm | None) -> int:
     return routing.weight if arm == routing.candidate else 0
 
 
-def _side(arm: Arm | None, uids: dict[str, str]) -> Side | None:
+def _side(arm: Arm | None, uids: Mapping[str, str]) -> Side | None:
     return None if arm is None else Side(arm.pool, uids.get(arm.pool, ""), arm.collection, arm.fingerprint)
 
 
