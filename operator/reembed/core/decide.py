@@ -25,6 +25,7 @@ from reembed.core.names import FINALIZER
 from reembed.core.notes import Note, notes
 from reembed.core.quorum import queen
 from reembed.core.quorum.asked import Asked
+from reembed.core.quorum.proposals import Kind
 from reembed.core.sequences import Standing
 from reembed.core.states import STATES, Outcome
 from reembed.core.transitions import FINISHED, TRANSITIONS, WITH_TRAFFIC, Event, State, move
@@ -213,10 +214,20 @@ def _traffic_back(migration: Migration, seen: Seen, now: datetime) -> Outcome | 
     if lowered is not None:
         return _back(migration, lowered, Event.TRIGGERED)
     due = triggers.first_due(migration, seen, migration.status.triggers) or _failed_gate(migration)
+    due = due or _panel_s_word(seen)
     if due is not None and due.reason in reasons.OF_PANEL and not _has_traffic(seen):
         # Nothing is to be taken back: what was filled is not thrown away for agents that are gone.
         due = None
     return _back_if_possible(migration, seen, due, Event.TRIGGERED) if due is not None else None
+
+
+def _panel_s_word(seen: Seen) -> triggers.Finding | None:
+    """Find that a quorum of agents wants the queries back, for a reason that no trigger is about."""
+    proposal = queen.agreed(seen, Kind.ROLLBACK)
+    if proposal is None or not _has_traffic(seen):
+        return None
+    why = dict(proposal.change).get("reason", "no reason is given")
+    return triggers.Finding("PanelRollback", f"the panel takes the queries back: {why} (Decision {proposal.name})")
 
 
 def _has_traffic(seen: Seen) -> bool:

@@ -15,8 +15,8 @@ from reembed.core.model import IndexStatus, PanelRef
 from reembed.core.names import FINALIZER
 from reembed.core.quorum import queen
 from reembed.core.quorum.counting import Standing
-from reembed.core.quorum.proposals import Proposal
-from reembed.core.transitions import State
+from reembed.core.quorum.proposals import Kind, Proposal
+from reembed.core.transitions import FINISHED, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ def effects(migration: Migration, seen: Seen) -> tuple[tuple[Effect, ...], tuple
     after.extend(_proposals(migration, seen))
     after.extend(_job_effects(migration, seen))
     after.extend(_hook_effects(migration, seen))
-    if status.emergency is not None:
+    careful = queen.agreed(seen, Kind.MEMORY) is not None and status.state not in FINISHED
+    if status.emergency is not None or careful:
         after.append(ProtectPools(tuple(pool.meta.name for pool in (seen.target, seen.source) if pool is not None)))
     if status.state in {State.SUCCEEDED, State.GONE} and FINALIZER in migration.meta.finalizers:
         # What serves now must outlive the migration that brought it: there is nothing left to unwind.

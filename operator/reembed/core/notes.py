@@ -9,6 +9,7 @@ from reembed.core import hooks
 from reembed.core.hooks import RunState
 from reembed.core.migration import Status
 from reembed.core.model import Consumed
+from reembed.core.quorum.counting import Standing
 from reembed.core.transitions import State
 
 _BAD = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.FAILED})
@@ -25,7 +26,7 @@ class Note:
 
 def notes(before: Status, after: Status, answered: tuple[Consumed, ...] = ()) -> tuple[Note, ...]:
     """Return the events of a pass that led from one status to the other and answered these commands."""
-    told = (_moved, _emergency, _dry_run, _hooks)
+    told = (_moved, _emergency, _dry_run, _hooks, _panel)
     return (*_commands(answered), *(note for one in told for note in one(before, after)))
 
 
@@ -64,6 +65,19 @@ def _hooks(before: Status, after: Status) -> Iterator[Note]:
             yield Note("HookFailed", hooks.failed(run), warning=True)
         else:
             yield Note("HookSucceeded", f"hook {run.name!r} succeeded (Job {run.job}): {run.message}".rstrip(": "))
+
+
+def _panel(before: Status, after: Status) -> Iterator[Note]:
+    asked, earlier = after.asked, before.asked
+    if asked is None or asked.standing is Standing.OPEN:
+        return
+    if earlier is not None and (earlier.proposal, earlier.standing) == (asked.proposal, asked.standing):
+        return
+    what, votes = asked.proposal.kind.value, f"{len(asked.approved)} agents for it, {len(asked.refused)} against it"
+    why = f"; {asked.reasons[0]}" if asked.reasons else ""
+    silent = f"; no word of {', '.join(asked.missing)}" if asked.missing else ""
+    text = f"{what} (epoch {asked.proposal.epoch}, Decision {asked.proposal.name}): {votes}{silent}{why}"
+    yield Note(f"Panel{asked.standing.value}", text, warning=not asked.certified)
 
 
 def _dry_run(before: Status, after: Status) -> Iterator[Note]:

@@ -9,10 +9,10 @@ import pytest
 
 from reembed import signing
 from reembed.core.decide import Verdict, decide
-from reembed.core.effects import Propose, SetIndexStatus
+from reembed.core.effects import Propose, ProtectPools, SetIndexStatus
 from reembed.core.migration import Migration, Seen, SeenIndex
 from reembed.core.model import Consensus, Decides, PanelRef, PanelReport, PointerPlan, Routing
-from reembed.core.quorum.certificates import Certified, Choice
+from reembed.core.quorum.certificates import Certificate, Certified, Choice
 from reembed.core.quorum.counting import Cast, Standing, count
 from reembed.core.quorum.proposals import Kind, Proposal
 from reembed.core.transitions import State
@@ -211,6 +211,40 @@ def test_a_migration_begins_when_the_panel_agrees() -> None:
     migration, panel = voted(claimed, first, b.NOON)
     verdict = decide(migration, replace(world(watched(candidate=None)), panel=panel), b.after(1))
     assert verdict.status.state is State.BACKFILLING
+
+
+def agreed(kind: Kind, **change: str) -> Certificate:
+    """Return a certificate of what an agent proposed."""
+    proposal = replace(panels.raising(0, 0), kind=kind, change=tuple(sorted(change.items())))
+    return AGENTS.certificate(proposal)
+
+
+def test_a_quorum_of_agents_takes_queries_back_without_a_trigger() -> None:
+    word = agreed(Kind.ROLLBACK, reason="memory grows without end")
+    verdict = decide(CANARY, world(watched(10), agreed=(word,)), b.NOON)
+    found = routed(verdict)
+    assert found is not None
+    assert (verdict.status.state, verdict.status.reason, found.weight) == (State.ROLLING_BACK, "PanelRollback", 0)
+
+
+def test_a_quorum_of_agents_has_pods_work_carefully() -> None:
+    verdict = decide(CANARY, world(watched(10), agreed=(agreed(Kind.MEMORY),)), b.NOON)
+    assert ProtectPools(("new", "old")) in verdict.after
+
+
+@pytest.mark.parametrize(
+    ("approving", "refusing", "note"),
+    [
+        pytest.param(6, 0, "PanelCertified", id="certified"),
+        pytest.param(4, 3, "PanelRefused", id="refused"),
+    ],
+)
+def test_what_the_panel_said_is_told_once(approving: int, refusing: int, note: str) -> None:
+    migration, panel = voted(CANARY, decide(CANARY, world(), b.NOON), b.NOON, approving, refusing)
+    first = decide(migration, replace(world(), panel=panel), b.after(1))
+    again = decide(replace(migration, status=first.status), replace(world(), panel=panel), b.after(2))
+    assert [one.reason for one in first.notes] == [note]
+    assert again.notes == ()
 
 
 def test_without_a_panel_the_operator_asks_nobody() -> None:

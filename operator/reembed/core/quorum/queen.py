@@ -116,6 +116,12 @@ def raised(migration: Migration, seen: Seen) -> bool:
     return last is not None and last.certified and seen.panel is not None and seen.panel.count is not None
 
 
+def agreed(seen: Seen, kind: Kind) -> Proposal | None:
+    """Return what agents themselves proposed for the migration, and a quorum of them agreed on."""
+    found = seen.panel.agreed if seen.panel is not None else ()
+    return next((one.proposal for one in found if one.proposal.kind is kind), None)
+
+
 def waits(migration: Migration, seen: Seen) -> Finding:
     """Find what a step that needs votes waits for; none of the migration's own obstacles is left by then."""
     last = migration.status.asked
