@@ -24,7 +24,7 @@ from reembed.core.model import PanelRef, PanelReport
 from reembed.core.quorum.certificates import Certificate
 from reembed.core.quorum.counting import Cast, Count, Standing, count
 from reembed.core.quorum.membership import Membership
-from reembed.core.quorum.proposals import OF_ROUTING, Proposal
+from reembed.core.quorum.proposals import OF_ROUTING, Proposal, sequence
 
 OPERATOR = "operator"
 # An agent whose heartbeat did not change for so long is gone.
@@ -94,7 +94,7 @@ class Voting:
             quorum=not waits or counted is None or counted.standing is not Standing.EXPIRED,
             chain=chain,
             count=counted,
-            newest=max((one.proposal.epoch for one in self._about(uid) if one.proposal.kind in OF_ROUTING), default=0),
+            newest=self._newest(uid),
             agreed=tuple(self._agreed(migration, panel, uid, now)) if chain else (),
         )
 
@@ -107,6 +107,13 @@ class Voting:
 
     def _about(self, uid: str) -> Iterator[Decision]:
         yield from (one for one in self._decisions.values() if one.proposal.subject.uid == uid)
+
+    def _newest(self, uid: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for one in self._about(uid):
+            name = sequence(one.proposal.kind)
+            found[name] = max(found.get(name, 0), one.proposal.epoch)
+        return found
 
     def _agreed(self, migration: Migration, panel: Panel, uid: str, now: datetime) -> Iterator[Certificate]:
         """Yield certificates of what agents proposed for a migration, for as long as they hold."""

@@ -23,10 +23,11 @@ IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
 
 @asynccontextmanager
 async def operator(
-    cluster: Cluster, world: World, namespace: str, prometheus: Prometheus | None = None
+    cluster: Cluster, world: World, namespace: str, prometheus: Prometheus | None = None, panel: str = ""
 ) -> AsyncIterator[Operator]:
-    """Run an operator; leaving the block is its death: nothing is handed over."""
-    running = Operator(cluster, world, Settings((namespace,), IMAGES), Metrics(), prometheus=prometheus)
+    """Run an operator; leaving the block is its death: nothing is handed over. `panel` is the panel's namespace."""
+    settings = Settings((namespace,), IMAGES, panel=panel)
+    running = Operator(cluster, world, settings, Metrics(), prometheus=prometheus)
     serving = asyncio.create_task(running.run(asyncio.Event()))
     try:
         yield running

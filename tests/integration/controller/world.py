@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reembed.api import parse_pool
@@ -47,6 +47,7 @@ class World:
         self.jobs: dict[str, str] = {}  # every Job ever made, and the collection it filled
         self.protected: set[str] = set()  # pods that were told to protect themselves
         self.weights: list[int] = []  # every weight that gateways were told, in order
+        self.gateway: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # what gateways make of a routing
 
     async def run(self) -> None:
         """Bring up what the operator makes, until cancelled."""
@@ -97,6 +98,8 @@ class World:
 
     def _gateway(self, status: dict[str, Any]) -> dict[str, Any]:
         routing = status.get("routing") or {}
+        if self.gateway is not None:
+            routing = self.gateway(routing)
         weight = routing.get("weight", 0)
         if not self.weights or self.weights[-1] != weight:
             self.weights.append(weight)

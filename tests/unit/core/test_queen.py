@@ -14,7 +14,7 @@ from reembed.core.migration import Migration, Seen, SeenIndex
 from reembed.core.model import Consensus, Decides, PanelRef, PanelReport, PointerPlan, Routing
 from reembed.core.quorum.certificates import Certificate, Certified, Choice
 from reembed.core.quorum.counting import Cast, Standing, count
-from reembed.core.quorum.proposals import Kind, Proposal
+from reembed.core.quorum.proposals import ROUTING, Kind, Proposal
 from reembed.core.transitions import State
 from tests import builders as b
 from tests import panels
@@ -58,7 +58,9 @@ def voted(
         for name in names[approving : approving + refusing]
     ]
     found = count(proposal, casts, CHAIN, now, signing.verify)
-    report = PanelReport(8, 2, 0, vote_due=True, quorum=True, chain=CHAIN, count=found, newest=proposal.epoch)
+    report = PanelReport(
+        8, 2, 0, vote_due=True, quorum=True, chain=CHAIN, count=found, newest={ROUTING: proposal.epoch}
+    )
     return replace(migration, status=verdict.status), report
 
 
@@ -138,7 +140,7 @@ def test_a_lowering_needs_nobody_and_consumes_what_is_still_before_the_panel() -
     """Else a certificate that comes late would raise again what was just taken back."""
     routing = replace(watched(10).status.routing, certificate=AGENTS.certificate(panels.raising(0, 10)))
     aborting = b.migration(State.ROLLING_BACK)
-    verdict = decide(aborting, world(watched(10, routing=routing), newest=9), b.NOON)
+    verdict = decide(aborting, world(watched(10, routing=routing), newest={ROUTING: 9}), b.NOON)
     found = routed(verdict)
     assert found is not None
     assert (found.weight, found.epoch, found.certificate) == (0, 10, None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from reembed.core.model.inspections import InspectionReport
@@ -177,7 +178,7 @@ class PanelReport:
 
     `chain` leads from the members that the index names to those in office, and is empty where it does not. `count` is
     what the proposal that the migration's status names has come to. `newest` is the highest epoch that anybody ever
-    proposed for the index's traffic. `agreed` are certificates of what agents themselves proposed for the migration.
+    proposed for the index, by sequence. `agreed` are certificates of what agents themselves proposed for the migration.
     """
 
     members: int
@@ -188,5 +189,5 @@ class PanelReport:
     rolling: bool = False  # the panel itself is being rolled out
     chain: tuple[Certified, ...] = ()
     count: Count | None = None
-    newest: int = 0
+    newest: Mapping[str, int] = field(default_factory=dict)
     agreed: tuple[Certificate, ...] = ()

@@ -32,6 +32,7 @@ class Kind(Enum):
 
 # What changes who answers queries; the slot's epoch is that of the index's routing.
 OF_ROUTING = frozenset({Kind.TRAFFIC, Kind.COMPLETE})
+ROUTING = "Routing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,18 @@ class Proposal:
     @property
     def slot(self) -> str:
         """Return what an agent votes in once; short enough to be part of an object's name."""
-        sequence = "Routing" if self.kind in OF_ROUTING else self.kind.value
-        text = f"{self.subject.uid}/{sequence}/{self.epoch}"
+        text = f"{self.subject.uid}/{sequence(self.kind)}/{self.epoch}"
         return f"s{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
     @property
     def name(self) -> str:
         """Return the name of the proposal's Decision."""
         return f"d{self.digest[:40]}"
+
+
+def sequence(kind: Kind) -> str:
+    """Return the name of the sequence in which proposals of a kind are counted."""
+    return ROUTING if kind in OF_ROUTING else kind.value
 
 
 def ballot_name(slot: str, agent: str) -> str:

@@ -19,7 +19,7 @@ from reembed.core.quorum import asked as asking
 from reembed.core.quorum.asked import Asked
 from reembed.core.quorum.certificates import Certificate
 from reembed.core.quorum.counting import Standing, too_late
-from reembed.core.quorum.proposals import OF_ROUTING, Kind, Proposal, Split, Subject
+from reembed.core.quorum.proposals import OF_ROUTING, ROUTING, Kind, Proposal, Split, Subject, sequence
 from reembed.core.quorum.raising import raises, split
 from reembed.core.transitions import FINISHED, State
 from reembed.core.triggers import Finding
@@ -155,7 +155,7 @@ def _above(now: Routing, wanted: IndexStatus, seen: Seen) -> int:
     """Every change that needs no votes consumes the epochs of what is still before the panel."""
     if wanted.routing.epoch == now.epoch or seen.panel is None:
         return wanted.routing.epoch
-    return max(wanted.routing.epoch, seen.panel.newest + 1)
+    return max(wanted.routing.epoch, seen.panel.newest.get(ROUTING, 0) + 1)
 
 
 def _need(kind: Kind, index: SeenIndex, wanted: Routing, seen: Seen) -> Need:
@@ -172,11 +172,12 @@ def _proposal(
     migration: Migration, need: Need, index: SeenIndex, panel: PanelReport, last: Asked | None, now: datetime
 ) -> Proposal:
     known = last.proposal.epoch if last is not None and last.proposal.kind is need.kind else 0
+    newest = panel.newest.get(sequence(need.kind), 0)
     if need.kind in OF_ROUTING:
-        number = max(need.before.epoch, need.after.epoch - 1, panel.newest, known) + 1
+        number = max(need.before.epoch, need.after.epoch - 1, newest, known) + 1
         after = replace(need.after, epoch=number)
     else:
-        number, after = known + 1, need.before
+        number, after = max(newest, known) + 1, need.before
     return Proposal(
         kind=need.kind,
         subject=_subject(migration, index),
