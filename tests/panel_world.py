@@ -172,8 +172,8 @@ class Gateway:
         self.weight = self.accepted.weight
         if refusal is None and raises(held, told):
             assert told.certificate is not None
-            self.version = max(self.version, told.certificate.chain[-1].membership.version)
             world.accepted(self, held, told)
+            self.version = told.certificate.chain[-1].membership.version
         elif self.accepted.weight < held.weight:
             self.lowered = max(self.lowered, self.accepted.epoch)
 
@@ -257,9 +257,11 @@ class World:
         honest = self.approved.get(certificate.digest, set())
         membership = certificate.chain[-1].membership
         assert len(honest) >= membership.quorum - self.faulty, f"{len(honest)} honest approved {told}"
+        what = split(told, UIDS)
+        assert certificate.proposal.after == what, "something else was certified"
+        assert membership.version >= gateway.version, "its members were replaced"
         assert told.epoch > held.epoch, "an epoch was used twice"
         assert certificate.proposal.before.epoch >= gateway.lowered, "older than a lowering that the gateway knew of"
-        what = split(told, UIDS)
         assert self.raised.setdefault(told.epoch, what) == what, "two raises in one epoch"
 
     def check(self) -> None:
@@ -312,7 +314,7 @@ class World:
             for name in self.liars
             for at in range(self.generations.get(name, 0) + 1)
         ]
-        return Certificate(proposal, (*cast, *lies, *cast[:2]), self.api.chain)
+        return Certificate(proposal, (*cast, *lies, *cast, *lies), self.api.chain)
 
     def usurp(self, told: Routing) -> None:
         """Write whatever status an operator that lies, or somebody with a backup, would write."""

@@ -65,6 +65,32 @@ class Lives(RuleBasedStateMachine):
                 agent.judge(self.world)
                 agent.cast(self.world)
 
+    @rule(weight=WEIGHT, help_of_liars=st.booleans())
+    def a_step_is_proposed_and_voted_on(self, weight: int, help_of_liars: bool) -> None:
+        world = self.world
+        epochs = [one.epoch for one, proposer in world.api.decisions.values() if proposer == "operator"]
+        proposal = world.proposal(max([*epochs, world.api.index.epoch]) + 1, weight)
+        world.api.propose(proposal, "operator")
+        for name in world.liars if help_of_liars else ():
+            world.lie(name, proposal, Choice.APPROVE)
+        self.all_agents_vote()
+
+    @rule(which=EITHER, to=EITHER, weight=st.sampled_from([10, 50, 100]), help_of_liars=st.booleans())
+    def a_step_goes_all_the_way(self, which: int, to: int, weight: int, help_of_liars: bool) -> None:
+        self.a_step_is_proposed_and_voted_on(weight, help_of_liars)
+        self.what_is_certified_is_executed_and_read(which, to)
+
+    @rule(which=EITHER, to=EITHER)
+    def what_is_certified_is_executed_and_read(self, which: int, to: int) -> None:
+        self.world.operators[which].count(self.world)
+        self.world.operators[which].execute(self.world)
+        self.world.read([self.world.gateways[to]])
+
+    @rule(which=EITHER, to=EITHER)
+    def what_is_lowered_is_read(self, which: int, to: int) -> None:
+        self.world.operators[which].lower(self.world)
+        self.world.read([self.world.gateways[to]])
+
     @rule(which=EITHER)
     def an_operator_counts(self, which: int) -> None:
         self.world.operators[which].count(self.world)
@@ -74,10 +100,6 @@ class Lives(RuleBasedStateMachine):
         self.world.operators[which].execute(self.world)
 
     @rule(which=EITHER)
-    def an_operator_lowers(self, which: int) -> None:
-        self.world.operators[which].lower(self.world)
-
-    @rule(which=EITHER)
     def a_gateway_reads(self, which: int) -> None:
         self.world.read([self.world.gateways[which]])
 
@@ -85,19 +107,19 @@ class Lives(RuleBasedStateMachine):
     def time_goes_on(self, seconds: int) -> None:
         self.world.now += timedelta(seconds=seconds)
 
-    @rule(good=st.booleans())
+    @rule(good=st.sampled_from([True, True, False]))
     def the_candidate_becomes(self, good: bool) -> None:
         self.world.good = good
 
     # What fails.
 
     @rule(name=HONEST)
-    def an_agent_crashes(self, name: str) -> None:
-        self.world.agents[name].crash()
-
-    @rule(name=HONEST)
-    def an_agent_comes_back(self, name: str) -> None:
-        self.world.agents[name].alive = True
+    def an_agent_crashes_or_comes_back(self, name: str) -> None:
+        agent = self.world.agents[name]
+        if agent.alive:
+            agent.crash()
+        else:
+            agent.alive = True
 
     @rule(which=EITHER)
     def an_operator_crashes(self, which: int) -> None:
@@ -115,12 +137,15 @@ class Lives(RuleBasedStateMachine):
         if history:
             self.world.usurp(history[pick % len(history)])
 
-    @rule(names=st.sets(AGENT, min_size=1))
-    def keys_are_changed(self, names: set[str]) -> None:
+    @rule(names=st.sets(AGENT, min_size=1), voted=st.booleans())
+    def keys_are_changed(self, names: set[str], voted: bool) -> None:
         if self.rotations < 3:
             self.rotations += 1
             old = self.world.generations
-            self.world.wish(old | {name: old[name] + 1 for name in names if name in old})
+            self.world.wish(old | {name: old[name] + 1 for name in names})
+            if voted:
+                self.all_agents_vote()
+                self.world.operators[0].count(self.world)
 
     # Those who lie.
 
@@ -150,12 +175,13 @@ class Lives(RuleBasedStateMachine):
         world = self.world
         world.api.propose(world.proposal(world.api.index.epoch + ahead, weight), name)
 
-    @rule(pick=PICK, which=EITHER, weight=st.sampled_from([None, 0, 10, 100]))
+    @rule(pick=PICK, which=EITHER, weight=st.sampled_from([None, None, 0, 100]))
     def an_operator_lies(self, pick: int, which: int, weight: int | None) -> None:
-        """A gateway is told a routing with whatever certificate can be put together, or with none."""
-        decisions = list(self.world.api.decisions.values())
+        """A gateway is told a routing with the certificate that can be put together for one of the likeliest."""
+        decisions = [proposal for proposal, _ in self.world.api.decisions.values()]
+        decisions.sort(key=lambda one: len(self.world.approved.get(one.digest, ())), reverse=True)
         if decisions:
-            proposal = decisions[pick % len(decisions)][0]
+            proposal = decisions[pick % min(4, len(decisions))]
             told = Routing(proposal.epoch, OLD, NEW, proposal.after.weight if weight is None else weight)
             told = replace(told, certificate=self.world.any_certificate(proposal))
             self.world.read([self.world.gateways[which]], told)
