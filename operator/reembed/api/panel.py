@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ from reembed.api.fields import Fields, InvalidField, Raw, parse_meta
 from reembed.api.values import parse_time
 from reembed.core import names
 from reembed.core.model import Meta
-from reembed.core.quorum import certificates, membership, proposals
+from reembed.core.quorum import certificates, proposals
+from reembed.core.quorum import membership as members_of
 from reembed.core.quorum.certificates import Certificate, Certified, Choice, Vote
 from reembed.core.quorum.membership import Member, Membership, Role, decoded, encoded
 from reembed.core.quorum.proposals import Kind, Proposal, Side, Split, Subject
@@ -167,7 +169,7 @@ def parse_certified(fields: Fields) -> Certified:
 def parse_proposal(fields: Fields) -> Proposal:
     """Return a proposal."""
     subject = fields.into("subject")
-    return Proposal(
+    proposal = Proposal(
         kind=fields.choice("kind", Kind),
         subject=Subject(
             subject.text("namespace"),
@@ -183,13 +185,25 @@ def parse_proposal(fields: Fields) -> Proposal:
         expires=fields.parsed("expires", parse_time),
         change=tuple(sorted(fields.mapping("change").items())),
     )
+    _digest("proposal", lambda: proposal.digest)
+    return proposal
+
+
+def _digest(what: str, compute: Callable[[], str]) -> None:
+    """Refuse what has no digest: whoever may write an object could end every reader of it by one number."""
+    try:
+        compute()
+    except ValueError as error:
+        raise InvalidField(what, str(error), "text, and whole numbers below 2^53") from error
 
 
 def _parse_members(fields: Fields, version: int) -> Membership:
     members = tuple(
         Member(one.text("name"), one.choice("role", Role), _key(one, "publicKey")) for one in fields.each("members")
     )
-    return Membership(version, fields.number("faulty"), members)
+    membership = Membership(version, fields.number("faulty"), members)
+    _digest("members", lambda: membership.digest)
+    return membership
 
 
 def _parse_votes(fields: Fields) -> tuple[Vote, ...]:
@@ -222,6 +236,6 @@ def _key(fields: Fields, name: str) -> bytes:
 
 def membership_json(found: Membership) -> dict[str, Any]:
     """Return the members as a Panel's spec has them."""
-    rendered = membership.to_json(found)
+    rendered = members_of.to_json(found)
     del rendered["version"]
     return rendered

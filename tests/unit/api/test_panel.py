@@ -69,6 +69,20 @@ def test_a_certificate_is_read_back_with_the_digests_that_were_signed(certificat
     assert parse_certificate(Fields(certificates.to_json(certificate), "certificate")) == certificate
 
 
+@pytest.mark.parametrize("changed", [{"epoch": 2**53}, {"terms": "\ud800"}], ids=["a number", "half a character"])
+def test_a_proposal_that_has_no_digest_is_refused_and_ends_no_reader(changed: dict[str, Any]) -> None:
+    raw = stored(render_decision(PROPOSAL, "reembed-panel", "agent-1"))
+    raw["spec"]["proposal"] |= changed
+    with pytest.raises(InvalidField):
+        parse_decision(raw)
+
+
+def test_members_that_have_no_digest_are_refused() -> None:
+    raw = {"metadata": META | {"name": "panel"}, "spec": membership_json(PANEL.membership) | {"faulty": 2**53}}
+    with pytest.raises(InvalidField):
+        parse_panel(raw)
+
+
 def test_a_panel_is_read_back_with_those_in_office() -> None:
     after = panels.agents(generation=1, version=2)
     chain = PANEL.followed_by(after)

@@ -14,7 +14,7 @@ from typing import Any
 
 from reembed.core.quorum import canonical, proposals
 from reembed.core.quorum import membership as members
-from reembed.core.quorum.membership import SIGNATURE_BYTES, Membership, Verify, encoded, unsound
+from reembed.core.quorum.membership import SIGNATURE_BYTES, Membership, Verify, apart, encoded, unsound
 from reembed.core.quorum.proposals import Kind, Proposal
 
 # Two clocks differ by at most so much, or a vote's expiry means nothing.
@@ -129,10 +129,13 @@ def _unfollowed(before: Membership, one: Certified, verify: Verify) -> str | Non
     proposal, after = one.proposal, one.membership
     if proposal is None or proposal.kind is not Kind.MEMBERSHIP:
         return "nobody proposed it"
-    if after.version != before.version + 1 or proposal.epoch != after.version:
+    # Versions are left out where a vote failed: its slot is used up, and the next try has a slot of its own.
+    if after.version <= before.version or proposal.epoch != after.version:
         return f"version {after.version} does not follow {before.version}"
     if dict(proposal.change) != {"before": before.digest, "after": after.digest}:
         return "what was voted on names other members"
+    if (far := apart(before, after)) is not None:
+        return far
     found = len(supporters(one.votes, proposal, before, verify))
     return None if found >= before.quorum else f"{found} of {before.quorum} votes of those before it"
 
@@ -146,7 +149,8 @@ def _out_of_office(chain: tuple[Certified, ...], least_version: int) -> Refusal 
 
 
 def _expired(proposal: Proposal, now: datetime) -> Refusal | None:
-    if now > proposal.expires + SKEW:
+    # What is read is never added to: a liar's year 9999 and half a minute would be no date any more.
+    if now - SKEW > proposal.expires:
         return Refusal("CertificateExpired", f"it was to be used until {proposal.expires:%Y-%m-%d %H:%M:%S} UTC")
     if proposal.expires > now + LONGEST_OPEN + SKEW:
         return Refusal("ExpiryTooFar", f"it is to be used until {proposal.expires:%Y-%m-%d %H:%M:%S} UTC: too long")

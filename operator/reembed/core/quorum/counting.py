@@ -106,4 +106,4 @@ def _commonest(reasons: Sequence[str]) -> tuple[str, ...]:
 
 def too_late(proposal: Proposal, now: datetime) -> bool:
     """Return whether no gateway would take a certificate of the proposal any more."""
-    return now > proposal.expires + SKEW
+    return now - SKEW > proposal.expires

@@ -50,7 +50,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Membership:
-    """The members of one time; `version` counts from 1, and each version is certified by the one before it."""
+    """The members of one time; `version` grows from 1 on, and each membership is certified by the one before it."""
 
     version: int
     faulty: int  # that are tolerated
@@ -93,6 +93,20 @@ def unsound(membership: Membership) -> str | None:
         if len(values) != len(members):
             return f"two members with one {what}: each of them would vote twice"
     return None
+
+
+def apart(before: Membership, after: Membership) -> str | None:
+    """Return why `after` may not take over from `before`, None if it may.
+
+    An agent votes once in a slot, by its name and with whatever key. As long as two quorums, one of each time, share
+    more names than may be faulty, they cannot pass two contradictory proposals while the change is under way.
+    """
+    names = {member.name for member in (*before.members, *after.members)}
+    shared, faulty = before.quorum + after.quorum - len(names), max(before.faulty, after.faulty)
+    if shared > faulty:
+        return None
+    text = f"a quorum before it and one after it share {max(shared, 0)} names or more, and must share {faulty + 1}"
+    return f"{text}; add and remove members one at a time"
 
 
 def to_json(membership: Membership) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from reembed.core.quorum import canonical
@@ -69,7 +70,7 @@ class Subject:
     migration_uid: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Proposal:
     """One step that needs a quorum.
 
@@ -87,11 +88,11 @@ class Proposal:
     expires: datetime
     change: tuple[tuple[str, str], ...] = field(default=())
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return canonical.digest(canonical.PROPOSAL, to_json(self))
 
-    @property
+    @cached_property
     def slot(self) -> str:
         """Return what an agent votes in once; short enough to be part of an object's name."""
         text = f"{self.subject.uid}/{sequence(self.kind)}/{self.epoch}"

@@ -35,7 +35,11 @@ def raises(held: Routing, told: Routing) -> bool:
 
 
 def uncertified(held: Routing, told: Routing, trust: Trust, now: datetime, verify: Verify) -> Refusal | None:
-    """Return why `told` must not be followed by who follows `held`, None if it may."""
+    """Return why `told` must not be followed by who follows `held`, None if it may.
+
+    `held` is what was accepted with the highest epoch so far. What is older than it can at most be no raise; it is
+    obeyed by `only_lowered`, and never takes the place of `held`, or epochs could be used twice.
+    """
     if not raises(held, told):
         return None
     if told.epoch <= held.epoch:
@@ -45,7 +49,8 @@ def uncertified(held: Routing, told: Routing, trust: Trust, now: datetime, verif
     if certificate is None:
         text = f"epoch {told.epoch} gives more to {_named(told)}, and nobody has certified it"
         return Refusal("CertificateMissing", text)
-    return _other(certificate.proposal, told, trust) or refused(certificate, trust.anchor, trust.version, now, verify)
+    other = _other(certificate.proposal, told, trust) or _overtaken(certificate.proposal, held)
+    return other or refused(certificate, trust.anchor, trust.version, now, verify)
 
 
 def _other(proposal: Proposal, told: Routing, trust: Trust) -> Refusal | None:
@@ -65,6 +70,17 @@ def _other(proposal: Proposal, told: Routing, trust: Trust) -> Refusal | None:
     return Refusal("CertificateOfOther", f"its {what} is {has}, and what is told needs {needs}")
 
 
+def _overtaken(proposal: Proposal, held: Routing) -> Refusal | None:
+    """Return whether a raise was voted on before what the caller knows: a lowering that its voters did not see.
+
+    A raise may have skipped epochs in which no quorum was found, so that its own says nothing of that.
+    """
+    if proposal.before.epoch >= held.epoch:
+        return None
+    text = f"it was certified from epoch {proposal.before.epoch}, before epoch {held.epoch} that was accepted since"
+    return Refusal("CertificateOvertaken", text)
+
+
 def same(side: Side | None, arm: Arm | None) -> bool:
     """Return whether a proposal's side is a routing's arm."""
     if side is None or arm is None:
@@ -78,9 +94,13 @@ def split(routing: Routing, uids: Mapping[str, str]) -> Split:
 
 
 def only_lowered(held: Routing, told: Routing) -> Routing:
-    """Return what is left of `told` for who must not follow it: `held`, with no more than either of both gives."""
+    """Return what is left of `told` for who must not follow it: `held`, with no more than either of both gives.
+
+    What it lowers uses up its epoch: what was given before does not come back.
+    """
     weight = min(held.weight, _share(told, held.candidate))
-    return replace(held, weight=weight, shadow=min(held.shadow, told.shadow) if weight else 0.0)
+    epoch = max(held.epoch, told.epoch) if weight < held.weight else held.epoch
+    return replace(held, epoch=epoch, weight=weight, shadow=min(held.shadow, told.shadow) if weight else 0.0)
 
 
 def _share(routing: Routing, arm: Arm | None) -> int:
