@@ -17,6 +17,7 @@ from reembed.core.model import (
     LeftReport,
     MetricReport,
     Problem,
+    RefusedRaise,
     SliceReport,
     StoreReport,
 )
@@ -98,17 +99,28 @@ def parse_gateway_report(raw: Raw, pod: str) -> GatewayReport:
         weight=report.number("weight"),
         serving=parse_arm(report.maybe("serving")),
         candidate=parse_arm(report.maybe("candidate")),
+        refused=_parse_refused(report.maybe("refused")),
     )
 
 
 def render_gateway_report(report: GatewayReport) -> dict[str, Any]:
-    return {
+    rendered = {
         "pod": report.pod,
         "epoch": report.epoch,
         "weight": report.weight,
         "serving": render_arm(report.serving),
         "candidate": render_arm(report.candidate),
     }
+    refused = report.refused
+    if refused is not None:
+        rendered["refused"] = {"epoch": refused.epoch, "reason": refused.reason, "message": refused.message}
+    return rendered
+
+
+def _parse_refused(refused: Fields | None) -> RefusedRaise | None:
+    if refused is None:
+        return None
+    return RefusedRaise(refused.number("epoch"), refused.text("reason"), refused.text("message"))
 
 
 def parse_evaluation_report(report: Fields) -> EvaluationReport:

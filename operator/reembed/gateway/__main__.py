@@ -23,7 +23,9 @@ from reembed.cluster.client import Cluster
 from reembed.cluster.lease import Lease
 from reembed.core import names
 from reembed.core.model import Arm
+from reembed.gateway.accepting import Judging
 from reembed.gateway.app import Gateway, Settings
+from reembed.gateway.events import IndexEvents
 from reembed.gateway.routing_source import IndexSource
 from reembed.logs import to_stdout
 from reembed.stores import opening
@@ -71,7 +73,8 @@ async def serve(environment: Mapping[str, str]) -> None:
     opened = opening.searching(environment["REEMBED_DSN"], names.index_key(namespace, index), settings.connections)
     async with Cluster.connect() as cluster, opened as store:
         leader = _leader_lease(cluster, environment.get("REEMBED_LEADER_LEASE", ""))
-        gateway = Gateway(settings, IndexSource(cluster, namespace, index), connect, store, leader)
+        judging = Judging(announcer=IndexEvents(cluster, namespace, index, settings.pod))
+        gateway = Gateway(settings, IndexSource(cluster, namespace, index), connect, store, leader, judging)
         await listen(gateway, int(environment.get("REEMBED_PORT", names.PORT)))
     _log.info("drained; the process ends")
 

@@ -33,11 +33,13 @@ from reembed.api import render_gateway_report
 from reembed.client import Embedded, EmbedderBusy, TextRefused, TextTooLong
 from reembed.core.model import Arm, GatewayReport, Routing
 from reembed.gateway import exchange
+from reembed.gateway.accepting import Accepting, Judging
 from reembed.gateway.answer import Answer, Answering, ArmsFailed, Deadlines, NothingServes
 from reembed.gateway.documents import DOCUMENTS_BYTES, Documents
 from reembed.gateway.embedders import Embedder, Embedders
-from reembed.gateway.follow import Follower, LeaderLease, RoutingInForce, RoutingSource
+from reembed.gateway.follow import Follower, LeaderLease, RoutingSource
 from reembed.gateway.guard import Guard
+from reembed.gateway.in_force import RoutingInForce
 from reembed.gateway.meter import Meter
 from reembed.gateway.probe import Prober
 from reembed.gateway.queries import Queries
@@ -50,7 +52,7 @@ from reembed.gateway.requests import (
     parse_search,
 )
 from reembed.gateway.shadow import Shadow
-from reembed.stores.protocol import FilterRefused, Hit, Searching
+from reembed.stores.protocol import FilterRefused, Hit, Remembering, Searching
 
 _WAIT_FOR_VECTORS = 30.0
 _WAIT_FOR_PLACE = 1.0
@@ -88,6 +90,7 @@ class Gateway:
         connect: Callable[[Arm], Embedder],
         store: Searching,
         leader: LeaderLease | None = None,
+        judging: Judging | None = None,
     ) -> None:
         self._settings = settings
         self._meter = Meter()
@@ -97,7 +100,9 @@ class Gateway:
         self._answering = Answering(self._meter, settings.deadlines, Guard(settings.concurrency // 2))
         self._admission = exchange.Admission(settings.concurrency)
         self._large = exchange.Admission(max(1, settings.concurrency // 4))
-        self._follower = Follower(source, self._held, leader)
+        remembering = store if isinstance(store, Remembering) else None
+        accepting = Accepting(self._held, remembering, self._meter, judging or Judging())
+        self._follower = Follower(source, self._held, accepting, leader)
         self._prober = Prober(self._held, self._answering, self._queries, self._embedders)
         self._shadow = Shadow(self._queries, self._meter, self._held.snapshot)
         self._documents = Documents(store)
@@ -179,7 +184,8 @@ class Gateway:
 
     async def _index(self, _request: Request) -> Response:
         routing = self._held.snapshot()
-        report = GatewayReport(self._settings.pod, routing.epoch, routing.weight, routing.serving, routing.candidate)
+        sides, refused = (routing.serving, routing.candidate), self._held.refused
+        report = GatewayReport(self._settings.pod, routing.epoch, routing.weight, *sides, refused)
         return JSONResponse(render_gateway_report(report))
 
     async def _health(self, _request: Request) -> Response:

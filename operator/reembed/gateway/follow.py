@@ -15,19 +15,9 @@ from typing import Protocol
 
 from reembed.cluster.client import ClusterError
 from reembed.core.leading import Record
-from reembed.core.model import Routing
-from reembed.gateway.lease import (
-    READ_EVERY,
-    UNWATCHED,
-    Leader,
-    Lease,
-    Reading,
-    changed,
-    effective,
-    leaderless,
-    renewed,
-    seen,
-)
+from reembed.gateway.accepting import Accepting
+from reembed.gateway.in_force import RoutingInForce
+from reembed.gateway.lease import READ_EVERY, Leader, Reading, leaderless, seen
 
 # A reading that takes longer than this is given up, so that three of them fit into a lease.
 _READ_SECONDS = 8.0
@@ -64,55 +54,20 @@ class LeaderLease(Protocol):
         ...
 
 
-class RoutingInForce:
-    """The one place where the routing is held: a single immutable value that each request takes once."""
-
-    def __init__(self) -> None:
-        self._lease = Lease()
-        self._leader = UNWATCHED
-
-    @property
-    def known(self) -> bool:
-        """Whether the index was ever read."""
-        return self._lease.answered is not None
-
-    def snapshot(self) -> Routing:
-        """Return what a request that starts now has to follow to its end."""
-        return effective(self._lease, asyncio.get_running_loop().time(), self._leader)
-
-    def renew(self, reading: Reading | None, asked: float) -> None:
-        self._hold(renewed(self._lease, reading, asked))
-
-    def change(self, reading: Reading | None) -> None:
-        self._hold(changed(self._lease, reading))
-
-    def lead(self, leader: Leader) -> None:
-        """Give a candidate traffic only while `leader` is recent."""
-        self._leader = leader
-
-    def _hold(self, lease: Lease) -> None:
-        before, self._lease = self._lease, lease
-        if lease.routing != before.routing or lease.force_stable != before.force_stable:
-            _log.info(
-                "routing: epoch %d, serving %s, candidate %s at %d %%%s",
-                lease.routing.epoch,
-                lease.routing.serving and lease.routing.serving.pool,
-                lease.routing.candidate and lease.routing.candidate.pool,
-                lease.routing.weight,
-                ", held at 0 % by annotation" if lease.force_stable else "",
-            )
-
-
 class Follower:
     """Feeds a RoutingInForce from a RoutingSource, and from the operator's Lease if there is one, until cancelled."""
 
-    def __init__(self, source: RoutingSource, held: RoutingInForce, leader: LeaderLease | None = None) -> None:
+    def __init__(
+        self, source: RoutingSource, held: RoutingInForce, accepting: Accepting, leader: LeaderLease | None = None
+    ) -> None:
         self._source = source
         self._held = held
+        self._accepting = accepting
         self._leader = leader
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._accepting.run())
             if self._leader is not None:
                 self._held.lead(Leader())
                 tasks.create_task(self._look_for_ever(self._leader))
@@ -132,7 +87,7 @@ class Follower:
                     error or f"no answer within {_READ_SECONDS:g} s",
                 )
             else:
-                self._held.renew(reading, asked)
+                await self._accepting.renew(reading, asked)
             await asyncio.sleep(asked + READ_EVERY - loop.time())
 
     async def _look_for_ever(self, lease: LeaderLease) -> None:
@@ -162,7 +117,7 @@ class Follower:
         while True:
             try:
                 async for reading in self._source.changes():
-                    self._held.change(reading)
+                    await self._accepting.change(reading)
             except SourceError as error:
                 _log.info("the watch of the index ended: %s", error)
             # Also after an orderly end: a server that ends each watch at once must not be asked without a pause.

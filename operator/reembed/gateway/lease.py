@@ -11,6 +11,10 @@ looks at that Lease with each reading (`Leader`). It never compares its clock wi
 when the Lease was last seen to change, and before it was, a gateway that has just started does not know whether anybody
 leads.
 
+Where the index names a panel, more for a candidate needs the panel's certificate too, and what serves changes only by
+one. `core.acceptance` judges that; what it needs of the store is asked and written by `memory`, and put here by
+`remembered`.
+
 Seconds are those of the caller's monotonic clock.
 """
 
@@ -18,8 +22,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from reembed.core import traffic
-from reembed.core.model import Arm, Routing
+from reembed.core import acceptance, traffic
+from reembed.core.acceptance import UNWITNESSED, Acceptance, Accepted, Asked, Witness
+from reembed.core.model import Arm, PanelRef, PointerPlan, Routing
 
 # The index is read this often, and a candidate's weight is given up after three readings that brought no answer.
 READ_EVERY = 10.0
@@ -30,11 +35,15 @@ LEADERLESS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one look at the index said. `force_stable` is the annotation that takes all traffic back."""
+    """What one look at the index said. `force_stable` is the annotation that takes all traffic back.
+
+    `panel` is whose certificates count; None where the operator decides alone. It is the user's to say.
+    """
 
     uid: str
     routing: Routing
     force_stable: bool = False
+    panel: PanelRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +71,39 @@ def leaderless(leader: Leader, now: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The routing in force. `answered` is when the last answered reading was asked for, None before the first."""
+    """The routing in force. `answered` is when the last answered reading was asked for, None before the first.
+
+    `told` is the last reading of an index with a panel, which is judged again when the store was asked.
+    """
 
     uid: str = ""
     routing: Routing = field(default_factory=Routing)
     force_stable: bool = False
     answered: float | None = None
+    acceptance: Acceptance = field(default_factory=Acceptance)
+    told: Reading | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known what answers: the index was read and, if it has a panel, the store was asked."""
+        return self.answered is not None and (self.told is None or self.acceptance.known)
 
 
-def renewed(lease: Lease, reading: Reading | None, asked: float) -> Lease:
+def renewed(lease: Lease, reading: Reading | None, asked: float, witness: Witness = UNWITNESSED) -> Lease:
     """Return the lease after the API server answered a reading that was asked for at `asked`; None: no such index."""
     # From when it was asked and not from when it came: an answer may have been under way for long.
-    return replace(changed(lease, reading), answered=asked)
+    return replace(changed(lease, reading, witness), answered=asked)
 
 
-def changed(lease: Lease, reading: Reading | None) -> Lease:
+def changed(lease: Lease, reading: Reading | None, witness: Witness = UNWITNESSED) -> Lease:
     """Return the lease after a watch told of a change. It does not prolong the lease: a watch may lag behind."""
     if reading is None:
         # The index is deleted; what served it goes on until this pod ends.
-        return replace(lease, routing=replace(lease.routing, candidate=None, weight=0, shadow=0.0))
+        return replace(lease, routing=replace(lease.routing, candidate=None, weight=0, shadow=0.0), told=None)
+    if reading.panel is not None:
+        return _judged(lease, reading, reading.panel, witness)
+    # Without a panel, or without one since now: nothing that was accepted counts any more but the epochs.
+    lease = replace(lease, acceptance=Acceptance(), told=None)
     if reading.uid != lease.uid:
         # Epochs are ordered within the life of one object.
         return replace(lease, uid=reading.uid, routing=reading.routing, force_stable=reading.force_stable)
@@ -95,6 +118,31 @@ def changed(lease: Lease, reading: Reading | None) -> Lease:
         routing=replace(lease.routing, weight=lowered, shadow=shadow),
         force_stable=lease.force_stable or reading.force_stable,
     )
+
+
+def remembered(lease: Lease, row: Accepted | None, pointer: PointerPlan | None, witness: Witness) -> Lease:
+    """Return the lease after the store told which routing gateways accepted, and what its pointer names."""
+    if lease.told is None:
+        return lease
+    state = acceptance.remembering(lease.acceptance, row, pointer, lease.routing)
+    return changed(replace(lease, acceptance=state), lease.told, witness)
+
+
+def needs_proof(lease: Lease, reading: Reading | None) -> bool:
+    """Return whether signatures are to be verified for a reading."""
+    if reading is None or reading.panel is None or reading.uid != lease.uid:
+        return False
+    return acceptance.needs_proof(lease.acceptance, Asked(reading.uid, reading.panel, reading.routing))
+
+
+def _judged(lease: Lease, reading: Reading, panel: PanelRef, witness: Witness) -> Lease:
+    if reading.uid != lease.uid:
+        # Nothing that another object of this name was certified for counts for this one.
+        lease = Lease(reading.uid, answered=lease.answered)
+    asked = Asked(reading.uid, panel, reading.routing)
+    state, routing = acceptance.judged(lease.acceptance, lease.routing, asked, witness)
+    kept = lease.force_stable and acceptance.overtaken(state, reading.routing)
+    return replace(lease, routing=routing, force_stable=reading.force_stable or kept, acceptance=state, told=reading)
 
 
 def effective(lease: Lease, now: float, leader: Leader = UNWATCHED) -> Routing:

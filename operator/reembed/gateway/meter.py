@@ -124,6 +124,12 @@ class Meter:
             ("code",),
             registry=self._registry,
         )
+        self._uncertified = Counter(
+            "reembed_gateway_certificates_refused",
+            "Raises that are not followed for want of the panel's certificate, each epoch once for each reason.",
+            ("reason",),
+            registry=self._registry,
+        )
         self._weight = Gauge(
             "reembed_gateway_weight_percent",
             "Share of callers that the candidate answers now.",
@@ -156,6 +162,9 @@ class Meter:
 
     def refused(self, code: int) -> None:
         self._refused.labels(str(code)).inc()
+
+    def certificate_refused(self, reason: str) -> None:
+        self._uncertified.labels(reason).inc()
 
     def exposition(self, routing: Routing) -> bytes:
         """Return all metrics in Prometheus' text format, with `routing` as what is served now."""

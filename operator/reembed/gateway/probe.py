@@ -12,7 +12,7 @@ import asyncio
 from reembed.core.model import Arm
 from reembed.gateway.answer import Answering
 from reembed.gateway.embedders import Embedders
-from reembed.gateway.follow import RoutingInForce
+from reembed.gateway.in_force import RoutingInForce
 from reembed.gateway.queries import Queries
 
 PROBE_EVERY = 5.0

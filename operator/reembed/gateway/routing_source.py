@@ -44,10 +44,10 @@ class IndexSource:
 
 def _reading(found: Mapping[str, Any]) -> Reading:
     try:
-        meta, _, status = parse_index(found)
+        meta, spec, status = parse_index(found)
     except InvalidField as error:
         raise SourceError(f"the index can't be understood: {error}") from error
-    return Reading(meta.uid, status.routing, _is_forced(found["metadata"].get("annotations") or {}))
+    return Reading(meta.uid, status.routing, _is_forced(found["metadata"].get("annotations") or {}), spec.panel)
 
 
 def _is_forced(annotations: Mapping[str, str]) -> bool:

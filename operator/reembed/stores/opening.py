@@ -24,7 +24,7 @@ def searching(dsn: str, index_key: str, connections: int) -> AbstractAsyncContex
         return chroma.Searcher(dsn, index_key, connections)
     from reembed.stores.pgvector import search as pgvector  # noqa: PLC0415
 
-    return pgvector.Searcher(dsn, connections)
+    return pgvector.Searcher(dsn, connections, index_key)
 
 
 def filling(dsn: str) -> AbstractAsyncContextManager[Filling]:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from reembed.core.acceptance import Accepted
 from reembed.core.chunking import Span
 from reembed.core.model import (
     BuildReport,
@@ -272,6 +273,19 @@ class Writing(Protocol):
 
     async def written(self, document: str) -> tuple[Stored, DocumentWrite] | None:
         """Return a document as it was written last, None if there is none."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """What a gateway needs of an index with a panel: which routing gateways accepted, for the life of its UID."""
+
+    async def accepted(self, uid: str) -> tuple[Accepted | None, PointerPlan | None]:
+        """Return what was accepted last, None if nothing was, and the index's pointer."""
+        ...
+
+    async def accept(self, uid: str, wanted: Accepted) -> Accepted:
+        """Write what is accepted unless that has this epoch or a higher one already; return what is there now."""
         ...
 
 

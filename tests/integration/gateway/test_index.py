@@ -13,8 +13,11 @@ from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
 from reembed.core import names
 from reembed.core.model import IndexStatus, Routing
-from reembed.gateway.follow import Follower, RoutingInForce, SourceError
+from reembed.gateway.accepting import Accepting, Judging
+from reembed.gateway.follow import Follower, SourceError
+from reembed.gateway.in_force import RoutingInForce
 from reembed.gateway.lease import Reading
+from reembed.gateway.meter import Meter
 from reembed.gateway.routing_source import IndexSource
 from tests.fixtures.arms import NEW, OLD
 
@@ -66,7 +69,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def following(index: Index) -> AsyncIterator[RoutingInForce]:
     held = RoutingInForce()
-    task = asyncio.create_task(Follower(index.source, held).run())
+    task = asyncio.create_task(Follower(index.source, held, Accepting(held, None, Meter(), Judging())).run())
     await eventually(lambda: held.known)
     yield held
     task.cancel()

@@ -28,6 +28,7 @@ from reembed.core.model import (
     PoolStatus,
     Problem,
     Recommendation,
+    RefusedRaise,
     Reproduced,
     Routing,
     SliceReport,
@@ -129,7 +130,9 @@ pool_statuses = st.builds(
     standing=several(st.builds(Recommendation, names, counts, times)),
     images=st.dictionaries(st.sampled_from(Device), names),
 )
-gateway_reports = st.builds(GatewayReport, serving=maybe(arms), candidate=maybe(arms))
+gateway_reports = st.builds(
+    GatewayReport, serving=maybe(arms), candidate=maybe(arms), refused=maybe(st.from_type(RefusedRaise))
+)
 migration_statuses = st.builds(
     Status,
     acknowledged_at=maybe(times),

@@ -33,6 +33,7 @@ DEFAULTS = {
         "panels.reembed.dev",
     ],
     "Role": [
+        "reembed-gateway",
         "reembed-leader",
         "reembed-leader-reader",
         "reembed-reembed-system",
@@ -40,6 +41,7 @@ DEFAULTS = {
         "reembed-workloads",
     ],
     "RoleBinding": [
+        "reembed-gateway",
         "reembed-leader",
         "reembed-leader-reader",
         "reembed-reembed-system",

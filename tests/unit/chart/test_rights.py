@@ -27,6 +27,7 @@ OPERATOR = {
     ("", "events"): frozenset({"create", "patch"}),
 }
 WORKLOADS = {("reembed.dev", kind): READS for kind in ("embedderpools", "embeddingindexes")}
+GATEWAY = {("", "events"): frozenset({"create"})}
 WORKER = {("", "configmaps"): frozenset({"get"})}
 
 
@@ -52,6 +53,7 @@ def test_roles_are_in_the_watched_namespaces_alone_but_for_the_lease_and_allow_t
         for name, allowed in (
             ("reembed-reembed-system", OPERATOR),
             ("reembed-workloads", WORKLOADS),
+            ("reembed-gateway", GATEWAY),
             ("reembed-worker", WORKER),
         )
     }

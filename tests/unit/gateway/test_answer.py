@@ -17,9 +17,9 @@ from reembed.core.measures import Counters, Counts, counted
 from reembed.core.model import Arm, Routing
 from reembed.gateway.answer import Answer, Answering, ArmsFailed, Deadlines, NothingServes
 from reembed.gateway.embedders import Embedders
-from reembed.gateway.follow import RoutingInForce
 from reembed.gateway.guard import Guard
-from reembed.gateway.lease import Reading
+from reembed.gateway.in_force import RoutingInForce
+from reembed.gateway.lease import Reading, renewed
 from reembed.gateway.meter import Meter
 from reembed.gateway.queries import Queries
 from reembed.stores.protocol import CollectionMismatch, Hit, StoreUnavailable
@@ -341,7 +341,7 @@ async def test_ten_thousand_queries_over_fifty_switches_mix_no_arms(seed: int) -
     ask = queries({arm: FakeEmbedder(arm.fingerprint) for arm in arms}, store)
     answering = Answering(Meter(), DEADLINES, Guard(at_once=10_000))
     held = RoutingInForce()
-    held.renew(Reading("uid", Routing(0, arms[0], arms[1], 10)), 0.0)
+    held.hold(renewed(held.lease, Reading("uid", Routing(0, arms[0], arms[1], 10)), 0.0))
 
     async def query(number: int) -> tuple[Arm, bool]:
         await asyncio.sleep(rng.randrange(500) / 10)
@@ -354,7 +354,13 @@ async def test_ten_thousand_queries_over_fifty_switches_mix_no_arms(seed: int) -
         for epoch in range(1, 51):
             await asyncio.sleep(1)
             serving, candidate = rng.sample(arms, 2)
-            held.renew(Reading("uid", Routing(epoch, serving, candidate, rng.choice([0, 10, 50, 100]))), float(epoch))
+            held.hold(
+                renewed(
+                    held.lease,
+                    Reading("uid", Routing(epoch, serving, candidate, rng.choice([0, 10, 50, 100]))),
+                    float(epoch),
+                )
+            )
             store.seconds = rng.randrange(20) / 10
 
     switching = asyncio.create_task(switch())

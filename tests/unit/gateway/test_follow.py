@@ -10,7 +10,10 @@ import pytest
 from reembed.cluster.client import ClusterError, Refused
 from reembed.core.leading import Record
 from reembed.core.model import Routing
-from reembed.gateway.follow import Follower, RoutingInForce
+from reembed.gateway.accepting import Accepting, Judging
+from reembed.gateway.follow import Follower
+from reembed.gateway.in_force import RoutingInForce
+from reembed.gateway.meter import Meter
 from tests.fixtures.arms import NEW, OLD
 from tests.fixtures.routing import FakeSource
 
@@ -62,7 +65,7 @@ def leader() -> LeaderLease:
 async def following(source: FakeSource, leader: LeaderLease | None = None) -> AsyncIterator[RoutingInForce]:
     """Follow `source` for the length of the block, from after the first reading."""
     held = RoutingInForce()
-    task = asyncio.create_task(Follower(source, held, leader).run())
+    task = asyncio.create_task(Follower(source, held, Accepting(held, None, Meter(), Judging()), leader).run())
     await asyncio.sleep(1)
     yield held
     task.cancel()

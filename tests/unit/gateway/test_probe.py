@@ -11,9 +11,9 @@ from reembed.core.measures import counted
 from reembed.core.model import Arm, Routing
 from reembed.gateway.answer import Answering, Deadlines
 from reembed.gateway.embedders import Embedders
-from reembed.gateway.follow import RoutingInForce
 from reembed.gateway.guard import Guard
-from reembed.gateway.lease import Reading
+from reembed.gateway.in_force import RoutingInForce
+from reembed.gateway.lease import Reading, renewed
 from reembed.gateway.meter import Meter
 from reembed.gateway.probe import Prober
 from reembed.gateway.queries import Queries
@@ -35,7 +35,7 @@ class World:
         self.prober = Prober(self.held, Answering(self.meter, Deadlines(), Guard(64)), queries, embedders)
 
     def tell(self, routing: Routing) -> None:
-        self.held.renew(Reading("uid", routing), asyncio.get_running_loop().time())
+        self.held.hold(renewed(self.held.lease, Reading("uid", routing), asyncio.get_running_loop().time()))
 
     def probes(self) -> dict[str, tuple[int, int]]:
         """Return (ok, errors) by collection."""

@@ -49,6 +49,7 @@ from reembed.core.model.reports import (
     PanelReport,
     PoolReport,
     Problem,
+    RefusedRaise,
     SliceReport,
     StoreReport,
 )
@@ -153,6 +154,7 @@ __all__ = [
     "Problem",
     "PrometheusLimit",
     "Recommendation",
+    "RefusedRaise",
     "Reproduced",
     "Routing",
     "Scaling",

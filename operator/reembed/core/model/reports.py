@@ -127,6 +127,15 @@ class StoreReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedRaise:
+    """A routing that a gateway does not follow for want of the panel's certificate, and why not."""
+
+    epoch: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayReport:
     """What one gateway pod says at GET /v1/index: what it serves right now, whatever it was told."""
 
@@ -135,6 +144,7 @@ class GatewayReport:
     weight: int
     serving: Arm | None
     candidate: Arm | None
+    refused: RefusedRaise | None = None  # what it was told last, if it does not follow that
 
 
 @dataclass(frozen=True, slots=True)

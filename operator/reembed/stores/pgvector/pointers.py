@@ -23,6 +23,7 @@ _RELEASE = (
     "DELETE FROM reembed.owed o USING reembed.collection c WHERE c.name = o.collection AND c.index_key = %(key)s",
     "DELETE FROM reembed.pointer WHERE index_key = %(key)s",
     "DELETE FROM reembed.evaluation WHERE index_key = %(key)s",
+    "DELETE FROM reembed.accepted WHERE index_key = %(key)s",
     "DELETE FROM reembed.claim WHERE index_key = %(key)s",
 )
 

@@ -20,7 +20,8 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('reembed.schema', 0))"
 _MAY_SEARCH = (
     "SELECT has_schema_privilege(%s, 'reembed', 'USAGE')"
     " AND (SELECT bool_and(has_function_privilege(%s, oid, 'EXECUTE')) FROM pg_proc"
-    " WHERE pronamespace = 'reembed'::regnamespace AND proname IN ('search', 'nearest', 'find', 'search_index'))"
+    " WHERE pronamespace = 'reembed'::regnamespace"
+    " AND proname IN ('search', 'nearest', 'find', 'search_index', 'accept', 'accepted_of'))"
 )
 _EXTENSION_SCHEMA = (
     "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
@@ -63,7 +64,7 @@ async def _create_schema(connection: Connection) -> None:
 
 
 async def grant_search(connections: Pool, role: str) -> None:
-    """Let `role` search and do nothing else; nothing is written if it may already."""
+    """Let `role` search, and say what gateways accepted, and nothing else; nothing is written if it may already."""
     async with using(connections, _SECONDS) as connection:
         if await _may_search(connection, role):
             return
@@ -76,7 +77,8 @@ async def grant_search(connections: Pool, role: str) -> None:
         await connection.execute(sql.SQL("GRANT USAGE ON SCHEMA reembed TO {}").format(name))
         await connection.execute(
             sql.SQL(
-                "GRANT EXECUTE ON FUNCTION reembed.search, reembed.nearest, reembed.find, reembed.search_index TO {}"
+                "GRANT EXECUTE ON FUNCTION reembed.search, reembed.nearest, reembed.find, reembed.search_index,"
+                " reembed.accept, reembed.accepted_of TO {}"
             ).format(name)
         )
 

@@ -382,3 +382,51 @@ BEGIN
 END
 $search$;
 REVOKE ALL ON FUNCTION reembed.search_index(text, text, {ext}.vector, integer, jsonb) FROM PUBLIC;
+
+-- Which routing the gateways of an index with a panel accepted last, and the newest members who had certified one of it;
+-- `panel` is the digest of the first of them. Only who may call the functions below writes it: who fills collections and
+-- moves the pointer does so at the operator's word, and what gateways believe must not depend on that.
+CREATE TABLE reembed.accepted (
+    index_key text NOT NULL,
+    uid text NOT NULL, -- epochs are ordered within the life of one object
+    epoch bigint NOT NULL,
+    routing jsonb NOT NULL,
+    panel text NOT NULL,
+    membership integer NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (index_key, uid)
+);
+
+-- The row and the index's pointer, NULL where there is none.
+CREATE FUNCTION reembed.accepted_of(p_index text, p_uid text)
+RETURNS TABLE (
+    epoch bigint, routing jsonb, panel text, membership integer, collection text, fingerprint text, generation bigint)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $accepted$
+    SELECT a.epoch, a.routing, a.panel, a.membership, p.collection, p.fingerprint, p.generation
+    FROM (SELECT) one LEFT JOIN reembed.accepted a ON a.index_key = p_index AND a.uid = p_uid
+    LEFT JOIN reembed.pointer p ON p.index_key = p_index
+$accepted$;
+REVOKE ALL ON FUNCTION reembed.accepted_of(text, text) FROM PUBLIC;
+
+-- Writes what is accepted unless the row has this epoch or a higher one, and returns the row as it is then. Of members of
+-- one panel the newest ever seen stay.
+CREATE FUNCTION reembed.accept(
+    p_index text, p_uid text, p_epoch bigint, p_routing jsonb, p_panel text, p_membership integer)
+RETURNS SETOF reembed.accepted
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $accept$
+BEGIN
+    INSERT INTO reembed.accepted AS a (index_key, uid, epoch, routing, panel, membership)
+    VALUES (p_index, p_uid, p_epoch, p_routing, p_panel, p_membership)
+    ON CONFLICT (index_key, uid) DO UPDATE
+    SET epoch = excluded.epoch, routing = excluded.routing, panel = excluded.panel, at = now(),
+        membership = CASE WHEN a.panel = excluded.panel
+            THEN greatest(a.membership, excluded.membership) ELSE excluded.membership END
+    WHERE a.epoch < excluded.epoch;
+    RETURN QUERY SELECT * FROM reembed.accepted a WHERE a.index_key = p_index AND a.uid = p_uid;
+END
+$accept$;
+REVOKE ALL ON FUNCTION reembed.accept(text, text, bigint, jsonb, text, integer) FROM PUBLIC;

@@ -20,7 +20,10 @@ from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolTimeout
 
+from reembed.core.acceptance import Accepted
 from reembed.core.chunking import Span
+from reembed.core.model import PointerPlan
+from reembed.stores.pgvector import accepting
 from reembed.stores.pgvector.connection import Connection, Pooled, searching_pool, using
 from reembed.stores.protocol import Filter, FilterRefused, Hit
 
@@ -44,8 +47,9 @@ class Searcher(Pooled):
     open() does not wait for the database, so that a gateway starts without it and answers as soon as it is there.
     """
 
-    def __init__(self, dsn: str, pool_size: int) -> None:
+    def __init__(self, dsn: str, pool_size: int, index_key: str = "") -> None:
         super().__init__(searching_pool(dsn, pool_size, "reembed-gateway", timeout=_CONNECTION_SECONDS))
+        self._index_key = index_key
         self._as_text_until = 0.0
 
     async def search(
@@ -89,6 +93,12 @@ class Searcher(Pooled):
             raise FilterRefused("the store worker has not brought schema reembed to the version that filters yet")
         cursor = await connection.execute(_TEXT, [collection, fingerprint, literal(vector), k], binary=True)
         return [Hit(found, score) for found, score in await cursor.fetchall()]
+
+    async def accepted(self, uid: str) -> tuple[Accepted | None, PointerPlan | None]:
+        return await accepting.accepted(self._pool, self._index_key, uid)
+
+    async def accept(self, uid: str, wanted: Accepted) -> Accepted:
+        return await accepting.accept(self._pool, self._index_key, uid, wanted)
 
     async def ready(self) -> bool:
         """Return whether the database lends a connection at once."""
