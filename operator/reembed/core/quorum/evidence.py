@@ -80,7 +80,7 @@ class Loading:
     done: float = 0.0
     size: float = 0.0  # 0: it was at hand
     bytes_per_second: float | None = None  # between two looks at one that was being fetched
-    breaker: str = "Closed"
+    breaker: str = "closed"
     plan: float | None = None  # bytes that its process needs beside the mapped file
     accuracy: float | None = None  # share of the references that are met, where the pool has some
     class_cosine: float | None = None

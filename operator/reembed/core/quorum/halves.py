@@ -51,7 +51,7 @@ def lower_bound(differences: Sequence[float], level: float = LEVEL) -> float:
     skew = third / second**1.5 / math.sqrt(count)
     excess = (fourth / second**2 - 3) / count
     z = NormalDist().inv_cdf(level)
-    quantile = z + skew * (z**2 - 1) / 6 + excess * (z**3 - 3 * z) / 24 - skew**2 * (2 * z**3 - 5 * z) / 36
+    quantile: float = z + skew * (z**2 - 1) / 6 + excess * (z**3 - 3 * z) / 24 - skew**2 * (2 * z**3 - 5 * z) / 36
     return mean + error * quantile
 
 

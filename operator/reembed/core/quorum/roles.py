@@ -123,7 +123,7 @@ def loaded(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | N
 
 
 def _badly_loaded(pod: str, one: Loading) -> Finding | None:
-    if one.breaker != "Closed":
+    if one.breaker != "closed":
         return Finding("BreakerOpen", f"the circuit breaker of pod {pod}'s model source is {one.breaker}")
     if one.bytes_per_second is not None and one.bytes_per_second < LEAST_RATE:
         rate = f"{one.bytes_per_second / 1e6:.1f} MB/s, below {LEAST_RATE / 1e6:.0f}"
