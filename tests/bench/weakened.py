@@ -92,7 +92,7 @@ def _embedder(path: Path) -> Callable[[Sequence[str], int], Vectors]:
             # The token that closes a text stays, as it does in the embedder.
             cut = ids if len(ids) <= limit else (*ids[: limit - 1], ids[-1])
             (vector,) = context.embed([cut])
-            vectors[number] = np.frombuffer(vector or bytes(4 * 384), dtype="<f4")
+            vectors[number] = np.nan_to_num(vector)  # a text without a vector finds nothing
         return vectors
 
     return embed

@@ -105,6 +105,7 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         adopted=_adopted(spec.maybe("adopted")),
         store=store.choice("type", Store, Store.PGVECTOR),
         panel=_panel(spec.maybe("panelRef")),
+        agent_role=store.maybe_text("agentRole"),
     )
 
 

@@ -126,7 +126,7 @@ def _latency(migration: Migration, seen: Seen) -> Reading:
     sides = [_measure(arm, seen) for arm in (status.candidate, status.serving)]
     value, serving = map(_p95, sides)
     text = "the candidate's p95 is {value}, above {threshold}"
-    threshold = _latency_threshold(migration)
+    threshold = latency_threshold(migration)
     return Reading("Latency", limit, value, threshold, text, _milliseconds, serving, _lately(_p95, *sides))
 
 
@@ -224,7 +224,7 @@ def _p95(measure: ArmMeasure | None) -> float | None:
     return measure.p95.total_seconds() if measure is not None and measure.p95 is not None else None
 
 
-def _latency_threshold(migration: Migration) -> float | None:
+def latency_threshold(migration: Migration) -> float | None:
     limit, baseline = migration.spec.limits.latency, migration.status.baseline
     if limit.absolute is not None:
         return limit.absolute.total_seconds()

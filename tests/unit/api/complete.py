@@ -166,6 +166,7 @@ INDEXES = (
                 "ownerSecretRef": {"name": "store", "key": "owner"},
                 "gatewaySecretRef": {"name": "search", "key": "gateway"},
                 "gatewayRole": "searcher",
+                "agentRole": "judge",
                 "capacity": "100Gi",
             },
             "source": {
@@ -191,6 +192,7 @@ INDEXES = (
                 "ownerSecretRef": {"name": "store2", "key": "owner2"},
                 "gatewaySecretRef": {"name": "search2", "key": "gateway2"},
                 "gatewayRole": "reader",
+                "agentRole": "examiner",
                 "capacity": "2Ti",
             },
             "source": {

@@ -268,6 +268,7 @@ class IndexSpec:
     adopted: Adopted | None = None
     store: Store = Store.PGVECTOR
     panel: PanelRef | None = None  # None: the operator decides alone
+    agent_role: str | None = None  # the database role of the panel's agents, which only reads
 
 
 class CutAt(Enum):

@@ -8,10 +8,11 @@ source, and a column that the application's table has itself.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
+from sys import byteorder
 from typing import Any
 
-import numpy as np
 from psycopg import sql
 
 from reembed.core.fingerprint import chunking_of
@@ -358,4 +359,8 @@ def _pairs(columns: Any) -> list[Counted]:
 
 
 def _bytes(written: str) -> bytes:
-    return np.array(written.strip("[]").split(","), "<f4").tobytes()
+    # Who looks at a few vectors, as an agent of the panel does, has no numpy.
+    numbers = array("f", map(float, written.strip("[]").split(",")))
+    if byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()

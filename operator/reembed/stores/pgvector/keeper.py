@@ -25,6 +25,7 @@ from reembed.stores.pgvector import capture, collections, evaluations, indexes, 
 from reembed.stores.pgvector import search as searches
 from reembed.stores.pgvector.connection import Pooled, conninfo, pool, transaction, using
 from reembed.stores.pgvector.preflight import Asked, first_problem
+from reembed.stores.pgvector.tables import identifier
 from reembed.stores.protocol import Filter, Held, Hit, Labels, Space
 
 _APPLICATION = "reembed-worker"
@@ -56,6 +57,8 @@ class Keeper(Pooled):
         await schema.migrate(self._pool)
         if spec.gateway_role is not None:
             await schema.grant_search(self._pool, spec.gateway_role)
+        if spec.agent_role is not None:
+            await schema.grant_read(self._pool, spec.agent_role, [identifier(spec.schema, spec.table)])
 
     async def capture(self, spec: IndexSpec) -> Problem | None:
         return await capture.keep(self._pool, self._owner, spec)

@@ -57,6 +57,7 @@ SELECT has_schema_privilege(current_user, %(namespace)s, 'USAGE'),
              AND has_schema_privilege(current_user, 'reembed', 'USAGE') END,
        row_security_active(%(table)s),
        %(gateway)s::text IS NULL OR EXISTS (SELECT FROM pg_roles WHERE rolname = %(gateway)s),
+       %(agents)s::text IS NULL OR EXISTS (SELECT FROM pg_roles WHERE rolname = %(agents)s),
        current_user, current_database()"""
 
 _ANOTHER = ". A source is immutable: create another EmbeddingIndex with what is right"
@@ -179,8 +180,9 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
         "text": None if spec.filter is not None else spec.text_column,
         "metadata": list(spec.metadata),
         "gateway": spec.gateway_role,
+        "agents": spec.agent_role,
     }
-    enter, read, temporary, create, filtered, gateway, user, database = await _row(connection, _RIGHTS, given)
+    enter, read, temporary, create, filtered, gateway, agents, user, database = await _row(connection, _RIGHTS, given)
     role = quoted(user)
     findings = (
         (enter, f"role {role} may not use schema {quoted(spec.schema)}",
@@ -194,6 +196,8 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
          f"ALTER ROLE {role} BYPASSRLS;"),
         (gateway, f"the gateways' role {quoted(spec.gateway_role or '')} does not exist",
          f"CREATE ROLE {quoted(spec.gateway_role or '')} LOGIN;"),
+        (agents, f"the agents' role {quoted(spec.agent_role or '')} does not exist",
+         f"CREATE ROLE {quoted(spec.agent_role or '')} LOGIN;"),
     )  # fmt: skip
     for holds, found, remedy in findings:
         if not holds:

@@ -7,12 +7,16 @@ once. Grants are renewed each time, under the same lock, because roles come and 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from importlib.resources import files
 
 from psycopg import sql
 
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
-from reembed.stores.protocol import StoreError
+from reembed.stores.protocol import StoreError, StoreUnavailable
+
+_log = logging.getLogger(__name__)
 
 VERSION = 6
 _SECONDS = 60.0
@@ -23,6 +27,19 @@ _MAY_SEARCH = (
     " WHERE pronamespace = 'reembed'::regnamespace"
     " AND proname IN ('search', 'nearest', 'find', 'search_index', 'accept', 'accepted_of'))"
 )
+# An agent reads vectors, counts and the pointer, and searches as a gateway does. New collections are the owner's.
+_READ = (
+    "GRANT USAGE ON SCHEMA reembed TO {role}",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA reembed TO {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA reembed GRANT SELECT ON TABLES TO {role}",
+    "GRANT EXECUTE ON FUNCTION reembed.search, reembed.nearest, reembed.find, reembed.attempt TO {role}",
+)
+_MAY_READ = """
+SELECT has_schema_privilege(%(role)s, 'reembed', 'USAGE')
+    AND (SELECT bool_and(has_table_privilege(%(role)s, oid, 'SELECT')) FROM pg_class
+         WHERE relnamespace = 'reembed'::regnamespace AND relkind = 'r')
+    AND (SELECT bool_and(has_function_privilege(%(role)s, oid, 'EXECUTE')) FROM pg_proc
+         WHERE pronamespace = 'reembed'::regnamespace AND proname IN ('search', 'nearest', 'find', 'attempt'))"""
 _EXTENSION_SCHEMA = (
     "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
 )
@@ -85,6 +102,39 @@ async def grant_search(connections: Pool, role: str) -> None:
 
 async def _may_search(connection: Connection, role: str) -> bool:
     cursor = await connection.execute(_MAY_SEARCH, [role, role])
+    return await cursor.fetchone() == (True,)
+
+
+async def grant_read(connections: Pool, role: str, tables: Sequence[sql.Identifier]) -> None:
+    """Let `role`, an agent's, read what schema `reembed` holds and search; nothing is written if it may already.
+
+    `tables` are the application's, whose documents and labels agents read too. They are granted where the store
+    worker's role may; else their owner has to, and the agents say what is missing.
+    """
+    async with using(connections, _SECONDS) as connection:
+        if await _may_read(connection, role):
+            return
+    async with transaction(connections, _SECONDS, lock_seconds=10) as connection:
+        await connection.execute(_LOCK)
+        name = sql.Identifier(role)
+        for statement in _READ:
+            await connection.execute(sql.SQL(statement).format(role=name))
+    for table in tables:
+        await _grant_table(connections, name, table)
+
+
+async def _grant_table(connections: Pool, role: sql.Identifier, table: sql.Identifier) -> None:
+    try:
+        async with transaction(connections, _SECONDS) as connection:
+            await connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(table, role))
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        _log.info("agents' role was not granted a table of the application's: %s; its owner may grant SELECT", error)
+
+
+async def _may_read(connection: Connection, role: str) -> bool:
+    cursor = await connection.execute(_MAY_READ, {"role": role})
     return await cursor.fetchone() == (True,)
 
 

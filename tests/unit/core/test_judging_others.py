@@ -1,0 +1,225 @@
+"""Proposals that move no queries, and those of the panel itself, need grounds that the agent measured by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reembed.core.model import PointerPlan
+from reembed.core.quorum.certificates import Certified, Choice
+from reembed.core.quorum.evidence import Evidence, PanelObject
+from reembed.core.quorum.judging import judge
+from reembed.core.quorum.membership import Membership
+from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
+from reembed.core.transitions import State
+from tests import builders, panels
+from tests.builders import NEW, NOON, OLD
+from tests.evidence import at, evidence, migration, objects, pods, proposal, retrieval, standing, stored
+
+
+def reason(asked: Proposal, known: Evidence) -> str:
+    return judge(asked, known, NOON).reasons[0].partition(":")[0]
+
+
+def of(known: Evidence, **changes: Any) -> Evidence:
+    assert known.objects is not None
+    return replace(known, objects=replace(known.objects, **changes))
+
+
+LOAD = {"pool": "new", "poolUid": "uid-new", "fingerprint": NEW.fingerprint}
+MEMORY = {"pool": "new", "poolUid": "uid-new"}
+FULL = {"old": pods("old"), "new": pods("new", memory=0.75)}
+FILLING = of(evidence(), migration=migration(State.BACKFILLING))
+TAKEN_BACK = of(evidence(), migration=migration(State.ROLLED_BACK, reason="Latency"))
+LOST = retrieval((-0.1,) * 400 + (0.0,) * 100)
+CASES: dict[str, tuple[Proposal, Evidence, str]] = {
+    "the migration's own model": (standing(Kind.LOAD_MODEL, LOAD), evidence(), "Measured"),
+    "another model": (standing(Kind.LOAD_MODEL, LOAD | {"fingerprint": "fp-x"}), evidence(), "PoolOther"),
+    "another pool": (standing(Kind.LOAD_MODEL, LOAD | {"poolUid": "uid-x"}), evidence(), "PoolOther"),
+    "a model whose pool is gone": (standing(Kind.LOAD_MODEL, LOAD), of(evidence(), pools={}), "BeforeOther"),
+    "a model for who is paused": (
+        standing(Kind.LOAD_MODEL, LOAD), of(evidence(), migration=migration(paused=True)), "Paused",
+    ),
+    "queries moved by the way": (
+        replace(standing(Kind.LOAD_MODEL, LOAD), after=proposal().after), evidence(), "MovesQueries",
+    ),
+    "careful limits for who is short of memory": (standing(Kind.MEMORY, MEMORY), evidence(pods=FULL), "Measured"),
+    "careful limits for who has room": (standing(Kind.MEMORY, MEMORY), evidence(), "MemoryCalm"),
+    "careful limits for nobody": (standing(Kind.MEMORY, {"pool": "x"}), evidence(), "PoolMissing"),
+    "careful limits unmeasured": (standing(Kind.MEMORY, MEMORY), evidence(pods={}), "NotMeasured"),
+    "careful limits for who does not say": (
+        standing(Kind.MEMORY, MEMORY), evidence(pods={"new": pods("new", memory=None)}), "MemoryNotMeasured",
+    ),
+    "more shards side by side": (standing(Kind.TUNING, {"parallelism": "4"}), FILLING, "Measured"),
+    "more shards than there are": (standing(Kind.TUNING, {"parallelism": "9"}), FILLING, "ParallelismInvalid"),
+    "no number of shards": (standing(Kind.TUNING, {"parallelism": "-1"}), FILLING, "ParallelismInvalid"),
+    "shards of no backfill": (standing(Kind.TUNING, {"parallelism": "4"}), evidence(), "NotBackfilling"),
+    "more shards without memory": (
+        standing(Kind.TUNING, {"parallelism": "4"}), replace(FILLING, pods={"new": pods("new", memory=0.95)}),
+        "MemoryPressure",
+    ),
+    "fewer shards without a look": (
+        standing(Kind.TUNING, {"parallelism": "1"}), replace(FILLING, pods={}), "Measured",
+    ),
+    "a new beginning": (standing(Kind.RECOVER, {"reason": "Latency"}), TAKEN_BACK, "Measured"),
+    "a new beginning of what goes on": (standing(Kind.RECOVER, {"reason": ""}), evidence(), "NotTakenBack"),
+    "a new beginning for another reason": (standing(Kind.RECOVER, {"reason": "X"}), TAKEN_BACK, "ReasonOther"),
+    "a new beginning with dead pods": (
+        standing(Kind.RECOVER, {"reason": "Latency"}),
+        replace(TAKEN_BACK, pods={"new": pods("new", problem="silent")}), "ProbesFail",
+    ),
+    "a new beginning without a store": (
+        standing(Kind.RECOVER, {"reason": "Latency"}), replace(TAKEN_BACK, stored=None), "NotMeasured",
+    ),
+    "a way back from a loss that is certain": (
+        standing(Kind.ROLLBACK, {"reason": "RetrievalInferior"}), evidence(retrieval=LOST), "Measured",
+    ),
+    "a way back from what is only not proven": (
+        standing(Kind.ROLLBACK, {"reason": "RetrievalInferior"}),
+        evidence(retrieval=retrieval((-0.3, 0.25) * 250)), "NoGrounds",
+    ),
+    "a way back from a good model": (
+        standing(Kind.ROLLBACK, {"reason": "RetrievalInferior"}), evidence(), "NoGrounds",
+    ),
+    "a way back without a look": (
+        standing(Kind.ROLLBACK, {"reason": "RetrievalInferior"}), evidence(retrieval=None), "NoGrounds",
+    ),
+    "a way back from dead pods": (
+        standing(Kind.ROLLBACK, {"reason": "ProbesFail"}),
+        evidence(pods={"new": pods("new", problem="silent")}), "Measured",
+    ),
+    "a way back for no known reason": (standing(Kind.ROLLBACK, {"reason": "Mood"}), evidence(), "ReasonUnknown"),
+    "a way back without queries": (
+        standing(Kind.ROLLBACK, {"reason": "Latency"}),
+        of(evidence(), migration=migration(State.EVALUATING)), "NoTraffic",
+    ),
+    "the correction of a drift": (
+        standing(Kind.CORRECT, {"drift": "PointerDrift"}),
+        evidence(stored=replace(stored(), pointer=PointerPlan("c_x", "fp-x", 9))), "Measured",
+    ),
+    "a correction of nothing": (standing(Kind.CORRECT, {"drift": "PointerDrift"}), evidence(), "NoDrift"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "known", "expected"), CASES.values(), ids=CASES.keys())
+def test_what_moves_no_queries_needs_grounds_of_its_own(asked: Proposal, known: Evidence, expected: str) -> None:
+    assert reason(asked, known) == expected
+
+
+DRIFTS = {
+    "a pool with another model": (
+        of(evidence(), pools={name: replace(one, fingerprint="fp-x") for name, one in objects().pools.items()}),
+        "ModelDrift",
+    ),
+    "a pool that is gone": (of(evidence(), pools={"old": objects().pools["old"]}), "PoolMissing"),
+    "a pod with another model": (
+        evidence(pods={"new": pods("new", problem="FingerprintMismatch: another fingerprint")}), "PodDrift",
+    ),
+    "a gateway that serves what nobody named": (
+        replace(evidence(), gateways=replace(
+            evidence().gateways,
+            reports=(replace(evidence().gateways.reports[0], serving=replace(OLD, collection="c_x")),),
+        )),
+        "GatewayDrift",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("known", "named"), DRIFTS.values(), ids=DRIFTS.keys())
+def test_a_drift_is_found_by_the_agents_own_look(known: Evidence, named: str) -> None:
+    here = standing(Kind.CORRECT, {"drift": named})
+    if named == "PoolMissing":
+        here = replace(here, before=split_of(known), after=split_of(known))
+    assert reason(here, known) == "Measured"
+
+
+def split_of(known: Evidence) -> Split:
+    from reembed.core.quorum import raising  # noqa: PLC0415
+
+    assert known.objects is not None
+    uids = {name: one.meta.uid for name, one in known.objects.pools.items()}
+    return raising.split(known.objects.index.status.routing, uids)
+
+
+def test_a_pointer_that_is_one_move_behind_is_on_its_way() -> None:
+    behind = evidence(stored=replace(stored(), pointer=PointerPlan("c_x", "fp-x", 0)))
+    assert reason(standing(Kind.CORRECT, {"drift": "PointerDrift"}), behind) == "NoDrift"
+
+
+EIGHT = panels.agents()
+
+
+def wished(changed: int, **changes: Any) -> Membership:
+    """Return the eight with other keys for so many of them."""
+    other = {member.name: member for member in panels.agents(generation=1).membership.members}
+    members = tuple(
+        other[member.name] if place < changed else member for place, member in enumerate(EIGHT.membership.members)
+    )
+    return replace(Membership(2, 2, members), **changes)
+
+
+def panel(found: Membership) -> Evidence:
+    meta = replace(builders.meta("panel"), namespace="reembed-panel")
+    return Evidence(panel=PanelObject(NOON, meta, found, (Certified(EIGHT.membership),)))
+
+
+def members(found: Membership, **changes: Any) -> Proposal:
+    change = (("after", found.digest), ("before", EIGHT.membership.digest))
+    asked = replace(
+        proposal(),
+        kind=Kind.MEMBERSHIP,
+        subject=Subject("reembed-panel", "panel", "uid-panel"),
+        epoch=2,
+        before=Split(),
+        after=Split(),
+        change=change,
+    )
+    return replace(asked, **changes)
+
+
+MEMBERS = {
+    "two new keys": (members(wished(2)), panel(wished(2)), "Measured"),
+    "three new keys at once": (members(wished(3)), panel(wished(3)), "TooManyChange"),
+    "members that nobody wishes for": (members(wished(1)), panel(wished(2)), "MembersOther"),
+    "a version that is not the next": (members(wished(2), epoch=3), panel(wished(2)), "EpochConsumed"),
+    "too few for the faulty": (
+        members(wished(0, members=EIGHT.membership.members[:6])),
+        panel(wished(0, members=EIGHT.membership.members[:6])),
+        "MembersUnsound",
+    ),
+    "a seat less": (
+        members(wished(0, members=EIGHT.membership.members[:7])),
+        panel(wished(0, members=EIGHT.membership.members[:7])),
+        "Measured",
+    ),
+    "of another panel": (
+        members(wished(2), subject=Subject("x", "panel", "uid-x")),
+        panel(wished(2)),
+        "PanelOther",
+    ),
+    "with queries by the way": (members(wished(2), after=proposal().after), panel(wished(2)), "PanelOther"),
+    "of a Panel that was not read": (members(wished(2)), Evidence(), "NotMeasured"),
+    "of a Panel read long ago": (
+        members(wished(2)),
+        Evidence(panel=replace(panel(wished(2)).panel, at=at(-31))),
+        "Stale",
+    ),
+    "of a Panel without members": (
+        members(wished(2)),
+        Evidence(panel=replace(panel(wished(2)).panel, chain=())),
+        "PanelEmpty",
+    ),
+}
+
+
+@pytest.mark.parametrize(("asked", "known", "expected"), MEMBERS.values(), ids=MEMBERS.keys())
+def test_members_are_those_of_the_panels_spec_and_few_change_at_once(
+    asked: Proposal, known: Evidence, expected: str
+) -> None:
+    assert reason(asked, known) == expected
+
+
+def test_an_approval_says_that_everything_was_measured() -> None:
+    assert judge(members(wished(1)), panel(wished(1)), NOON).choice is Choice.APPROVE
