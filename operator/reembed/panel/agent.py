@@ -64,17 +64,16 @@ class Agent:
         """
         work = asyncio.create_task(self._work(), name="work")
         ends = asyncio.create_task(stop.wait(), name="stop")
-        await asyncio.wait({work, ends}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            await self._voter.finish(DRAIN_SECONDS)
-        ends.cancel()
-        work.cancel()
-        await asyncio.gather(ends, return_exceptions=True)
         try:
-            await work
-        except asyncio.CancelledError:
-            if not work.cancelled():
-                raise
+            await asyncio.wait({work, ends}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                await self._voter.finish(DRAIN_SECONDS)
+        finally:
+            ends.cancel()
+            work.cancel()
+            await asyncio.gather(ends, work, return_exceptions=True)
+        if not work.cancelled():
+            work.result()
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Return whether the agent is ready, and what it says about that."""

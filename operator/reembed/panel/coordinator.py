@@ -62,7 +62,7 @@ class Coordinator:
         self._metrics = seat.metrics
         self._clock = seat.clock
         self._turns = Turns()
-        self._restarted: dict[str, float] = {}  # by agent: when its pod was deleted last
+        self._due: dict[str, dict[str, float]] = {}  # by dead agent: from when on each of its pods may be deleted
 
     async def run(self) -> None:
         """Do what is due until cancelled."""
@@ -153,29 +153,34 @@ class Coordinator:
 
     async def _restart(self) -> None:
         """Delete the pod of each dead agent, so that its Deployment makes another one."""
-        now = asyncio.get_running_loop().time()
         members = self._office.members
         known = {member.name for member in members.members} if members is not None else set()
         gone = known & set(watch.dead(self._heartbeats.watch)) - {self._settings.agent}
-        for name in known - gone:
-            self._turns.done(f"restart {name}")
+        self._due = {name: due for name, due in self._due.items() if name in gone}
         for name in sorted(gone):
-            if watch.may_restart(self._restarted.get(name), now):
-                await self._in_turn(f"restart {name}", lambda name=name: self._delete_pods(name, now))  # type: ignore[misc]
+            await self._look_after(name)
 
-    async def _delete_pods(self, name: str, now: float) -> None:
+    async def _look_after(self, name: str) -> None:
+        """Delete a dead agent's pod once that is due; everybody looks, so as to know who else did it already."""
+        here, now = self._settings.namespace, asyncio.get_running_loop().time()
+        pods = await self._cluster.list(kinds.POD, here, selector=f"{LABEL_AGENT}={name}")
+        self._due[name] = watch.due(self._due.get(name), (pod["metadata"]["uid"] for pod in pods), now)
+        place = self._heartbeats.place(DUTY)
+        if place is None:
+            return
+        for pod in pods:
+            if stuck(pod) and now >= self._due[name][pod["metadata"]["uid"]] + place * watch.TURN:
+                await self._delete(name, pod)
+
+    async def _delete(self, name: str, pod: Object) -> None:
         here = self._settings.namespace
         deployment = await self._cluster.get(kinds.DEPLOYMENT, here, account(name))
         if deployment is not None and rolls(deployment):
             _LOGGER.info("agent %s is dead, and its Deployment rolls out: its pod is left to that", name)
             return
-        pods = await self._cluster.list(kinds.POD, here, selector=f"{LABEL_AGENT}={name}")
-        for pod in pods:
-            if stuck(pod):
-                self._restarted[name] = now
-                await self._cluster.delete(kinds.POD, here, pod["metadata"]["name"], uid=pod["metadata"]["uid"])
-                self._metrics.restarts.labels(name).inc()
-                _LOGGER.warning("pod %s of dead agent %s is deleted, to be made anew", pod["metadata"]["name"], name)
+        await self._cluster.delete(kinds.POD, here, pod["metadata"]["name"], uid=pod["metadata"]["uid"])
+        self._metrics.restarts.labels(name).inc()
+        _LOGGER.warning("pod %s of dead agent %s is deleted, to be made anew", pod["metadata"]["name"], name)
 
     async def _in_turn(self, work: str, do: Callable[[], Awaitable[None]]) -> None:
         if self._turns.come(work, self._heartbeats.place(DUTY), asyncio.get_running_loop().time()):

@@ -26,7 +26,7 @@ DEAD = 30.0
 # A look that comes so long after the one before it begins anew: three of them were missed.
 GAP = 12.0
 TURN = 15.0
-# A dead agent's pod is deleted once in this time at most: its next one needs some of it to start.
+# A dead agent's next pod may be deleted after this time only: it needs some of it to start.
 AGAIN = 60.0
 
 
@@ -107,6 +107,11 @@ def place(duty: Role, name: str, members: Iterable[Member], alive: Iterable[str]
     return waiting.index(name) if name in waiting else None
 
 
-def may_restart(last: float | None, now: float) -> bool:
-    """Return whether a dead agent's pod may be deleted (again)."""
-    return last is None or now - last >= AGAIN
+def due(before: Mapping[str, float] | None, pods: Iterable[str], now: float) -> dict[str, float]:
+    """Return from when on each of a dead agent's pods may be deleted; `before` is None if it has just been found dead.
+
+    The pod that it died in may go at once. One that is there later was made after somebody's deletion.
+    """
+    if before is None:
+        return dict.fromkeys(pods, now)
+    return {pod: before.get(pod, now + AGAIN) for pod in pods}
