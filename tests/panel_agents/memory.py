@@ -142,4 +142,4 @@ class Pods:
 
 def memory_panel() -> Panel:
     """Return a panel on a server of its own; each agent that is started gets a connection of its own."""
-    return Panel(Memory(), NAMESPACE)
+    return Panel(Memory(), NAMESPACE, clock=virtual_clock)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from reembed import signing
@@ -90,6 +90,7 @@ class Panel:
     names: tuple[str, ...] = NAMES
     living: dict[str, Living] = field(default_factory=dict)
     anchor: str = ""
+    clock: Callable[[], datetime] = wall_clock
 
     def settings(self, name: str, role: Role | None = None) -> Settings:
         return Settings(
@@ -101,10 +102,10 @@ class Panel:
         name: str,
         judge: Any = None,
         *,
-        clock: Callable[[], datetime] = wall_clock,
+        clock: Callable[[], datetime] | None = None,
         cluster: Cluster | None = None,
     ) -> Living:
-        found = Living(cluster or self.cluster, self.settings(name), judge or Saying(), clock)
+        found = Living(cluster or self.cluster, self.settings(name), judge or Saying(), clock or self.clock)
         self.living[name] = found
         return found
 
@@ -159,7 +160,7 @@ class Panel:
             after=Split(epoch, to, OLD, NEW),
             terms="0" * 64,
             # Objects have milliseconds.
-            expires=(datetime.now(UTC) + timedelta(seconds=seconds)).replace(microsecond=0),
+            expires=(self.clock() + timedelta(seconds=seconds)).replace(microsecond=0),
         )
 
     async def propose(self, proposal: Proposal, proposer: str = "operator") -> str:
@@ -173,7 +174,7 @@ class Panel:
 
     async def counted(self, proposal: Proposal) -> Count:
         ballots = casts(await self.ballots(proposal))
-        return count(proposal, ballots, await self.chain(), datetime.now(UTC), signing.verify)
+        return count(proposal, ballots, await self.chain(), self.clock(), signing.verify)
 
     async def certificate(self, proposal: Proposal, seconds: float = 20) -> Certificate:
         async def found() -> Certificate | None:
@@ -196,7 +197,7 @@ def obeyed(panel: Panel, certificate: Certificate, uid: str) -> bool:
     after, before = certificate.proposal.after, certificate.proposal.before
     held, told = _routing(before), _routing(after, certificate)
     trust = raising.Trust(uid, panel.anchor)
-    return raising.uncertified(held, told, trust, datetime.now(UTC), signing.verify) is None
+    return raising.uncertified(held, told, trust, panel.clock(), signing.verify) is None
 
 
 def _routing(split: Split, certificate: Certificate | None = None) -> Routing:
