@@ -137,10 +137,11 @@ class Cluster:
             if response.status >= 400:
                 raise _error(response.status, await response.read())
             async for event in _events(response.content):
-                if event["type"] == "ERROR":
-                    raise _error(event["object"].get("code", 500), json.dumps(event["object"]).encode())
-                if event["type"] != "BOOKMARK":
-                    yield event["type"], event["object"]
+                kind_of, obj = event.get("type", "ERROR"), event.get("object", event)
+                if kind_of == "ERROR":
+                    raise _error(obj.get("code", 500), json.dumps(obj).encode())
+                if kind_of != "BOOKMARK":
+                    yield kind_of, obj
 
     async def apply(self, kind: Kind, obj: Object, *, manager: str, subresource: str | None = None) -> Object:
         """Server-side apply `obj` as field manager `manager`; with a resourceVersion in it, only if it still holds.
@@ -242,7 +243,9 @@ class Cluster:
 async def _events(lines: aiohttp.StreamReader) -> AsyncIterator[Object]:
     try:
         async for line in lines:
-            yield json.loads(line)
+            event = json.loads(line)
+            # What fails after the answer has begun comes as a line of its own: a Status, without an event around it.
+            yield event if isinstance(event, dict) else {"message": f"a watch told {line[:80]!r}, which is no event"}
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ClusterError(0, f"a watch was cut off ({error!r})") from error
 

@@ -1,0 +1,77 @@
+"""`python -m reembed.panel --role ROLE`: one agent of a panel, until SIGTERM; then it drains and exits 0."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import datetime
+
+from reembed.api.panel import Decision
+from reembed.cluster.access import NoAccess
+from reembed.cluster.client import Cluster
+from reembed.core.quorum.certificates import Choice
+from reembed.core.quorum.judging import Judgement
+from reembed.logs import to_stdout
+from reembed.panel import agent
+from reembed.panel.keys import BrokenSecret
+from reembed.panel.metrics import Metrics
+from reembed.panel.settings import ROLES, Settings, SettingsError, from_environment
+from reembed.panel.voting import Judge
+
+_LOGGER = logging.getLogger("reembed.panel")
+_USAGE = 2
+
+
+class Unmeasured:
+    """A judge that has measured nothing, and so vouches for nothing."""
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def judge(self, decision: Decision, now: datetime) -> Judgement:
+        del decision, now
+        return Judgement(Choice.REJECT, ("NotMeasured: this agent measures nothing yet",), {})
+
+
+async def serve(settings: Settings, judge: Callable[[Cluster, Settings], Judge]) -> None:
+    """Run one agent until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(one, stop.set)
+    async with Cluster.connect() as cluster:
+        await agent.run(cluster, settings, judge(cluster, settings), Metrics(), stop)
+    _LOGGER.info("drained; the process ends")
+
+
+def main(arguments: list[str], judge: Callable[[Cluster, Settings], Judge] | None = None) -> int:
+    """Run until told to end; return the exit code."""
+    to_stdout()
+    parser = argparse.ArgumentParser(prog="python -m reembed.panel", description=__doc__)
+    parser.add_argument("--role", required=True, choices=sorted(ROLES))
+    options = parser.parse_args(arguments)
+    try:
+        settings = from_environment(options.role, os.environ)
+        gc.freeze()
+        asyncio.run(serve(settings, judge or (lambda _cluster, _settings: Unmeasured())))
+    except (SettingsError, NoAccess) as error:
+        _LOGGER.error("%s", error)
+        return _USAGE
+    except BaseExceptionGroup as group:
+        if (broken := group.subgroup(BrokenSecret)) is None:
+            raise
+        _LOGGER.error("%s", broken.exceptions[0])
+        return 1
+    except BrokenSecret as error:
+        _LOGGER.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,264 @@
+"""Casts this agent's one Ballot in each slot: watches Decisions, has them judged, signs what comes of it.
+
+A Ballot's name fixes slot and agent, so the API server takes one and no more: neither a second process of this agent
+nor a restart in the middle can vote otherwise. What is sent again after an answer that was lost is the same Ballot.
+
+An agent is silent about what is none of its business (no proposal, or one whose time is over), and refuses what it
+cannot vouch for: an index that does not name this panel, or a judgement that did not come in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from reembed.api import InvalidField, parse_index
+from reembed.api.panel import Ballot, Decision, parse_decision, render_ballot
+from reembed.cluster import kinds
+from reembed.cluster.client import ClusterError, Conflict, Gone, Object, Refused
+from reembed.core.model import IndexSpec
+from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Choice, Vote, ballot_message, evidence_digest
+from reembed.core.quorum.judging import Judgement
+from reembed.core.quorum.proposals import Kind, Proposal, ballot_name
+from reembed.panel.keys import MANAGER
+from reembed.panel.seat import Seat
+
+# A judge that has not answered by then never will in time for the others.
+JUDGE_SECONDS = 20.0
+# Judged side by side; a migration decides every few minutes.
+_AT_ONCE = 8
+_AGAIN = 1.0
+OPERATOR = "operator"
+
+_LOGGER = logging.getLogger("reembed.panel")
+
+
+class Judge(Protocol):
+    """Says what this agent thinks of a proposal; `panel.judge` has the real one."""
+
+    async def run(self) -> None: ...
+
+    async def judge(self, decision: Decision, now: datetime) -> Judgement: ...
+
+
+class Voter:
+    """One agent's votes."""
+
+    def __init__(self, seat: Seat, judge: Judge) -> None:
+        self._cluster = seat.cluster
+        self._settings = seat.settings
+        self._judge = judge
+        self._office = seat.office
+        self._heartbeats = seat.duties
+        self._metrics = seat.metrics
+        self._clock = seat.clock
+        self._voting: dict[str, asyncio.Task[None]] = {}  # by the Decision's name, for as long as it exists
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self.watching = False
+
+    async def run(self) -> None:
+        """Vote until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    await self._watch(tasks)
+                except Gone:
+                    continue  # lists again
+                except (ClusterError, OSError, TimeoutError, ValueError, KeyError) as error:
+                    self.watching = False
+                    _LOGGER.warning("the watch of Decisions ended: %s; begun again in %g s", _told(error), _AGAIN)
+                    await asyncio.sleep(_AGAIN)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for votes that are being cast, as far as `seconds` allow."""
+        open_votes = [task for task in self._voting.values() if not task.done()]
+        if open_votes:
+            await asyncio.wait(open_votes, timeout=seconds)
+
+    async def _watch(self, tasks: asyncio.TaskGroup) -> None:
+        self.watching = True
+        async for event, raw in self._cluster.watch(kinds.DECISION, self._settings.namespace):
+            name = raw["metadata"]["name"]
+            if event == "DELETED":
+                if (task := self._voting.pop(name, None)) is not None:
+                    task.cancel()
+            elif name not in self._voting:
+                self._voting[name] = tasks.create_task(self._consider(raw), name=f"vote {name}")
+
+    async def _consider(self, raw: Object) -> None:
+        """Vote on one Decision if there is anything to say; nothing that happens here ends the agent."""
+        try:
+            decision = parse_decision(raw)
+        except InvalidField as error:
+            _LOGGER.warning("a Decision is no proposal: %s; it gets no vote", error)
+            return
+        if raw["spec"].get("slot") != decision.proposal.slot:
+            _LOGGER.warning("Decision %s names another slot than its proposal has; it gets no vote", decision.meta.name)
+            return
+        await self._office.known.wait()
+        try:
+            await self._vote(decision)
+        except Exception as error:
+            _LOGGER.error("no vote on Decision %s: %r", decision.meta.name, error, exc_info=error)
+
+    async def _vote(self, decision: Decision) -> None:
+        proposal = decision.proposal
+        if self._over(proposal) or await self._voted(proposal):
+            return
+        began = asyncio.get_running_loop().time()
+        if proposal.kind is Kind.MEMBERSHIP:
+            judged = await self._when_agreed(proposal)
+        else:
+            async with self._slots:
+                judged = await self._judged(decision)
+        if judged is None or (ballot := self._signed(proposal, judged)) is None:
+            return
+        await self._cast(ballot, decision)
+        self._metrics.vote_seconds.observe(asyncio.get_running_loop().time() - began)
+
+    def _over(self, proposal: Proposal) -> bool:
+        return self._clock() > proposal.expires
+
+    async def _voted(self, proposal: Proposal) -> bool:
+        """Return whether this agent has a Ballot in the slot from before; unknown is no: the name decides then."""
+        name = ballot_name(proposal.slot, self._settings.agent)
+        try:
+            return await self._cluster.get(kinds.BALLOT, self._settings.namespace, name) is not None
+        except ClusterError:
+            return False
+
+    async def _judged(self, decision: Decision) -> Judgement | None:
+        """Return what to say; None once it is too late to say anything."""
+        now = self._clock()
+        left = min(JUDGE_SECONDS, (decision.proposal.expires - now) / timedelta(seconds=2))
+        refused: Judgement | None
+        try:
+            async with asyncio.timeout(max(left, 0.0)):
+                refused = self._not_proposed_well(decision, now) or await self._foreign(decision.proposal)
+                return refused or await self._judge.judge(decision, now)
+        except TimeoutError:
+            return _refusal(
+                "NotMeasured", f"no judgement within {left:.0f} s; nobody can vouch for what was not measured"
+            )
+        except Exception as error:
+            _LOGGER.error("Decision %s could not be judged: %r", decision.meta.name, error, exc_info=error)
+            return _refusal("NotMeasured", f"the agent's judgement failed ({type(error).__name__}); see its log")
+
+    def _not_proposed_well(self, decision: Decision, now: datetime) -> Judgement | None:
+        active, proposal = self._office.active, decision.proposal
+        if decision.proposer != OPERATOR and (active is None or active.member(decision.proposer) is None):
+            return _refusal("ProposerUnknown", f"{decision.proposer!r} is neither the operator nor a member")
+        if proposal.expires > now + LONGEST_OPEN + SKEW:
+            return _refusal("ExpiryTooFar", f"it is to be used until {proposal.expires:%H:%M:%S} UTC: too long")
+        return None
+
+    async def _foreign(self, proposal: Proposal) -> Judgement | None:
+        """Return why the index is not this panel's to decide about, None if it is."""
+        subject, here = proposal.subject, self._settings
+        named = f"{subject.namespace}/{subject.name}"
+        if subject.namespace not in here.namespaces:
+            return _refusal("IndexUnknown", f"index {named} is in no namespace that this panel watches")
+        found = await self._index(subject.namespace, subject.name)
+        if found is None:
+            return _refusal("IndexUnknown", f"there is no index {named}")
+        uid, spec = found
+        if uid != subject.uid:
+            return _refusal("IndexUnknown", f"index {named} has the UID {uid}, not {subject.uid}")
+        ref = spec.panel
+        if ref is None or (ref.namespace, ref.name) != (here.namespace, here.panel):
+            return _refusal(
+                "PanelForeign", f"the panelRef of index {named} does not name {here.namespace}/{here.panel}"
+            )
+        if ref.digest != self._office.anchor:
+            return _refusal("PanelForeign", f"the panelRef of index {named} names first members of another digest")
+        return None
+
+    async def _index(self, namespace: str, name: str) -> tuple[str, IndexSpec] | None:
+        """Read the index; without an answer once more, until there is no time left."""
+        while True:
+            try:
+                found = await self._cluster.get(kinds.INDEX, namespace, name)
+            except Refused:
+                raise
+            except ClusterError:
+                await asyncio.sleep(_AGAIN)
+                continue
+            if found is None:
+                return None
+            meta, spec, _ = parse_index(found)
+            return meta.uid, spec
+
+    async def _when_agreed(self, proposal: Proposal) -> Judgement | None:
+        """Wait until a change of members is what this agent wants too; None once it is out of the question."""
+        while True:
+            if proposal == self._office.proposal():
+                missing = self._not_ready()
+                if missing is None:
+                    return Judgement(Choice.APPROVE, ("Wished: these are the members that the Panel asks for",), {})
+                _LOGGER.info("a change of members waits: %s", missing)
+            elif (active := self._office.active) is not None and active.version >= proposal.epoch:
+                return None
+            await asyncio.sleep(2 * _AGAIN)
+
+    def _not_ready(self) -> str | None:
+        """Return why the wished members could not take over now."""
+        wished, active = self._office.wished, self._office.active
+        if wished is None or active is None:
+            return "there is no change"
+        published = self._heartbeats.published
+        strange = [
+            one.name for one in wished.members if one not in active.members and published.get(one.name) != one.key
+        ]
+        if strange:
+            return f"the key wished for is not what the agent publishes: {', '.join(strange)}"
+        alive = set(self._heartbeats.live)
+        found = sum(one.name in alive for one in wished.members)
+        return None if found >= wished.quorum else f"{found} of them live, fewer than the {wished.quorum} that decide"
+
+    def _signed(self, proposal: Proposal, judged: Judgement) -> Ballot | None:
+        active, kept = self._office.active, self._heartbeats.kept()
+        key = kept.signing(active, self._settings.agent) if kept is not None and active is not None else None
+        if key is None:
+            _LOGGER.warning("the membership in office names no key of this agent; it casts no vote")
+            return None
+        digest, evidence = proposal.digest, evidence_digest(judged.evidence)
+        signature = key.sign(ballot_message(digest, proposal.slot, judged.choice, evidence))
+        vote = Vote(key.public, evidence, signature)
+        reasons = tuple(reason[:1024] for reason in judged.reasons[:16])
+        return Ballot(
+            self._settings.agent, proposal.slot, digest, judged.choice, vote, reasons, evidence=judged.evidence
+        )
+
+    async def _cast(self, ballot: Ballot, decision: Decision) -> None:
+        """Create the Ballot; what was lost on the way is sent again as it is."""
+        body = render_ballot(ballot, self._settings.namespace, decision.meta)
+        while not self._over(decision.proposal):
+            try:
+                await self._cluster.create(kinds.BALLOT, self._settings.namespace, body, manager=MANAGER)
+            except Conflict:
+                return  # it is there, from before or from another process: the first one stands
+            except ClusterError as error:
+                _LOGGER.warning("Ballot %s: %s; sent again in %g s", body["metadata"]["name"], error, _AGAIN)
+                await asyncio.sleep(_AGAIN)
+            else:
+                self._metrics.votes.labels(decision.proposal.kind.value, ballot.choice.value).inc()
+                _LOGGER.info(
+                    "%s %s on %s/%s epoch %d: %s",
+                    ballot.choice.value,
+                    decision.proposal.kind.value,
+                    decision.proposal.subject.namespace,
+                    decision.proposal.subject.name,
+                    decision.proposal.epoch,
+                    ballot.reasons[0] if ballot.reasons else "",
+                )
+                return
+
+
+def _refusal(reason: str, message: str) -> Judgement:
+    return Judgement(Choice.REJECT, (f"{reason}: {message}",), {})
+
+
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__

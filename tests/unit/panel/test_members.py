@@ -1,0 +1,190 @@
+"""Under virtual time: keys, first members, other members, and a Panel's status that somebody spoils."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reembed.cluster import kinds
+from reembed.core.quorum.certificates import broken_chain
+from reembed.core.quorum.membership import Member, Membership, Role
+from reembed.panel.keys import ANNOTATION_ROTATE, SECRET, BrokenSecret, KeyStore
+from reembed.signing import verify
+from tests.panel_agents.memory import Memory, memory_panel
+from tests.panel_agents.world import NAMES, PANEL, Panel, eventually, obeyed
+
+pytestmark = pytest.mark.looptime
+ONE = "memory-analyst"
+
+
+@asynccontextmanager
+async def office() -> AsyncIterator[tuple[Panel, Membership, Memory]]:
+    panel = memory_panel()
+    assert isinstance(panel.cluster, Memory)
+    for name in panel.names:
+        panel.start(name)
+        await asyncio.sleep(0.5)
+    membership = await panel.found()
+    yield panel, membership, panel.cluster
+    await panel.kill()
+
+
+async def version(panel: Panel, wanted: int, seconds: float = 300) -> Membership:
+    async def there() -> Membership | None:
+        chain = await panel.chain()
+        return chain[-1].membership if chain and chain[-1].membership.version == wanted else None
+
+    return await eventually(there, seconds)
+
+
+async def rotated(panel: Panel, memory: Memory, membership: Membership) -> Membership:
+    """Ask one agent for another key, and wish for members with it."""
+    before = await panel.key(ONE)
+    await memory.patch(
+        SECRET, panel.namespace, f"reembed-panel-{ONE}", {"metadata": {"annotations": {ANNOTATION_ROTATE: "1"}}},
+        manager="somebody",
+    )  # fmt: skip
+
+    async def another() -> bytes | None:
+        found = await panel.key(ONE)
+        return found if found != before else None
+
+    key = await eventually(another, 120)
+    return replace(
+        membership,
+        version=membership.version + 1,
+        members=tuple(replace(one, key=key) if one.name == ONE else one for one in membership.members),
+    )
+
+
+async def test_two_starts_at_once_use_one_key() -> None:
+    memory = Memory()
+    stores = [KeyStore(memory.line(), "rag", f"reembed-panel-{ONE}", ONE) for _ in range(5)]
+    kept = await asyncio.gather(*(store.open() for store in stores))
+    assert len({one.current.public for one in kept}) == 1
+
+
+async def test_a_key_outlives_its_process_and_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    memory = Memory()
+    made = await KeyStore(memory, "rag", "s", ONE).open()
+    again = await KeyStore(memory.line(), "rag", "s", ONE).open()
+    raw = made.current.raw()
+    assert again.current.public == made.current.public
+    stored = memory.server.get(SECRET, "s")
+    assert stored is not None
+    shown = f"{made!r} {again!r} {caplog.text}"
+    assert all(text not in shown for text in (repr(raw), raw.hex(), stored["data"]["key"]))
+
+
+async def test_a_secret_without_a_key_is_told_by_its_name_alone() -> None:
+    memory = Memory()
+    memory.server.put(SECRET, "s", {"data": {"key": "c2VjcmV0"}}, "somebody")
+    with pytest.raises(BrokenSecret, match="Secret s holds what is no key") as found:
+        await KeyStore(memory, "rag", "s", ONE).open()
+    assert "secret" not in str(found.value).replace("Secret", "")
+    assert found.value.__cause__ is None
+
+
+async def test_an_empty_secret_that_the_chart_made_gets_a_key() -> None:
+    memory = Memory()
+    memory.server.put(SECRET, "s", {}, "helm")
+    kept = await KeyStore(memory, "rag", "s", ONE).open()
+    assert (await KeyStore(memory, "rag", "s", ONE).open()).current.public == kept.current.public
+
+
+async def test_a_key_is_replaced_without_a_gap() -> None:
+    async with office() as (panel, membership, memory):
+        uid = await panel.index("docs")
+        wished = await rotated(panel, memory, membership)
+        between = panel.raising("docs", uid, 5)
+        await panel.propose(between)
+        assert len((await panel.said(between, 8)).approved) == 8
+        await panel.wish(wished)
+        assert (await version(panel, 2)).digest == wished.digest
+        await asyncio.sleep(70)
+        after = panel.raising("docs", uid, 6)
+        await panel.propose(after)
+        assert len((await panel.said(after, 8)).approved) == 8
+        assert obeyed(panel, await panel.certificate(after), uid)
+        kept = panel.living[ONE].agent.keys.kept
+        new = wished.member(ONE)
+        assert kept is not None
+        assert new is not None
+        assert (kept.next, kept.current.public) == (None, new.key)
+
+
+async def test_while_a_key_is_replaced_one_agent_may_be_dead() -> None:
+    async with office() as (panel, membership, memory):
+        wished = await rotated(panel, memory, membership)
+        await panel.kill("pattern-learner", "byzantine-coordinator")
+        await panel.wish(wished)
+        assert (await version(panel, 2)).digest == wished.digest
+
+
+async def test_members_whose_keys_nobody_publishes_do_not_come_into_office() -> None:
+    async with office() as (panel, membership, _):
+        forged = tuple(replace(one, key=b"f" * 32) if one.name == ONE else one for one in membership.members)
+        await panel.wish(replace(membership, version=2, members=forged))
+        await asyncio.sleep(120)
+        assert len(await panel.chain()) == 1
+        # A wish that is taken back leaves nothing behind.
+        await panel.wish(membership)
+        await asyncio.sleep(30)
+        assert len(await panel.chain()) == 1
+
+
+async def test_members_of_whom_too_few_live_do_not_come_into_office() -> None:
+    async with office() as (panel, membership, _):
+        strangers = tuple(Member(f"x-{n}", Role.PATTERN_LEARNER, bytes([n]) * 32) for n in range(3))
+        await panel.wish(Membership(2, 2, (*membership.members[:5], *strangers)))
+        await asyncio.sleep(120)
+        assert len(await panel.chain()) == 1
+
+
+async def test_one_change_is_proposed_by_however_many_agents() -> None:
+    async with office() as (panel, membership, memory):
+        wished = await rotated(panel, memory, membership)
+        for living in panel.living.values():
+            living.agent.duties.place = lambda _: 0  # type: ignore[method-assign, assignment]
+        await panel.wish(wished)
+        await version(panel, 2)
+        decisions = await memory.list(kinds.DECISION, panel.namespace)
+        assert [one["spec"]["proposal"]["kind"] for one in decisions] == ["Membership"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda rendered: [],
+        lambda rendered: rendered[:1],
+        lambda rendered: [{**rendered[0], "faulty": 0}],
+        lambda rendered: [*rendered, {**rendered[-1], "version": 3}],
+        lambda rendered: "not a list of members"[:0] or [{"version": 1, "faulty": 2, "members": []}],
+    ],
+    ids=["emptied", "cut short", "other first members", "one too many", "without members"],
+)
+async def test_a_status_that_somebody_spoils_is_written_anew(spoil: Any) -> None:
+    async with office() as (panel, membership, memory):
+        await panel.wish(await rotated(panel, memory, membership))
+        await version(panel, 2)
+        told = (await panel.raw())["status"]
+        await asyncio.sleep(40)
+        # A member that starts while it is spoilt believes no less.
+        memory.server.patch(
+            kinds.PANEL, PANEL, {"status": {"memberships": spoil(told["memberships"]), "reachable": 3}}, "a liar"
+        )
+        await panel.kill("streaming-loader")
+        panel.start("streaming-loader")
+        await asyncio.sleep(60)
+        chain = await panel.chain()
+        assert (broken_chain(chain, panel.anchor, verify), chain[-1].membership.version) == (None, 2)
+        assert (await panel.raw())["status"]["reachable"] == len(NAMES)
+        await asyncio.sleep(60)
+        assert panel.living["streaming-loader"].agent.office.active == chain[-1].membership
