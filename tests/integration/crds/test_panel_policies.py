@@ -173,6 +173,23 @@ def test_who_proposes_says_who_it_is(
         assert f"may not propose as '{proposer}'" in who.refused("create", "-f", "-", DRY, stdin=decision(proposer))
 
 
+def test_no_decision_outlives_its_deletion(plain_agent: Kubectl) -> None:
+    stays = decision(OTHER)
+    stays["metadata"]["finalizers"] = ["example.org/stay"]
+    assert "must have no finalizers" in plain_agent.refused("create", "-f", "-", DRY, stdin=stays)
+
+
+def test_the_operator_makes_no_pods_beside_the_agents_even_if_a_role_allows_it(operator: Kubectl) -> None:
+    container = {
+        "name": "x",
+        "image": "localhost/reembed-gateway:1",
+        "securityContext": {"allowPrivilegeEscalation": False},
+    }
+    pod = {"automountServiceAccountToken": False, "containers": [container], "restartPolicy": "Never"}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}, "spec": {"template": {"spec": pod}}}
+    assert "which it does not watch" in operator.refused("create", "-f", "-", DRY, stdin=job)
+
+
 @pytest.fixture(scope="module")
 def proposed(kubectl: Kubectl, panel: Kubectl) -> str:
     """Propose something and return its name."""
@@ -237,6 +254,23 @@ def test_an_upgrade_of_the_chart_keeps_the_keys(kubectl: Kubectl, panel: Kubectl
         "operator.replicas=1",
     )
     assert panel.ok("get", *secret, "--output=jsonpath={.data.key}") == "b2xk"
+
+
+def test_the_keys_outlive_the_release(kubectl: Kubectl) -> None:
+    own = replace(kubectl, namespace=f"{kubectl.namespace}-again")
+    there = replace(own, namespace=f"{own.namespace}-panel")
+    own.ok("create", "namespace", own.namespace)
+    values = f"crds.enabled=false,panel.enabled=true,panel.createNamespace=true,panel.namespace={there.namespace}"
+    install = ("install", "reembed", str(ROOT / "charts" / "reembed"), "--set", values)
+    helm(own, *install)
+    secret = ("secret", f"reembed-panel-{OTHER}")
+    agent, patient_until = replace(there, user=agent_user(there, OTHER)), time.monotonic() + PATIENCE_SECONDS
+    while (done := agent.run("patch", *secret, *patch(data={"key": "b2xk"}))).returncode != 0:
+        assert time.monotonic() < patient_until, done.stderr
+    helm(own, "uninstall", "reembed")
+    helm(own, *install)
+    assert there.ok("get", *secret, "--output=jsonpath={.data.key}") == "b2xk"
+    helm(own, "uninstall", "reembed")
 
 
 def test_who_is_in_office_is_written_by_agents_alone(panel: Kubectl, plain_agent: Kubectl, operator: Kubectl) -> None:

@@ -15,7 +15,7 @@ from reembed.cluster import kinds
 from reembed.controller.manifests import backfill, embedder, hook, index, inspection
 from reembed.controller.settings import Images
 from reembed.core.hooks import Hook, HttpHook, Moment, On, RunHook
-from reembed.core.model import SecretKey
+from reembed.core.model import ConfigMapKey, DownloadSpec, External, Hosted, SecretKey, Validation
 from reembed.core.transitions import State
 from tests import builders as b
 from tests.integration.crds.objects import Kubectl, Object
@@ -61,7 +61,24 @@ def made() -> dict[str, Object]:
         "announce": hook.job(run(http), migration, IMAGES.gateway, "Never", None),
         "smoke": hook.job(run(users), migration, IMAGES.gateway, "Never", copy.deepcopy(CRON_JOB)),
     }
-    deployments = {
+    specs = {
+        # Whatever a pool can bring into its pods: claims, credentials, references, a key.
+        "loading": replace(
+            pool.spec,
+            model=replace(pool.spec.model, uri="s3://b/k"),
+            claim_name="models",
+            cache_claim="files",
+            download=DownloadSpec("who", "http://mirror", "eu-west-3"),
+            validation=Validation(ConfigMapKey("references", "texts")),
+        ),
+        "external": replace(
+            pool.spec,
+            model=replace(pool.spec.model, uri="https://api.example/v1", hosted=Hosted("small", 8000)),
+            external=External(SecretKey("key", "key"), 60, 1000, 10**6),
+        ),
+    }
+    pools = {name: embedder.deployment(pool.meta, spec, spec.variants[0], 1, IMAGES) for name, spec in specs.items()}
+    deployments = pools | {
         "embedder": embedder.deployment(pool.meta, pool.spec, pool.spec.variants[0], 1, IMAGES),
         "gateway": index.gateway(seen.meta, seen.spec, IMAGES, "reembed-system/reembed-operator"),
         "worker": index.worker(seen.meta, seen.spec, IMAGES),
