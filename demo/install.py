@@ -11,7 +11,7 @@ from pathlib import Path
 from demo.kubectl import Failed, Kubectl
 
 SYSTEM = "reembed-system"
-_IMAGES = ("operator", "embedder", "gateway", "backfill")
+_IMAGES = ("operator", "embedder", "gateway", "backfill", "panel")
 _CHART = Path(__file__).resolve().parent.parent / "charts" / "reembed"
 
 

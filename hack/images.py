@@ -23,7 +23,7 @@ from hack.console import Stop, run, say
 from hack.engines import Build, Engine
 from tests.cluster import choice
 
-ROLES = ("operator", "embedder", "gateway", "backfill")
+ROLES = ("operator", "embedder", "gateway", "backfill", "panel")
 _IMAGES = ROOT / "images"
 _RESULT = ROOT / "build" / "images.env"
 # More would not be faster: a build is mostly hashing and copying, and the developer's other work goes on.

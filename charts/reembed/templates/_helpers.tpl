@@ -42,3 +42,67 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $tagged := printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
 {{- empty $image.digest | ternary $tagged (printf "%s@%s" $image.repository $image.digest) -}}
 {{- end -}}
+
+{{/* Who the operator is for the API server. */}}
+{{- define "reembed.operatorUser" -}}
+{{- printf "system:serviceaccount:%s:%s" .Release.Namespace (include "reembed.fullname" .) -}}
+{{- end -}}
+
+{{/* The agents of the panel as a JSON list: each is named for the role it has. */}}
+{{- define "reembed.agents" -}}
+{{- list "embedding-specialist" "memory-analyst" "parallelism-optimizer" "streaming-loader" "embeddings-validator"
+    "configuration-manager" "pattern-learner" "byzantine-coordinator" | toJson -}}
+{{- end -}}
+
+{{/* Who an agent is for the API server, without its name at the end. */}}
+{{- define "reembed.agentUser" -}}
+{{- printf "system:serviceaccount:%s:reembed-panel-" .Values.panel.namespace -}}
+{{- end -}}
+
+{{/* Labels that select the pods of all agents; with `reembed.dev/agent` beside them, of one. */}}
+{{- define "reembed.panelSelector" -}}
+app.kubernetes.io/name: reembed
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: panel
+{{- end -}}
+
+{{/* Kubernetes' own clean-up, which must never hang on a policy. */}}
+{{- define "reembed.cleaners" -}}
+[
+            'system:serviceaccount:kube-system:generic-garbage-collector',
+            'system:serviceaccount:kube-system:namespace-controller',
+            'system:kube-controller-manager']
+{{- end -}}
+
+{{/* Repositories from which the operator may run images, as a JSON list. */}}
+{{- define "reembed.repositories" -}}
+{{- $own := list -}}
+{{- range list "embedder" "embedderGpu" "gateway" "backfill" -}}
+{{- with (index $.Values.images .).repository -}}{{- $own = append $own . -}}{{- end -}}
+{{- end -}}
+{{- concat $own .Values.policies.formerRepositories | uniq | toJson -}}
+{{- end -}}
+
+{{/* The accounts of all agents, as subjects of a binding. */}}
+{{- define "reembed.agentSubjects" -}}
+{{- range include "reembed.agents" . | fromJsonArray }}
+- kind: ServiceAccount
+  name: reembed-panel-{{ . }}
+  namespace: {{ $.Values.panel.namespace }}
+{{- end }}
+{{- end -}}
+
+{{/* That a policy is about the panel's namespace. */}}
+{{- define "reembed.inPanel" -}}
+matchResources:
+  namespaceSelector:
+    matchExpressions:
+      - key: kubernetes.io/metadata.name
+        operator: In
+        values: [{{ .Values.panel.namespace }}]
+{{- end -}}
+
+{{/* Where pods that the operator makes have files of volumes, as a JSON list. */}}
+{{- define "reembed.mounts" -}}
+{{- list "/tmp" "/cache" "/models" "/key" "/references" "/class" | toJson -}}
+{{- end -}}

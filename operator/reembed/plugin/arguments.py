@@ -21,6 +21,12 @@ _EFFECTS = {
     Verb.ABORT: "take the queries back and withdraw what was made",
     Verb.RETRY: "begin a new attempt after Failed or RolledBack",
 }
+_PANEL_EFFECTS = {
+    "init": "make the Panel of the keys that the eight agents have published, and print its digest",
+    "status": "show who is in office, who is reachable and who said what; 1 if too few are reachable to decide",
+    "rotate": "have one agent make another key, and wait until the others certified it",
+    "wish": "wish for the keys that agents have published, and wait until those in office certified them",
+}
 _EPILOG = """\
 exit codes:
   0  done: list and get showed it, status saw Succeeded, a command was accepted, inspect found nothing
@@ -43,6 +49,8 @@ class Arguments:
     wait: timedelta | None = None  # for an answer or an end; None is as long as it takes
     collection: str | None = None  # to inspect; None is what answers
     last: bool = False  # show what was found last
+    panel: str = ""  # name of the Panel
+    faulty: int = 2  # agents that a new Panel tolerates
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,6 +73,8 @@ def parse(words: Sequence[str]) -> Arguments:
         wait=found.get("wait"),
         collection=found.get("collection"),
         last=found.get("last", False),
+        panel=found.get("panel", ""),
+        faulty=found.get("faulty", 2),
     )
 
 
@@ -105,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
             help="how long to wait for the operator's answer; 0s does not (default: 10s)",
         )
     _inspect(verbs, common)
+    _panel(verbs, common)
     return parser
 
 
@@ -121,6 +132,29 @@ def _inspect(verbs: argparse._SubParsersAction[_Parser], common: _Parser) -> Non
         metavar="5m",
         help="how long to wait for the outcome; 0s does not (default: 5m)",
     )
+
+
+def _panel(verbs: argparse._SubParsersAction[_Parser], common: _Parser) -> None:
+    text = "name the panel's members, look at what they vote on, and change keys"
+    parser = verbs.add_parser("panel", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    inner = parser.add_subparsers(dest="panel_does", metavar="COMMAND", required=True)
+    for does, effect in _PANEL_EFFECTS.items():
+        one = inner.add_parser(does, parents=[common], help=effect, description=f"{effect[0].upper()}{effect[1:]}.")
+        one.set_defaults(does=f"panel {does}")
+        if does == "rotate":
+            one.add_argument("name", metavar="AGENT", help="name of the agent, such as memory-analyst")
+        one.add_argument("--panel", metavar="NAME", default="panel", help="name of the Panel (default: panel)")
+        if does == "init":
+            one.add_argument("--faulty", type=int, default=2, metavar="2", help="how many agents may lie (default: 2)")
+        if does != "status":
+            one.add_argument(
+                "--timeout",
+                dest="wait",
+                type=_duration,
+                default=timedelta(minutes=2),
+                metavar="2m",
+                help="how long to wait for the agents (default: 2m)",
+            )
 
 
 def _common() -> _Parser:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from reembed.plugin.overview import Gate, Hook, Metric, Overview, Slice, Trigger
 from reembed.plugin.wording import (
+    AHEAD,
     ALARM,
     BAD_STYLE,
     BROKEN,
@@ -71,6 +72,35 @@ def _bar(trigger: Trigger, style: str) -> Text:
         return Text()
     full = int(_part(trigger) * _BAR)
     return Text("■" * full, style).append("□" * (_BAR - full), QUIET_STYLE)
+
+
+def proposal(overview: Overview, now: datetime) -> tuple[Text | None, list[RenderableType]]:
+    """Return what was last put to the panel, with who said what."""
+    found = overview.proposal
+    if found is None or overview.ended:
+        return None, []
+    epoch = f"epoch {found.epoch}" if found.epoch is not None else ""
+    left = remaining(found.expires, now) if found.standing in {"", "Open"} else ""
+    title = joined(f"panel: {found.standing or 'Open'}", found.kind, epoch, left)
+    rows: list[Row] = [
+        [marked(mark if agents else AHEAD, f"{word}: {len(agents)}"), ", ".join(agents)]
+        for mark, word, agents in (
+            (DONE, "approved", found.approved),
+            (BROKEN, "refused", found.refused),
+            (WAITING, "silent", found.missing),
+        )
+        if agents or mark is DONE
+    ]
+    return Text(title).append(f"  {found.decision[:13]}", QUIET_STYLE), [
+        *hanging(rows),
+        *(Text(one) for one in found.reasons),
+    ]
+
+
+def remaining(expires: datetime | None, now: datetime) -> str:
+    if expires is None:
+        return ""
+    return f"{spell(expires - now)} left" if expires > now else f"expired {spell(now - expires)} ago"
 
 
 _STANDINGS = {"Holds": DONE, "Undecided": WAITING, "Fails": BROKEN}

@@ -12,7 +12,7 @@ from typing import Any
 
 from reembed.api.values import format_time
 from reembed.plugin.advice import advice
-from reembed.plugin.overview import Hook, Overview, Pods, Trigger, Visit
+from reembed.plugin.overview import Hook, Overview, Pods, Proposal, Trigger, Visit
 
 Document = dict[str, Any]
 
@@ -53,6 +53,7 @@ def migration(overview: Overview, now: datetime) -> Document:
         "hooks": [_hook(one) for one in overview.hooks],
         "triggers": [_trigger(one) for one in overview.triggers] if overview.triggers is not None else None,
         "emergency": _emergency(overview),
+        "proposal": _proposal(overview.proposal),
         "commands": _commands(overview),
         "unansweredCommands": list(overview.unanswered),
         "timeline": _timeline(overview.timeline, now, ended=overview.ended),
@@ -136,6 +137,22 @@ def _emergency(overview: Overview) -> Document | None:
     if emergency is None:
         return None
     return {"since": format_time(emergency.since), "reason": emergency.reason, "message": emergency.message}
+
+
+def _proposal(proposal: Proposal | None) -> Document | None:
+    if proposal is None:
+        return None
+    return {
+        "decision": proposal.decision,
+        "kind": proposal.kind or None,
+        "standing": proposal.standing or None,
+        "epoch": proposal.epoch,
+        "expires": format_time(proposal.expires) if proposal.expires is not None else None,
+        "approved": list(proposal.approved),
+        "refused": list(proposal.refused),
+        "missing": list(proposal.missing),
+        "reasons": list(proposal.reasons),
+    }
 
 
 def _commands(overview: Overview) -> list[Document]:

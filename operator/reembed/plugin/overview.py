@@ -134,6 +134,21 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposal:
+    """What was last put to the panel for the migration, by the operator's count."""
+
+    decision: str  # name of the Decision
+    kind: str = ""
+    standing: str = ""  # Open, Certified, Refused or Expired
+    epoch: int | None = None
+    expires: datetime | None = None
+    approved: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()  # of those who refused, the commonest first
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the operator answered to a command."""
 
@@ -185,6 +200,7 @@ class Overview:
     triggers: tuple[Trigger, ...] | None = None
     gates: tuple[Gate, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    proposal: Proposal | None = None
     answers: tuple[Answer, ...] = ()
     unanswered: tuple[str, ...] = ()  # verbs of commands that the operator has not looked at
     emergency: Emergency | None = None

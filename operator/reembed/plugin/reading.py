@@ -23,6 +23,7 @@ from reembed.plugin.overview import (
     Metric,
     Overview,
     Pods,
+    Proposal,
     Slice,
     Step,
     Surroundings,
@@ -68,6 +69,7 @@ def read_migration(raw: Raw, surroundings: Surroundings | None = None) -> Overvi
         triggers=_triggers(spec, status) if (raw.get("status") or {}).get("triggers") is not None else None,
         gates=tuple(_gate(one) for one in status.each("gates")),
         hooks=tuple(_hook(one) for one in status.each("hooks")),
+        proposal=_proposal(status.maybe("proposal")),
         answers=answers,
         unanswered=tuple(one.verb.value for one in parse_commands(raw) if (one.verb.value, one.nonce) not in known),
         emergency=_emergency(status.maybe("emergency")),
@@ -96,8 +98,12 @@ def _status(raw: Raw) -> Fields:
 
 
 def _text(fields: Fields, name: str) -> str:
+    return clean(fields.text(name, ""))
+
+
+def clean(text: str) -> str:
     """Return a text for people on one line; what a terminal would obey is made visible instead."""
-    line = " ".join(fields.text(name, "").split())
+    line = " ".join(text.split())
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
@@ -233,6 +239,22 @@ def _hook(hook: Fields) -> Hook:
         job=_text(hook, "job"),
         started_at=hook.parsed("startedAt", parse_time, None),
         message=_text(hook, "message"),
+    )
+
+
+def _proposal(proposal: Fields | None) -> Proposal | None:
+    if proposal is None:
+        return None
+    return Proposal(
+        decision=_text(proposal, "decision"),
+        kind=_text(proposal, "kind"),
+        standing=_text(proposal, "standing"),
+        epoch=_maybe_number(proposal, "epoch"),
+        expires=proposal.parsed("expires", parse_time, None),
+        approved=proposal.texts("approved"),
+        refused=proposal.texts("refused"),
+        missing=proposal.texts("missing"),
+        reasons=tuple(clean(one) for one in proposal.texts("reasons")),
     )
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from reembed.plugin.advice import advice
-from reembed.plugin.checks import evaluation, gates, hooks, triggers
+from reembed.plugin.checks import evaluation, gates, hooks, proposal, triggers
 from reembed.plugin.course import course
 from reembed.plugin.head import head
 from reembed.plugin.overview import Overview, Pods
@@ -48,6 +48,7 @@ def tree(overview: Overview, now: datetime) -> RenderableType:
     _branch(root, _index(overview), _sides(overview))
     # What is in danger comes first: a low terminal cuts the end off while it is watched.
     _branch(root, *triggers(overview))
+    _branch(root, *proposal(overview, now))
     _branch(root, Text("gates"), gates(overview))
     _branch(root, Text("evaluation"), evaluation(overview))
     attempt = f"attempt {overview.attempt}" if overview.attempt > 1 else ""

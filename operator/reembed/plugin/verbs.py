@@ -14,7 +14,7 @@ from rich.text import Text
 
 from reembed.cluster.client import Cluster
 from reembed.core.model import Verb
-from reembed.plugin import command, document, exits, inspecting
+from reembed.plugin import command, document, exits, inspecting, panel
 from reembed.plugin.advice import advice
 from reembed.plugin.arguments import Arguments
 from reembed.plugin.connection import connect
@@ -38,6 +38,8 @@ async def run(arguments: Arguments, output: Output) -> int:
     async with connect(arguments.target) as (cluster, namespace):
         if arguments.does == "list":
             return await _list(cluster, None if arguments.all_namespaces else namespace, arguments, output)
+        if arguments.panel:
+            return await panel.run(cluster, arguments, output)
         place = Place(cluster, namespace, arguments.name)
         act = _VERBS.get(arguments.does, _command)
         return await act(place, arguments, output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,18 +12,11 @@ import pytest
 
 from hack.cache import ROOT
 from tests.integration.crds.objects import Kubectl, changed, example
+from tests.integration.crds.releases import PATIENCE_SECONDS, account, helm
 
 USERS = ["EmbeddingIndex/functions", "EmbeddingMigration/functions-to-l6"]
 IN_USE = "EmbedderPool 'used' is in use by EmbeddingIndex/functions, EmbeddingMigration/functions-to-l6"
 WHAT_TO_DO = "Move the index to another pool with an EmbeddingMigration, or delete what uses the pool first"
-# The API server takes a new policy up within a second or two.
-PATIENCE_SECONDS = 30
-
-
-def helm(kubectl: Kubectl, *words: str) -> None:
-    command = [str(kubectl.binary), "helm", f"--kubeconfig={kubectl.kubeconfig}", f"--namespace={kubectl.namespace}"]
-    done = subprocess.run([*command, *words], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def pool(name: str, *users: str) -> dict[str, Any]:
@@ -58,10 +50,6 @@ def installed(kubectl: Kubectl) -> Iterator[Kubectl]:
 @pytest.fixture
 def operator(installed: Kubectl) -> Kubectl:
     return replace(installed, user=account(installed, "reembed"))
-
-
-def account(kubectl: Kubectl, name: str) -> str:
-    return f"system:serviceaccount:{kubectl.namespace}:{name}"
 
 
 def scale(kubectl: Kubectl) -> int:

@@ -20,6 +20,7 @@ POLICIES = [
     "reembed-reembed-system-pool-in-use",
     "reembed-reembed-system-promote-needs-approve",
     "reembed-reembed-system-spec-is-the-users",
+    "reembed-reembed-system-workloads-are-ours",
 ]
 
 DEFAULTS = {
@@ -132,6 +133,11 @@ def test_what_is_switched_off_is_not_installed(kube_binary: Path, setting: str, 
         "images.pullPolicy=Sometimes",
         "watchNamespaces={a,a}",
         "watchNamespaces={A_B}",
+        "panel.enabled=perhaps",
+        "panel.faulty=2",
+        "panel.namespace=A_B",
+        "panel.whenUnsatisfiable=Never",
+        "policies.hookImages=any",
     ],
 )
 def test_a_value_that_would_do_nothing_or_harm_is_refused(kube_binary: Path, setting: str) -> None:

@@ -19,7 +19,7 @@ async def test_a_tag_of_digits_alone_stays_a_string(tmp_path: Path) -> None:
     await Release(Kubectl("reembed-system", ("kubectl",)), ("a", "b"), "localhost", "397336741363", helm).install()
     words = json.loads(told.read_text())
     settings = sorted(word for flag, word in pairwise(words) if flag.startswith("--set"))
-    images = ("backfill", "embedder", "gateway", "operator")
+    images = ("backfill", "embedder", "gateway", "operator", "panel")
     tags = {
         f"images.{image}.{part}"
         for image in images

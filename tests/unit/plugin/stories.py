@@ -519,6 +519,35 @@ DELETED = {
     "status": {**ROLLING_BACK["status"], "state": "Unwinding", "timeline": timeline(*TO_CANARY, "Unwinding 8s")},
 }
 
+# A panel votes on its second step.
+VOTING = migration(
+    "voting",
+    {
+        "state": "Canary",
+        "reason": "AwaitingPanel",
+        "message": "3 of 6 votes for 50 %, 1 refuses; the weight stays at 10 % until the panel has decided",
+        "attempt": 1,
+        "step": 1,
+        "at": "1/Canary/1",
+        **SIDES,
+        "weight": {"set": 10, "actual": 10},
+        "triggers": [],
+        "proposal": {
+            "kind": "Traffic",
+            "standing": "Open",
+            "epoch": 5,
+            "digest": "c" * 64,
+            "decision": f"d{'c' * 40}",
+            "expires": (NOW + timedelta(minutes=3, seconds=20)).isoformat().replace("+00:00", "Z"),
+            "approved": ["configuration-manager", "embedding-specialist", "pattern-learner"],
+            "refused": ["memory-analyst"],
+            "missing": ["byzantine-coordinator", "embeddings-validator", "parallelism-optimizer", "streaming-loader"],
+            "reasons": ["MemoryHigh: 96 % of the candidate's memory is in use, above 85 %; give it more"],
+        },
+        "timeline": timeline(*TO_CANARY, "Canary/1 1m10s"),
+    },
+)
+
 ALL: tuple[Object, ...] = (
     PENDING,
     PREFLIGHT_REFUSED,

@@ -47,6 +47,25 @@ def test_get_says_how_documents_are_cut() -> None:
     assert "minilm-l6, documents in parts of 128 tokens, 16 of them repeated" in text
 
 
+def test_get_shows_what_a_panel_votes_on() -> None:
+    text = drawn(read_migration(stories.VOTING, AROUND))
+    assert text == expected("get-voting.txt", text)
+
+
+def test_what_a_panel_votes_on_is_told_to_programs_as_far_as_it_is_told() -> None:
+    told = document.migration(read_migration(stories.VOTING), NOW)["proposal"]
+    assert (told["epoch"], len(told["approved"]), told["refused"]) == (5, 3, ["memory-analyst"])
+    bare = stories.migration("bare", {"state": "Canary", "proposal": {"decision": "d1"}})
+    nothing = {"kind": None, "standing": None, "epoch": None, "expires": None}
+    nothing |= {"approved": [], "refused": [], "missing": [], "reasons": []}
+    assert document.migration(read_migration(bare), NOW)["proposal"] == {"decision": "d1", **nothing}
+
+
+def test_get_shows_a_proposal_of_which_hardly_anything_is_told() -> None:
+    bare = stories.migration("bare", {"state": "Canary", "proposal": {"decision": "d1"}})
+    assert "panel: Open  d1" in drawn(read_migration(bare))
+
+
 def test_get_fits_a_narrow_terminal() -> None:
     text = drawn(read_migration(stories.IN_DANGER, AROUND), width=72)
     assert text == expected("get-danger-narrow.txt", text)

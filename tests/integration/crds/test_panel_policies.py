@@ -1,0 +1,404 @@
+"""What the chart's policies and roles refuse of a panel's objects, after a real `helm install` with a panel.
+
+Policies are shown by accounts whose Roles would allow it: the operator and one agent get all rights on the panel's
+namespace, so that what is refused is refused by a policy.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hack.cache import ROOT
+from reembed.api.panel import Ballot, membership_json, render_ballot, render_decision
+from reembed.core.model import Meta
+from reembed.core.quorum.certificates import Choice
+from tests import panels
+from tests.integration.crds.objects import Kubectl, Object
+from tests.integration.crds.releases import PATIENCE_SECONDS, account, helm
+
+AGENTS = panels.agents()
+PROPOSAL = panels.raising(10, 50)
+ME, OTHER = "memory-analyst", "pattern-learner"
+GC = "system:serviceaccount:kube-system:generic-garbage-collector"
+DRY = "--dry-run=server"
+
+
+@pytest.fixture(scope="module")
+def panel(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """Install the chart with a panel; return kubectl for the panel's namespace once its policies are in force."""
+    there = replace(kubectl, namespace=f"{kubectl.namespace}-panel")
+    values = f"crds.enabled=false,panel.enabled=true,panel.createNamespace=true,panel.namespace={there.namespace}"
+    helm(kubectl, "install", "reembed", str(ROOT / "charts" / "reembed"), "--set", values)
+    for name, who in (("operator", account(kubectl, "reembed")), ("agent", agent_user(there, ME))):
+        there.ok("create", "rolebinding", f"too-much-{name}", "--clusterrole=cluster-admin", f"--user={who}")
+    there.ok("create", "-f", "-", stdin=panel_object("panel"))
+    agent, patient_until = replace(there, user=agent_user(there, ME)), time.monotonic() + PATIENCE_SECONDS
+    too_early: tuple[tuple[Kubectl, Object], ...] = (
+        (agent, ballot(OTHER)),
+        (agent, decision("operator")),
+        (agent, lease(OTHER)),
+        (agent, config_map("settings")),
+        (agent, panel_object("mine")),
+    )
+    while any(who.run("create", "-f", "-", DRY, stdin=one).returncode == 0 for who, one in too_early):
+        assert time.monotonic() < patient_until, "the policies are not in force"
+    yield there
+    helm(kubectl, "uninstall", "reembed")
+
+
+@pytest.fixture
+def agent(panel: Kubectl) -> Kubectl:
+    """Return kubectl as an agent that has been given too many rights."""
+    return replace(panel, user=agent_user(panel, ME))
+
+
+@pytest.fixture
+def plain_agent(panel: Kubectl) -> Kubectl:
+    """Return kubectl as an agent with the chart's rights."""
+    return replace(panel, user=agent_user(panel, OTHER))
+
+
+@pytest.fixture
+def operator(kubectl: Kubectl, panel: Kubectl) -> Kubectl:
+    """Return kubectl as the operator in the panel's namespace, with too many rights."""
+    return replace(panel, user=account(kubectl, "reembed"))
+
+
+@pytest.fixture
+def cleaner(panel: Kubectl) -> Kubectl:
+    return replace(panel, user=GC)
+
+
+def agent_user(panel: Kubectl, name: str) -> str:
+    return f"system:serviceaccount:{panel.namespace}:reembed-panel-{name}"
+
+
+def panel_object(name: str) -> Object:
+    return {
+        "apiVersion": "reembed.dev/v1alpha1",
+        "kind": "Panel",
+        "metadata": {"name": name},
+        "spec": membership_json(AGENTS.membership),
+    }
+
+
+def decision(proposer: str, epoch: int = 5) -> Object:
+    made = render_decision(panels.raising(10, 50, epoch), "unused", proposer)
+    del made["metadata"]["namespace"]
+    return made
+
+
+def ballot(agent: str, epoch: int = 5, **metadata: Any) -> Object:
+    proposal = panels.raising(10, 50, epoch)
+    vote = AGENTS.vote(AGENTS.names[0], proposal)
+    cast = Ballot(agent, proposal.slot, proposal.digest, Choice.APPROVE, vote, ("Fine: it is",), {"of": agent})
+    owner = Meta("unused", proposal.name, "uid-decision", 1, "1", deleting=False, finalizers=())
+    made = render_ballot(cast, "unused", owner)
+    del made["metadata"]["namespace"]
+    made["metadata"] |= metadata
+    return made
+
+
+def lease(name: str) -> Object:
+    meta = {"name": f"reembed-panel-{name}"}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": {"holderIdentity": "x"}}
+
+
+def config_map(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"log": "x"}}
+
+
+def patch(**change: Any) -> tuple[str, str]:
+    return "--type=merge", f"--patch={json.dumps(change)}"
+
+
+def test_an_agent_votes_as_itself_and_as_nobody_else(plain_agent: Kubectl, operator: Kubectl, agent: Kubectl) -> None:
+    plain_agent.ok("create", "-f", "-", DRY, stdin=ballot(OTHER))
+    refusals = [who.refused("create", "-f", "-", DRY, stdin=ballot(OTHER)) for who in (agent, operator)]
+    refusals.append(plain_agent.refused("create", "-f", "-", DRY, stdin=ballot(ME)))
+    assert [
+        f"may not vote as agent '{name}'" in told for name, told in zip((OTHER, OTHER, ME), refusals, strict=True)
+    ] == [
+        True,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"finalizers": ["example.org/stay"]}, {"ownerReferences": []}, {"ownerReferences": None}],
+    ids=["finalizers", "no owner", "none given"],
+)
+def test_no_ballot_outlives_its_decision(plain_agent: Kubectl, metadata: dict[str, Any]) -> None:
+    refusal = plain_agent.refused("create", "-f", "-", DRY, stdin=ballot(OTHER, **metadata))
+    assert "must have one owner, its Decision, and no finalizers" in refusal
+
+
+@pytest.fixture(scope="module")
+def cast(panel: Kubectl) -> str:
+    """Cast a ballot and return its name."""
+    mine = ballot(OTHER, epoch=77)
+    replace(panel, user=agent_user(panel, OTHER)).ok("create", "-f", "-", stdin=mine)
+    return str(mine["metadata"]["name"])
+
+
+def test_nobody_changes_a_ballot(panel: Kubectl, agent: Kubectl, cast: str) -> None:
+    for who in (panel, agent):
+        assert "an agent votes once" in who.refused("label", "ballot", cast, "seen=yes", DRY)
+
+
+def test_nobody_deletes_a_ballot_but_kubernetes_clean_up(
+    panel: Kubectl, agent: Kubectl, operator: Kubectl, cleaner: Kubectl, cast: str
+) -> None:
+    for who in (panel, agent, operator):
+        assert "could vote again in its slot" in who.refused("delete", "ballot", cast, DRY)
+    cleaner.ok("delete", "ballot", cast, DRY)
+    replace(panel, user="system:serviceaccount:kube-system:namespace-controller").ok("delete", "ballot", cast, DRY)
+
+
+def test_who_proposes_says_who_it_is(
+    kubectl: Kubectl, panel: Kubectl, agent: Kubectl, operator: Kubectl, plain_agent: Kubectl
+) -> None:
+    operator.ok("create", "-f", "-", DRY, stdin=decision("operator"))
+    plain_agent.ok("create", "-f", "-", DRY, stdin=decision(OTHER))
+    wrong = ((operator, OTHER), (agent, "operator"), (agent, OTHER), (panel, "operator"), (panel, OTHER))
+    for who, proposer in wrong:
+        assert f"may not propose as '{proposer}'" in who.refused("create", "-f", "-", DRY, stdin=decision(proposer))
+
+
+def test_no_decision_outlives_its_deletion(plain_agent: Kubectl) -> None:
+    stays = decision(OTHER)
+    stays["metadata"]["finalizers"] = ["example.org/stay"]
+    assert "must have no finalizers" in plain_agent.refused("create", "-f", "-", DRY, stdin=stays)
+
+
+def test_the_operator_makes_no_pods_beside_the_agents_even_if_a_role_allows_it(operator: Kubectl) -> None:
+    container = {
+        "name": "x",
+        "image": "localhost/reembed-gateway:1",
+        "securityContext": {"allowPrivilegeEscalation": False},
+    }
+    pod = {"automountServiceAccountToken": False, "containers": [container], "restartPolicy": "Never"}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}, "spec": {"template": {"spec": pod}}}
+    assert "which it does not watch" in operator.refused("create", "-f", "-", DRY, stdin=job)
+
+
+@pytest.fixture(scope="module")
+def proposed(kubectl: Kubectl, panel: Kubectl) -> str:
+    """Propose something and return its name."""
+    mine = decision("operator", epoch=78)
+    replace(panel, user=account(kubectl, "reembed")).ok("create", "-f", "-", stdin=mine)
+    return str(mine["metadata"]["name"])
+
+
+def test_nobody_changes_what_is_voted_on(panel: Kubectl, operator: Kubectl, agent: Kubectl, proposed: str) -> None:
+    for who in (panel, operator, agent):
+        refusal = who.refused("label", "decision", proposed, "seen=yes", DRY)
+        assert "cannot be changed, since agents vote on what it says" in refusal
+
+
+def test_agents_clear_away_what_was_proposed_and_nobody_else_does(
+    panel: Kubectl, operator: Kubectl, plain_agent: Kubectl, cleaner: Kubectl, proposed: str
+) -> None:
+    for who in (panel, operator):
+        assert "may be deleted by agents alone" in who.refused("delete", "decision", proposed, DRY)
+    for who in (plain_agent, cleaner):
+        who.ok("delete", "decision", proposed, DRY)
+
+
+def test_a_heartbeat_is_the_agent_s_own(
+    panel: Kubectl, agent: Kubectl, operator: Kubectl, plain_agent: Kubectl, cleaner: Kubectl
+) -> None:
+    plain_agent.ok("create", "-f", "-", stdin=lease(OTHER))
+    plain_agent.ok("annotate", "lease", f"reembed-panel-{OTHER}", "reembed.dev/public-key=x", DRY)
+    told = "an agent's heartbeat is written by the agent's own account alone"
+    for who in (panel, agent, operator):
+        assert told in who.refused("annotate", "lease", f"reembed-panel-{OTHER}", "reembed.dev/public-key=x", DRY)
+        assert told in who.refused("delete", "lease", f"reembed-panel-{OTHER}", DRY)
+        assert told in who.refused("create", "-f", "-", DRY, stdin=lease("configuration-manager"))
+    assert told in plain_agent.refused("create", "-f", "-", DRY, stdin=lease("configuration-manager"))
+    cleaner.ok("delete", "lease", f"reembed-panel-{OTHER}", DRY)
+
+
+def test_a_key_is_written_by_its_agent_alone_and_people_may_take_it_away(
+    panel: Kubectl, agent: Kubectl, operator: Kubectl, plain_agent: Kubectl
+) -> None:
+    secret = ("secret", f"reembed-panel-{OTHER}")
+    plain_agent.ok("patch", *secret, *patch(data={"key": "b2xk"}))
+    for who in (panel, agent, operator):
+        refusal = who.refused("patch", *secret, *patch(data={"key": "bmV3"}), DRY)
+        assert "an agent's key is written by the agent's own account alone" in refusal
+    panel.ok("label", *secret, "team=search", DRY)
+    panel.ok("patch", *secret, "--type=json", '--patch=[{"op": "remove", "path": "/data"}]', DRY)
+    panel.ok("delete", *secret, DRY)
+    assert "own account alone" in agent.refused("delete", *secret, DRY)
+
+
+def test_an_upgrade_of_the_chart_keeps_the_keys(kubectl: Kubectl, panel: Kubectl, plain_agent: Kubectl) -> None:
+    secret = ("secret", f"reembed-panel-{OTHER}")
+    plain_agent.ok("patch", *secret, *patch(data={"key": "b2xk"}))
+    helm(
+        kubectl,
+        "upgrade",
+        "reembed",
+        str(ROOT / "charts" / "reembed"),
+        "--reuse-values",
+        "--set",
+        "operator.replicas=1",
+    )
+    assert panel.ok("get", *secret, "--output=jsonpath={.data.key}") == "b2xk"
+
+
+def test_the_keys_outlive_the_release(kubectl: Kubectl) -> None:
+    own = replace(kubectl, namespace=f"{kubectl.namespace}-again")
+    there = replace(own, namespace=f"{own.namespace}-panel")
+    own.ok("create", "namespace", own.namespace)
+    values = f"crds.enabled=false,panel.enabled=true,panel.createNamespace=true,panel.namespace={there.namespace}"
+    install = ("install", "reembed", str(ROOT / "charts" / "reembed"), "--set", values)
+    helm(own, *install)
+    secret = ("secret", f"reembed-panel-{OTHER}")
+    agent, patient_until = replace(there, user=agent_user(there, OTHER)), time.monotonic() + PATIENCE_SECONDS
+    while (done := agent.run("patch", *secret, *patch(data={"key": "b2xk"}))).returncode != 0:
+        assert time.monotonic() < patient_until, done.stderr
+    helm(own, "uninstall", "reembed")
+    helm(own, *install)
+    assert there.ok("get", *secret, "--output=jsonpath={.data.key}") == "b2xk"
+    helm(own, "uninstall", "reembed")
+
+
+def test_who_is_in_office_is_written_by_agents_alone(panel: Kubectl, plain_agent: Kubectl, operator: Kubectl) -> None:
+    words = ("patch", "panel", "panel", "--subresource=status", *patch(status={"members": 8}), DRY)
+    plain_agent.ok(*words)
+    for who in (panel, operator):
+        assert "agents alone write who is in office" in who.refused(*words)
+
+
+def test_who_shall_be_a_member_is_for_people_to_say(panel: Kubectl, agent: Kubectl, operator: Kubectl) -> None:
+    words = ("patch", "panel", "panel", *patch(spec={"faulty": 1}), DRY)
+    panel.ok(*words)
+    for who in (agent, operator):
+        for refused in (words, ("delete", "panel", "panel", DRY)):
+            assert "who shall be a member is for people to say" in who.refused(*refused)
+        assert "is for people to say" in who.refused("create", "-f", "-", DRY, stdin=panel_object("mine"))
+
+
+def test_agents_make_no_config_map_but_their_audit(agent: Kubectl, plain_agent: Kubectl) -> None:
+    plain_agent.ok("create", "-f", "-", DRY, stdin=config_map("reembed-panel-audit"))
+    refusal = agent.refused("create", "-f", "-", DRY, stdin=config_map("settings"))
+    assert "no ConfigMap but 'reembed-panel-audit'" in refusal
+
+
+OURS = ("embedderpools", "embeddingindexes", "embeddingmigrations")
+
+
+@pytest.mark.parametrize(
+    ("verb", "what", "name", "allowed"),
+    [
+        ("get", "secrets", f"reembed-panel-{OTHER}", True),
+        ("update", "secrets", f"reembed-panel-{OTHER}", True),
+        ("get", "secrets", f"reembed-panel-{ME}", False),
+        ("get", "secrets", "reembed-panel-stores", False),
+        ("list", "secrets", "", False),
+        ("create", "secrets", "", False),
+        ("update", "leases.coordination.k8s.io", f"reembed-panel-{OTHER}", True),
+        ("update", "leases.coordination.k8s.io", f"reembed-panel-{ME}", False),
+        ("watch", "leases.coordination.k8s.io", "", True),
+        ("create", "ballots.reembed.dev", "", True),
+        ("update", "ballots.reembed.dev", "", False),
+        ("delete", "ballots.reembed.dev", "", False),
+        ("create", "decisions.reembed.dev", "", True),
+        ("delete", "decisions.reembed.dev", "", True),
+        ("update", "panels.reembed.dev", "", False),
+        ("delete", "pods", "", True),
+        ("create", "pods", "", False),
+        ("create", "pods/exec", "", False),
+        ("update", "configmaps", "reembed-panel-audit", True),
+        ("get", "configmaps", "kube-root-ca.crt", False),
+        ("get", "deployments.apps", "", True),
+        ("create", "deployments.apps", "", False),
+        ("create", "serviceaccounts/token", "", False),
+        ("create", "rolebindings.rbac.authorization.k8s.io", "", False),
+    ],
+)
+def test_an_agent_may_do_its_work_in_the_panel_and_nothing_else(
+    plain_agent: Kubectl, verb: str, what: str, name: str, allowed: bool
+) -> None:
+    # kubectl reads what comes behind a slash as a name.
+    kind, _, sub = what.partition("/")
+    words = [kind if not name else f"{kind}/{name}", *([f"--subresource={sub}"] if sub else [])]
+    assert plain_agent.run("auth", "can-i", verb, *words).stdout.strip() == ("yes" if allowed else "no")
+
+
+@pytest.mark.parametrize(
+    ("verb", "what", "allowed"),
+    [
+        *((verb, f"{kind}.reembed.dev", verb == "watch") for kind in OURS for verb in ("watch", "patch", "create")),
+        ("list", "pods", True),
+        ("delete", "pods", False),
+        ("list", "services", True),
+        ("watch", "endpointslices.discovery.k8s.io", True),
+        ("get", "secrets", False),
+        ("get", "configmaps", False),
+        ("create", "jobs.batch", False),
+    ],
+)
+def test_an_agent_only_looks_where_the_indexes_are(
+    kubectl: Kubectl, plain_agent: Kubectl, verb: str, what: str, allowed: bool
+) -> None:
+    done = replace(kubectl, user=plain_agent.user).run("auth", "can-i", verb, what)
+    assert done.stdout.strip() == ("yes" if allowed else "no")
+
+
+@pytest.fixture(scope="module")
+def as_installed(kubectl: Kubectl, panel: Kubectl) -> Iterator[Kubectl]:
+    """Return kubectl as the operator with the chart's rights alone."""
+    panel.ok("delete", "rolebinding", "too-much-operator")
+    yield replace(panel, user=account(kubectl, "reembed"))
+    who = account(kubectl, "reembed")
+    panel.ok("create", "rolebinding", "too-much-operator", "--clusterrole=cluster-admin", f"--user={who}")
+
+
+@pytest.mark.parametrize(
+    ("verb", "what", "allowed"),
+    [
+        ("create", "decisions.reembed.dev", True),
+        ("delete", "decisions.reembed.dev", False),
+        ("update", "decisions.reembed.dev", False),
+        ("watch", "ballots.reembed.dev", True),
+        ("create", "ballots.reembed.dev", False),
+        ("get", "panels.reembed.dev", True),
+        ("create", "panels.reembed.dev", False),
+        ("patch", "panels.reembed.dev", False),
+        ("patch", "panels.reembed.dev --subresource=status", False),
+        ("list", "leases.coordination.k8s.io", True),
+        ("create", "leases.coordination.k8s.io", False),
+        ("get", "secrets", False),
+        ("list", "secrets", False),
+        ("get", "configmaps", False),
+        ("list", "pods", False),
+        ("create", "pods", False),
+        ("delete", "pods", False),
+        ("create", "deployments.apps", False),
+        ("create", "jobs.batch", False),
+        ("create", "serviceaccounts --subresource=token", False),
+        ("create", "rolebindings.rbac.authorization.k8s.io", False),
+        ("patch", "validatingadmissionpolicies.admissionregistration.k8s.io", False),
+    ],
+)
+def test_the_operator_proposes_and_reads_in_the_panel_and_does_nothing_else(
+    as_installed: Kubectl, verb: str, what: str, allowed: bool
+) -> None:
+    done = as_installed.run("auth", "can-i", verb, *what.split())
+    assert done.stdout.strip() == ("yes" if allowed else "no"), done.stderr
+
+
+def test_the_chart_s_panel_runs_in_a_namespace_of_restricted_pods(panel: Kubectl) -> None:
+    labels = json.loads(panel.ok("get", "namespace", panel.namespace, "--output=jsonpath={.metadata.labels}"))
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
