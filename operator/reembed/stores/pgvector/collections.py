@@ -27,6 +27,9 @@ _STAGES_SECONDS = 15
 _LARGE = 1_000_000
 _SAMPLE = 50_000
 
+# Part 0 knows how many there are, so that a comparison finds one that is missing by the key's index alone; the others
+# are vectors and nothing else.
+_PARTS = ", starts integer, ends integer, parts integer, CHECK (part = 0 OR embedding IS NOT NULL)"
 _INSERT = """
 INSERT INTO reembed.collection
     (name, index_key, uid, fingerprint, dimensions, type, metric, id_type, source, total, cut)
@@ -200,7 +203,7 @@ async def _create_table(connection: Connection, plan: CollectionPlan, kind: str,
             extension=tables.identifier(await extension_schema(connection)),
             kind=tables.identifier(kind),
             dimensions=sql.Literal(plan.dimensions),
-            span=sql.SQL("" if chunking_of(plan.fingerprint) is None else ", starts integer, ends integer"),
+            span=sql.SQL("" if chunking_of(plan.fingerprint) is None else _PARTS),
         ),
         [],
     )
