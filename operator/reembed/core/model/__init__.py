@@ -51,6 +51,7 @@ from reembed.core.model.reports import (
     Problem,
     SliceReport,
     StoreReport,
+    TextSizes,
 )
 from reembed.core.model.specs import (
     Adopted,
@@ -157,6 +158,7 @@ __all__ = [
     "StorePlan",
     "StoreReport",
     "Survey",
+    "TextSizes",
     "TriggerState",
     "Truncate",
     "Validation",
