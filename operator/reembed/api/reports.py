@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from reembed.core.model import (
     RefusedRaise,
     SliceReport,
     StoreReport,
+    TextSizes,
 )
 from reembed.core.sequences import Sample
 
@@ -48,7 +50,12 @@ def parse_store_report(raw: Raw) -> StoreReport:
         database=report.maybe_number("databaseBytes"),
         left=tuple(map(_parse_left, report.each("left"))) if raw.get("left") is not None else None,
         inspections=_parse_inspections(report) if raw.get("inspections") is not None else None,
+        texts=tuple(map(_parse_texts, report.each("texts"))) if raw.get("texts") is not None else None,
     )
+
+
+def _parse_texts(texts: Fields) -> TextSizes:
+    return TextSizes(texts.number("documents"), texts.number("bytes"))
 
 
 def _parse_inspections(report: Fields) -> tuple[InspectionReport, ...]:
@@ -82,6 +89,7 @@ def render_store_report(report: StoreReport) -> dict[str, Any]:
         "inspections": [render_inspection(one) for one in report.inspections]
         if report.inspections is not None
         else None,
+        "texts": [asdict(one) for one in report.texts] if report.texts is not None else None,
     }
 
 

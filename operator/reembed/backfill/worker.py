@@ -31,6 +31,7 @@ from reembed.core.model import (
     Problem,
     StorePlan,
     StoreReport,
+    TextSizes,
 )
 from reembed.core.sequences import Sample
 from reembed.stores.protocol import Held, Keeping, Space, StoreError
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 _CHECK_SECONDS = 10.0
 _COUNT_SECONDS = 60.0
 _COUNT_REST = 20
+_TEXTS_SECONDS = 600.0
 _SPACE_SECONDS = 60.0
 _CAPTURE_SECONDS = 20.0
 _BUSY_SECONDS = 1.0
@@ -83,6 +85,8 @@ class Worker:
         self._checked: tuple[Wanted, float] | None = None
         self._documents: int | None = None
         self._count_at = 0.0
+        self._texts: tuple[TextSizes, ...] | None = None
+        self._texts_at = 0.0
         self._space: Space | None = None
         self._space_at = 0.0
         self._capture_at = 0.0
@@ -232,6 +236,9 @@ class Worker:
         start = self._clock()
         self._documents = await self._store.documents(spec)
         self._metrics.documents.set(self._documents)
+        if start >= self._texts_at:
+            self._texts = await self._store.texts(spec, self._documents)
+            self._texts_at = start + (_TEXTS_SECONDS if self._texts else 0.0)
         now = self._clock()
         self._count_at = now + max(_COUNT_SECONDS, _COUNT_REST * (now - start))
 
@@ -259,6 +266,7 @@ class Worker:
             database=space.database if space is not None else None,
             left=space.left if space is not None else None,
             inspections=await self._inspections(),
+            texts=self._texts,
         )
 
     async def _inspections(self) -> tuple[InspectionReport, ...] | None:

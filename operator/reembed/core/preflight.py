@@ -261,8 +261,9 @@ def space_insufficient(migration: Migration, seen: Seen) -> Obstacle | None:
     capacity = seen.index.spec.capacity if seen.index is not None else None
     if capacity is None or seen.index is None or seen.target is None or seen.store is None:
         return None
-    dimensions = seen.target.spec.model.dimensions
-    needed, used = space.needed(seen.store, dimensions, seen.index.spec.vector_index.m), seen.store.database
+    dimensions, chunking = seen.target.spec.model.dimensions, migration.spec.chunking
+    needed = space.needed(seen.store, dimensions, seen.index.spec.vector_index.m, chunking)
+    vectors, used = space.vectors(seen.store, seen.store.documents, chunking), seen.store.database
     if needed is None or used is None:
         return Obstacle(
             "MeasuringSpace", "spec.store.capacity is set; waiting until documents and database are measured"
@@ -270,10 +271,11 @@ def space_insufficient(migration: Migration, seen: Seen) -> Obstacle | None:
     if used + needed <= capacity:
         return None
     left = space.orphans(seen.index, seen.store)
+    count = f"{vectors} vectors" if chunking is None else f"about {vectors} parts of {seen.store.documents} documents"
     text = (
-        f"a collection of {seen.store.documents} vectors with {dimensions} dimensions and its index need about"
-        f" {space.text(needed)}, and the database has {space.text(used)} of the {space.text(capacity)} that"
-        " spec.store.capacity of the index says; nothing is made. Make room, or give the database more and raise it"
+        f"a collection of {count} with {dimensions} dimensions and its index need about {space.text(needed)}, and the"
+        f" database has {space.text(used)} of the {space.text(capacity)} that spec.store.capacity of the index says;"
+        " nothing is made. Make room, or give the database more and raise it"
     )
     return Obstacle("SpaceInsufficient", f"{text}; {left}" if left else text)
 
@@ -283,12 +285,13 @@ def room(migration: Migration, seen: Seen) -> str:
     if seen.store is None or seen.store.database is None or seen.target is None:
         return ""
     m = seen.index.spec.vector_index.m if seen.index is not None else 16
-    needed = space.needed(seen.store, seen.target.spec.model.dimensions, m)
+    chunking = migration.spec.chunking
+    needed = space.needed(seen.store, seen.target.spec.model.dimensions, m, chunking)
     if needed is None:
         return ""
-    used = space.text(seen.store.database)
-    each = ", and as much again for each further part of its documents" if migration.spec.chunking is not None else ""
-    return f"; the new collection takes about {space.text(needed)}{each}, beside the {used} of the database"
+    used, count = space.text(seen.store.database), space.vectors(seen.store, seen.store.documents, chunking)
+    cut = f" for about {count} parts" if chunking is not None else ""
+    return f"; the new collection takes about {space.text(needed)}{cut}, beside the {used} of the database"
 
 
 def model_not_ready(migration: Migration, seen: Seen) -> Obstacle | None:

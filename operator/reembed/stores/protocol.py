@@ -27,6 +27,7 @@ from reembed.core.model import (
     PointerPlan,
     Problem,
     Survey,
+    TextSizes,
     VectorIndex,
 )
 
@@ -390,6 +391,10 @@ class Keeping(Searching, Protocol):
         ...
 
     async def documents(self, spec: IndexSpec) -> int: ...
+
+    async def texts(self, spec: IndexSpec, documents: int) -> tuple[TextSizes, ...] | None:
+        """Return how long texts are, by a sample of so many documents; None where nothing is ever cut."""
+        ...
 
     async def held(self) -> tuple[Held, ...]: ...
 

@@ -101,7 +101,7 @@ def verified(report: StoreReport) -> bool:
 def unmeasured(report: StoreReport) -> StoreReport:
     """Return the report without what is measured."""
     unmeasured = tuple(replace(one, size=None, recall=None) for one in report.collections)
-    return replace(report, collections=unmeasured, database=None, left=None)
+    return replace(report, collections=unmeasured, database=None, left=None, texts=None)
 
 
 async def test_a_collection_is_made_filled_and_indexed(database: Database) -> None:

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from reembed.backfill.documents import text_hash
+from reembed.stores.pgvector import comparison, rows, tables
 from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.shards import ShardStore
@@ -193,3 +196,33 @@ async def test_a_rejected_text_is_no_difference(database: Database) -> None:
         assert (await it.owed())[0].document == Document("1", None)
         differences, _ = await it.changes.compare(PLAN.name, None, 100)
     assert differences == Differences()
+
+
+@pytest.mark.parametrize("parts", [1, 3], ids=["whole documents", "parts"])
+async def test_a_page_of_a_comparison_reads_no_rows_behind_it(database: Database, parts: int) -> None:
+    """Of 4,000 documents 100 are compared: were the rest read with each page, a large collection would take days."""
+    documents = Documents(database).create(4000)
+    async with Keeper(database.owner_dsn, KEY, UID) as keeper:
+        await keeper.prepare(SPEC)
+        await keeper.create(SPEC, plan(fingerprint="fp-new" if parts == 1 else "fp-new+2-0-Token", shards=1))
+    documents.run(
+        "INSERT INTO reembed.c_new (id, part, embedding)"
+        f" SELECT n, p - 1, '[1,0,0,0,0,0,0,0]' FROM generate_series(1, 4000) n, generate_series(1, {parts}) p"
+    )
+    documents.run("VACUUM ANALYZE reembed.c_new")
+    source = tables.source_of(SPEC)
+    query = comparison._query(PLAN.name, source, "bigint", rows._at_once(source), first=False, is_cut=parts > 1)
+    given = {"after": "200", "limit": 100, "name": PLAN.name, "key": KEY}
+    with psycopg.connect(database.owner_dsn) as worker:
+        found = worker.execute(sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + query, given).fetchone()
+    assert found is not None
+    assert 100 * parts <= read_of("c_new", found[0][0]["Plan"]) <= 200 * parts
+
+
+def read_of(table: str, node: dict[str, Any]) -> float:
+    """Return how many rows of a table a plan read, with those that it passed over."""
+    here = 0.0
+    if node.get("Relation Name") == table:
+        names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+        here = sum([node.get(name, 0.0) for name in names]) * node["Actual Loops"]
+    return here + sum([read_of(table, one) for one in node.get("Plans", [])])

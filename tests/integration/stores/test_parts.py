@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -10,8 +11,12 @@ from dataclasses import dataclass, replace
 import psycopg
 import pytest
 
+from reembed.backfill.cutting import Cutter
 from reembed.backfill.documents import text_hash
+from reembed.backfill.embedding import DocumentEmbedder
+from reembed.backfill.follower import outcomes
 from reembed.backfill.inspecting import Order, inspect
+from reembed.backfill.retries import Backoff, Retrying
 from reembed.backfill.shard import Work, fill
 from reembed.client import TextTooLong
 from reembed.core.chunking import Span
@@ -30,6 +35,7 @@ from tests.fixtures.stores import KEY, PLAN, SPEC, UID, Documents, FakeEmbedder,
 
 CHUNKING = Chunking(2, 0, CutAt.TOKEN)
 CUT = of_collection("fp-new", CHUNKING)
+RETRYING = Retrying(Backoff(0.001, 0.01), random.Random(1))
 CUT_PLAN = plan(fingerprint=CUT, shards=1)
 
 
@@ -85,6 +91,14 @@ async def store(database: Database, *texts: str) -> AsyncIterator[Store]:
 def until_somebody_waits(documents: Documents) -> None:
     while not documents.rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
         pass
+
+
+async def follow_up(changes: Changes) -> None:
+    """Pay what is owed, as the follower does."""
+    documents = DocumentEmbedder(FakeEmbedder(), "fp-new", RETRYING)
+    read = await changes.read(PLAN.name, await changes.owed(PLAN.name, 10))
+    async for paid in outcomes(read, Cutter(CHUNKING, documents, RETRYING), PLAN.dimensions):
+        await changes.pay(PLAN.name, paid)
 
 
 def written(*parts: str) -> Written:
@@ -163,6 +177,43 @@ async def test_parts_without_their_document_are_found_and_buried(database: Datab
         assert there.parts() == [(1, 0, 0, False), (2, 0, 0, True), (2, 1, 0, True)]
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param("DELETE FROM reembed.c_new WHERE (id, part) = (1, 2)", id="the last is missing"),
+        pytest.param("DELETE FROM reembed.c_new WHERE (id, part) = (1, 1)", id="one in the middle is missing"),
+        pytest.param("UPDATE reembed.c_new SET part = 7 WHERE (id, part) = (1, 2)", id="one has another's number"),
+        pytest.param("DELETE FROM reembed.c_new WHERE id = 1 AND part > 0", id="all but the first are missing"),
+        pytest.param(
+            "INSERT INTO reembed.c_new (id, part, embedding) SELECT 1, 3, embedding FROM reembed.c_new"
+            " WHERE (id, part) = (1, 0)",
+            id="one too many",
+        ),
+    ],
+)
+async def test_a_document_that_lacks_parts_or_has_too_many_is_found_and_made_again(
+    database: Database, harm: str
+) -> None:
+    async with store(database, "a b c d e", "f g h") as there:
+        await there.fill()
+        before = there.documents.rows("SELECT id, part, starts, ends, embedding::text FROM reembed.c_new ORDER BY 1, 2")
+        there.documents.run(harm)
+        found, _ = await there.changes.compare(PLAN.name, None, 1000)
+        (change,) = await there.changes.read(PLAN.name, await there.changes.owed(PLAN.name, 10))
+        assert (found, change.debt.id, change.text_hash) == (Differences(stale=1), "1", None)
+        await follow_up(there.changes)
+        again, _ = await there.changes.compare(PLAN.name, None, 1000)
+        after = there.documents.rows("SELECT id, part, starts, ends, embedding::text FROM reembed.c_new ORDER BY 1, 2")
+        assert (again, after) == (Differences(), before)
+
+
+async def test_a_document_that_is_whole_is_kept_by_a_mark_that_changes_nothing(database: Database) -> None:
+    async with store(database, "a b c d e") as there:
+        await there.fill()
+        change = (await there.changes.read(PLAN.name, [Debt("1", 5)]))[0]
+        assert change.text_hash == text_hash("a b c d e")
+
+
 async def test_a_search_answers_documents_by_their_nearest_parts(database: Database) -> None:
     async with store(database, "a b c d e", "f", "g h") as there:
         await there.fill()
@@ -222,7 +273,7 @@ async def test_a_collection_that_is_not_cut_has_no_columns_for_parts(database: D
     async with store(database, "a b c d e") as there:
         await there.keeper.create(SPEC, plan(name="c_whole"))
         assert _columns(there.documents, "c_whole") == ["id", "part", "rev", "text_hash", "embedding"]
-        assert _columns(there.documents, "c_new")[5:] == ["starts", "ends"]
+        assert _columns(there.documents, "c_new")[5:] == ["starts", "ends", "parts"]
 
 
 async def test_a_collection_of_before_parts_answers_as_it_did(

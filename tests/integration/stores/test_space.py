@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from reembed.core import space
+from reembed.stores.pgvector import collections
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.protocol import StoreBusy
 from tests.fixtures.postgres import Database
@@ -45,6 +47,28 @@ async def test_the_estimate_of_a_collection_is_near_what_it_takes(
         await keeper.build_index("c_new")
         measured = (await keeper.space()).collections["c_new"]
     assert space.estimate(rows, dimensions) == pytest.approx(measured, rel=0.2)
+
+
+@pytest.mark.parametrize("lengths", [1000, 10], ids=["all texts", "a sample"])
+async def test_lengths_of_texts_are_told_by_class(
+    database: Database, lengths: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the texts have 100 bytes, half 3,000; some are empty, some fail, and some rows are no documents."""
+    monkeypatch.setattr(collections, "_LENGTHS", lengths)
+    documents = Documents(database).create(440)
+    documents.run("ALTER TABLE docs ALTER body SET STORAGE PLAIN")
+    documents.run(
+        "UPDATE docs SET body = repeat(CASE id % 2 WHEN 0 THEN 'ä' ELSE 'abcd' END, (50 + id % 2 * 700)::int)"
+    )
+    documents.run("UPDATE docs SET body = '' WHERE id > 400")
+    spec = replace(SPEC, filter="CASE WHEN id = 1 THEN 1 / (id - 1) = 1 ELSE id < 420 AND id <> 2 END")
+    async with keeping(database) as keeper:
+        found = await keeper.texts(spec, 400)
+    assert [one.bytes / one.documents for one in found] == [100, 3000]
+    if lengths > 400:
+        assert [one.documents for one in found] == [199, 199]
+    else:
+        assert sum(one.documents for one in found) < 100
 
 
 async def test_a_table_that_somebody_works_on_is_not_waited_for(database: Database) -> None:

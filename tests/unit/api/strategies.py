@@ -34,6 +34,7 @@ from reembed.core.model import (
     SliceReport,
     StorePlan,
     StoreReport,
+    TextSizes,
     TriggerState,
     VariantStatus,
 )
@@ -118,6 +119,7 @@ store_reports = st.builds(
     database=maybe(counts),
     left=maybe(several(st.from_type(LeftReport))),
     inspections=maybe(several(inspections)),
+    texts=maybe(several(st.from_type(TextSizes))),
 )
 pool_statuses = st.builds(
     PoolStatus,

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from reembed.core import space
+from reembed.core.chunking import MOST_PARTS
 from reembed.core.decide import decide
+from reembed.core.fingerprint import of_collection
 from reembed.core.migration import SeenIndex
-from reembed.core.model import IndexStatus, LeftReport, StoreReport
+from reembed.core.model import Chunking, CutAt, IndexStatus, LeftReport, StoreReport, TextSizes
 from reembed.core.space import Kept
 from reembed.core.transitions import State
 from tests import builders as b
@@ -42,6 +44,68 @@ def test_what_could_be_dropped_is_named_to_who_lacks_room() -> None:
     store = replace(MEASURED, left=(LeftReport("c_gone", "Withdrawn", 3 * GIB),))
     _, _, message = preflight(bounded(12 * GIB), store)
     assert message.endswith("raise it; collections that no plan names take 3.0 GiB: c_gone")
+
+
+TEXTS = (TextSizes(60, 60 * 400), TextSizes(30, 30 * 3_500), TextSizes(10, 10 * 35_000))
+CUT = Chunking(128, 0, CutAt.TOKEN)
+
+
+def cut_preflight(store: StoreReport, capacity: int = 1 << 50) -> tuple[State, str, str]:
+    status = decide(b.migration(spec={"chunking": CUT}), b.seen(bounded(capacity), store=store), b.NOON).status
+    return status.state, status.reason, status.message
+
+
+def test_of_documents_that_are_cut_the_parts_need_room() -> None:
+    """60 % have 114 tokens, 30 % have 1,000 and 10 % have 10,000: 1, 8.9 and 84.5 parts."""
+    assert space.parts(TEXTS, CUT) == pytest.approx(0.6 + 0.3 * 8.9 + 0.1 * 84.5, rel=0.01)
+    store = replace(MEASURED, texts=TEXTS)
+    whole, cut = space.needed(store, 384), space.needed(store, 384, chunking=CUT)
+    assert (whole, cut) == (space.estimate(1_000_000, 384), space.estimate(11_720_699, 384))
+    state, reason, message = cut_preflight(store, 20 * GIB)
+    assert (state, reason) == (State.PREFLIGHT, "SpaceInsufficient")
+    assert message.startswith(
+        "a collection of about 11720699 parts of 1000000 documents with 384 dimensions and its index need about 41 GiB,"
+        " and the database has 10 GiB of the 20 GiB that"
+    )
+    assert cut_preflight(store)[2].endswith(
+        "; the new collection takes about 41 GiB for about 11720699 parts, beside the 10 GiB of the database"
+    )
+
+
+@pytest.mark.parametrize(
+    ("chunking", "expected"),
+    [
+        pytest.param(Chunking(1000, 0, CutAt.SENTENCE), 1.0, id="it fits"),
+        pytest.param(Chunking(100, 0, CutAt.TOKEN), 1.5 + 907 / 93, id="words"),
+        pytest.param(Chunking(100, 0, CutAt.LINE), 1.5 + 920 / 80, id="lines are not filled"),
+        pytest.param(Chunking(100, 20, CutAt.LINE), 1.5 + 920 / 60, id="an overlap"),
+        pytest.param(Chunking(100, 99, CutAt.LINE), 1.5 + 920 / 40, id="at most half of a part is repeated"),
+    ],
+)
+def test_parts_are_estimated_by_the_lengths_of_texts(chunking: Chunking, expected: float) -> None:
+    assert space.parts([TextSizes(2, 2 * 3_500)], chunking) == pytest.approx(expected)
+
+
+def test_no_document_has_more_parts_than_are_stored() -> None:
+    assert space.parts([TextSizes(1, 1 << 30)], Chunking(16)) == MOST_PARTS
+
+
+def test_a_source_without_texts_has_a_part_a_document() -> None:
+    assert space.parts((), CUT) == 1.0
+
+
+def test_where_lengths_are_not_measured_yet_a_bound_is_waited_for() -> None:
+    assert cut_preflight(MEASURED)[:2] == (State.PREFLIGHT, "MeasuringSpace")
+
+
+def test_what_parts_take_is_told_by_a_collection_that_is_cut() -> None:
+    """The old collection is of ten times as many parts as documents: its size is what was estimated."""
+    texts = (TextSizes(1, 3_500),)
+    fingerprint = of_collection(b.OLD.fingerprint, Chunking(100, 0, CutAt.TOKEN))
+    size = space.estimate(11_253, 384)
+    old = replace(b.store().collections[0], size=size, fingerprint=fingerprint)
+    store = replace(MEASURED, collections=(old,), texts=texts)
+    assert space.needed(store, 384) == pytest.approx(space.estimate(1_000_000, 384), rel=0.001)
 
 
 def test_a_collection_that_fits_is_begun_and_its_room_is_told() -> None:

@@ -52,6 +52,7 @@ from reembed.core.model.reports import (
     RefusedRaise,
     SliceReport,
     StoreReport,
+    TextSizes,
 )
 from reembed.core.model.specs import (
     Adopted,
@@ -165,6 +166,7 @@ __all__ = [
     "StorePlan",
     "StoreReport",
     "Survey",
+    "TextSizes",
     "TriggerState",
     "Truncate",
     "Validation",

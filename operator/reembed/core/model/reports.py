@@ -55,6 +55,14 @@ class CollectionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class TextSizes:
+    """Documents of the source, in a sample, whose texts are about equally long, and their bytes together."""
+
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeftReport:
     """A collection of an index of the same name that was deleted: nobody plans it, and it answers nobody."""
 
@@ -124,6 +132,7 @@ class StoreReport:
     database: int | None = None  # bytes of the whole database; None before they are measured
     left: tuple[LeftReport, ...] | None = None  # by indexes of this name that were deleted; None if nobody looked
     inspections: tuple[InspectionReport, ...] | None = None  # the newest first; None where nothing inspects the store
+    texts: tuple[TextSizes, ...] | None = None  # of the source, in classes of length; None before they are measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,10 @@ class Keeper(Connected):
             first = last + 1
         return count
 
+    async def texts(self, spec: IndexSpec, documents: int) -> None:
+        """Return nothing: documents are not cut here."""
+        del spec, documents
+
     async def held(self) -> tuple[Held, ...]:
         epoch = await self._notes.epoch()
         found = []

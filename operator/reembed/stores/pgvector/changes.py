@@ -66,11 +66,15 @@ SELECT c.name, count(o.id), coalesce(greatest(extract(epoch FROM clock_timestamp
 FROM reembed.collection c LEFT JOIN reembed.owed o ON o.collection = c.name
 WHERE c.index_key = %s AND c.maintained AND c.state IN ('Filling', 'Indexed') GROUP BY c.name"""
 _READ = """
-SELECT d.id, d.rev, t.there IS NOT NULL, t.text, t.failed, c.text_hash
+SELECT d.id, d.rev, t.there IS NOT NULL, t.text, t.failed, {held}
 FROM unnest(%(ids)s::text[], %(revs)s::bigint[]) AS d (id, rev)
 LEFT JOIN {table} s ON s.{id} = d.id::{type}
 LEFT JOIN LATERAL (SELECT true AS there, f.* FROM {document} f (text, failed)) t ON s.{id} IS NOT NULL
 LEFT JOIN {collection} c ON c.id = d.id::{type} AND c.part = 0 AND c.embedding IS NOT NULL"""
+# Of a document that lacks parts, or has too many, it is as if it were of another text: all of them are made again.
+_HELD_WHOLE = """
+CASE WHEN (c.parts - 1, c.parts - 1) = (SELECT count(*), coalesce(max(o.part), 0) FROM {collection} o
+                                        WHERE o.id = c.id AND o.part > 0) THEN c.text_hash END"""
 # What an adopted column holds has no hash: whatever is owed is embedded.
 _READ_SOURCE = """
 SELECT d.id, d.rev, t.there IS NOT NULL, t.text, t.failed, NULL::bytea
@@ -88,14 +92,16 @@ SET rev = excluded.rev, text_hash = excluded.text_hash, embedding = excluded.emb
 # The first part takes the lock and decides; for those that won, a second statement with a snapshot of its own deletes
 # what there was behind it: in one statement it would not see what another transaction stored while this one waited.
 _STORE_CUT = """
-INSERT INTO {collection} AS c (id, part, rev, text_hash, embedding, starts, ends)
-SELECT p.id::{type}, 0, p.rev, p.text_hash, CASE WHEN p.text_hash IS NOT NULL THEN p.embedding END, p.starts, p.ends
+INSERT INTO {collection} AS c (id, part, rev, text_hash, embedding, starts, ends, parts)
+SELECT p.id::{type}, 0, p.rev, p.text_hash, CASE WHEN p.text_hash IS NOT NULL THEN p.embedding END, p.starts, p.ends,
+       p.parts
 FROM unnest(%(ids)s::text[], %(revs)s::bigint[], %(hashes)s::bytea[], %(vectors)b::{extension}.vector[],
-            %(starts)s::int[], %(ends)s::int[]) AS p (id, rev, text_hash, embedding, starts, ends)
+            %(starts)s::int[], %(ends)s::int[], %(counts)s::int[])
+     AS p (id, rev, text_hash, embedding, starts, ends, parts)
 ORDER BY p.id::{type}
 ON CONFLICT (id, part) DO UPDATE
 SET rev = excluded.rev, text_hash = excluded.text_hash, embedding = excluded.embedding, starts = excluded.starts,
-    ends = excluded.ends WHERE c.rev <= excluded.rev
+    ends = excluded.ends, parts = excluded.parts WHERE c.rev <= excluded.rev
 RETURNING c.id::text"""
 _DELETE_OTHERS = "DELETE FROM {collection} c USING unnest(%s::text[]) w (id) WHERE c.id = w.id::{type} AND c.part > 0"
 _STORE_OTHERS = """
@@ -165,6 +171,7 @@ class Changes(Pooled):
         async def read(document: sql.Composable) -> list[Change]:
             query = sql.SQL(_READ if shape.adopted is None else _READ_SOURCE).format(
                 **names(shape),
+                held=sql.SQL(_HELD_WHOLE if shape.is_cut else "c.text_hash").format(**names(shape)),
                 table=tables.table(source),
                 id=tables.identifier(source.id_column),
                 document=document,
@@ -230,7 +237,7 @@ class Changes(Pooled):
             await cursor.execute(sql.SQL(_STORE).format(**named), given)
             return
         written = [one.outcome if isinstance(one.outcome, Written) else None for one in paid]
-        await cursor.execute(sql.SQL(_STORE_CUT).format(**named), given | tables.spans(written))
+        await cursor.execute(sql.SQL(_STORE_CUT).format(**named), given | tables.firsts(written))
         won = {found for (found,) in await cursor.fetchall()}
         await cursor.execute(sql.SQL(_DELETE_OTHERS).format(**named), [list(won)])
         others = tables.others([one for one in written if one is not None and one.id in won])

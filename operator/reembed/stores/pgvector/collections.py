@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from reembed.core.fingerprint import chunking_of
-from reembed.core.model import CollectionPlan, IndexSpec
+from reembed.core.model import CollectionPlan, IndexSpec, TextSizes
 from reembed.core.pages import Range, fractions, ranges
 from reembed.stores.pgvector import adopted, rows, tables
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
@@ -26,11 +26,20 @@ _STAGES_SECONDS = 15
 # From so many documents on shards are cut by a sample of so many ids.
 _LARGE = 1_000_000
 _SAMPLE = 50_000
+# Documents whose lengths are looked at.
+_LENGTHS = 10_000
 
+# Part 0 knows how many there are, so that a comparison finds one that is missing by the key's index alone; the others
+# are vectors and nothing else.
+_PARTS = ", starts integer, ends integer, parts integer, CHECK (part = 0 OR embedding IS NOT NULL)"
 _INSERT = """
 INSERT INTO reembed.collection
     (name, index_key, uid, fingerprint, dimensions, type, metric, id_type, source, total, cut)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+# A class of length is half as long again as the one before.
+_TEXTS = """
+SELECT count(*), sum(octet_length(t.text)) FROM {table} s {sample} CROSS JOIN LATERAL {document} t (text, failed)
+WHERE octet_length(t.text) > 0 GROUP BY floor(2 * ln(octet_length(t.text)::float8) / ln(2::float8)) ORDER BY 2"""
 _HELD = """
 SELECT c.name, c.fingerprint, c.dimensions, c.state, count(s.n), count(s.n) FILTER (WHERE s.done),
        coalesce(sum(s.written), 0)::bigint, coalesce(sum(s.rejected), 0)::bigint, c.total,
@@ -97,6 +106,25 @@ async def documents(connections: Pool, spec: IndexSpec) -> int:
     async def read(document: sql.Composable) -> int:
         async with transaction(connections, _SCAN_SECONDS) as connection:
             return await _count(connection, source, document)
+
+    return await rows.each(source, key.type, read)
+
+
+async def texts(connections: Pool, spec: IndexSpec, documents: int) -> tuple[TextSizes, ...]:
+    """Return how long the texts of so many documents are, by a sample; nothing is read of them but their lengths."""
+    source = tables.source_of(spec)
+    async with transaction(connections, _SCAN_SECONDS) as connection:
+        key = await tables.key_of(connection, source)
+    percent = sql.Literal(100.0 * _LENGTHS / documents) if documents > _LENGTHS else None
+
+    async def read(document: sql.Composable) -> tuple[TextSizes, ...]:
+        query = sql.SQL(_TEXTS).format(
+            table=tables.table(source),
+            sample=sql.SQL("") if percent is None else sql.SQL("TABLESAMPLE SYSTEM ({})").format(percent),
+            document=document,
+        )
+        async with transaction(connections, _SCAN_SECONDS) as connection:
+            return tuple([TextSizes(*row) for row in await (await connection.execute(query, [])).fetchall()])
 
     return await rows.each(source, key.type, read)
 
@@ -200,7 +228,7 @@ async def _create_table(connection: Connection, plan: CollectionPlan, kind: str,
             extension=tables.identifier(await extension_schema(connection)),
             kind=tables.identifier(kind),
             dimensions=sql.Literal(plan.dimensions),
-            span=sql.SQL("" if chunking_of(plan.fingerprint) is None else ", starts integer, ends integer"),
+            span=sql.SQL("" if chunking_of(plan.fingerprint) is None else _PARTS),
         ),
         [],
     )

@@ -5,7 +5,8 @@ one snapshot. A change and its mark are one transaction, a mark becomes a debt i
 that stores the vector: so whatever differs without a mark or a debt was missed, exactly, however busy the writers are.
 It is owed from then on, with the revision that the collection's row has: a new one could be above that of a change that
 is not committed yet, whose vector would be thrown away. A row whose expression fails has no text here: it is stale
-while the collection has a vector of it, and missing unless it is rejected.
+while the collection has a vector of it, and missing unless it is rejected. Both ends of a page are conditions of the
+key's index (`till` is the last id of the collection behind the source's last page): a page reads its own ids alone.
 """
 
 from __future__ import annotations
@@ -26,20 +27,26 @@ WITH page AS MATERIALIZED (
     WHERE s.{id} IS NOT NULL AND {source_after} ORDER BY s.{id} LIMIT %(limit)s
 ), bounds AS MATERIALIZED (
     SELECT count(*) AS n, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS upper FROM page
+), till AS MATERIALIZED (
+    SELECT CASE WHEN b.n >= %(limit)s THEN b.upper
+                ELSE (SELECT c.id FROM {collection} c ORDER BY c.id DESC LIMIT 1) END AS id FROM bounds b
+), others AS MATERIALIZED (
+    {others}
 ), held AS MATERIALIZED (
-    SELECT c.id, c.rev, c.text_hash, c.embedding IS NOT NULL AS there FROM {collection} c, bounds b
-    WHERE c.part = 0 AND {collection_after} AND (b.n < %(limit)s OR c.id <= b.upper)
-), leftover AS MATERIALIZED (
-    {leftover}
+    SELECT c.id, c.rev, c.text_hash, c.embedding IS NOT NULL AS there,
+           (coalesce(o.n, 0), coalesce(o.last, 0)) IS NOT DISTINCT FROM ({parts} - 1, {parts} - 1) AS whole
+    FROM {collection} c LEFT JOIN others o ON o.id = c.id
+    WHERE c.part = 0 AND {collection_after} AND c.id <= (SELECT t.id FROM till t)
 ), differing AS (
     SELECT coalesce(p.id, h.id)::text AS id, coalesce(h.rev, 0) AS rev, CASE
         WHEN p.id IS NULL THEN CASE WHEN h.there THEN 'orphaned' END
-        WHEN h.there THEN CASE WHEN h.text_hash IS DISTINCT FROM substring(sha256(convert_to(p.text, 'UTF8')) FOR 16)
-                               THEN 'stale' END
+        WHEN h.there THEN CASE WHEN NOT h.whole
+            OR h.text_hash IS DISTINCT FROM substring(sha256(convert_to(p.text, 'UTF8')) FOR 16) THEN 'stale' END
         WHEN NOT EXISTS (SELECT FROM reembed.rejected r WHERE r.collection = %(name)s AND r.id = p.id::text)
             THEN 'missing' END AS kind
     FROM page p FULL JOIN held h ON h.id = p.id
-    UNION ALL SELECT l.id::text, l.rev, 'orphaned' FROM leftover l
+    UNION ALL SELECT o.id::text, coalesce(h.rev, 0), 'orphaned' FROM others o LEFT JOIN held h ON h.id = o.id
+    WHERE h.there IS NOT TRUE
 ), found AS (
     SELECT d.id, d.rev, d.kind FROM differing d
     WHERE d.kind IS NOT NULL
@@ -55,13 +62,12 @@ SELECT count(*) FILTER (WHERE kind = 'missing'), count(*) FILTER (WHERE kind = '
        count(*) FILTER (WHERE kind = 'orphaned'),
        (SELECT CASE WHEN n >= %(limit)s THEN upper::text END FROM bounds)
 FROM found"""
-# Parts without a first one that has a vector are what a search would find of a document that is gone.
-_LEFTOVER = """
-    SELECT c.id, coalesce(max(f.rev), 0) AS rev FROM {collection} c CROSS JOIN bounds b
-    LEFT JOIN {collection} f ON f.id = c.id AND f.part = 0
-    WHERE c.part > 0 AND f.embedding IS NULL AND {collection_after} AND (b.n < %(limit)s OR c.id <= b.upper)
-    GROUP BY c.id"""
-_NO_LEFTOVER = "SELECT NULL::{type} AS id, 0::bigint AS rev WHERE false"
+# Parts without a first one that has a vector are what a search would find of a document that is gone; a document whose
+# parts are not as many as its first one says is stale. The key's index has all that is needed of them.
+_OTHERS = """
+    SELECT c.id, count(*)::integer AS n, max(c.part) AS last FROM {collection} c
+    WHERE c.part > 0 AND {collection_after} AND c.id <= (SELECT t.id FROM till t) GROUP BY c.id"""
+_NO_OTHERS = "SELECT NULL::{type} AS id, 0 AS n, 0 AS last WHERE false"
 _RECORD = """
 UPDATE reembed.collection SET epoch = %s, compared_at = now(), missing = %s, stale = %s, orphaned = %s
 WHERE name = %s"""
@@ -110,7 +116,7 @@ def _query(
     column, kind = tables.identifier(source.id_column), tables.written(id_type)
     behind = sql.SQL("true") if first else sql.SQL("{}.{} > %(after)s::{}")
     collection_after = behind.format(sql.SQL("c"), sql.SQL("id"), kind)
-    leftover = sql.SQL(_LEFTOVER if is_cut else _NO_LEFTOVER).format(
+    others = sql.SQL(_OTHERS if is_cut else _NO_OTHERS).format(
         collection=tables.collection(name), collection_after=collection_after, type=kind
     )
     return sql.SQL(_COMPARE).format(
@@ -120,5 +126,6 @@ def _query(
         collection=tables.collection(name),
         source_after=behind.format(sql.SQL("s"), column, kind),
         collection_after=collection_after,
-        leftover=leftover,
+        others=others,
+        parts=sql.SQL("c.parts" if is_cut else "1"),
     )

@@ -19,6 +19,7 @@ from reembed.core.model import (
     InspectionReport,
     PointerPlan,
     Problem,
+    TextSizes,
     VectorIndex,
 )
 from reembed.stores.pgvector import capture, collections, evaluations, indexes, inspections, pointers, schema, space
@@ -68,6 +69,9 @@ class Keeper(Pooled):
 
     async def documents(self, spec: IndexSpec) -> int:
         return await collections.documents(self._pool, spec)
+
+    async def texts(self, spec: IndexSpec, documents: int) -> tuple[TextSizes, ...]:
+        return await collections.texts(self._pool, spec, documents)
 
     async def held(self) -> tuple[Held, ...]:
         return await collections.held(self._pool, self._owner)

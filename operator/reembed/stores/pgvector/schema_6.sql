@@ -1,8 +1,9 @@
--- Collections whose documents are cut into parts, vectors in a column of the application's own table, and metadata.
+-- Collections whose documents are cut into parts, rows that are parts of documents (collection.source ->> 'group'),
+-- vectors in a column of the application's own table, and metadata.
 
--- Documents that are cut: their fingerprint says how, and their tables have two columns more, the characters of the text
--- that a part is, from `starts` to before `ends`. Part 0 stands for the document: it alone has text_hash and counts as
--- rev, and as a tombstone. Tables that are not cut stay as they are, to the byte.
+-- Documents that are cut: their fingerprint says how, and their tables have three columns more: the characters of the
+-- text that a part is, from `starts` to before `ends`, and in part 0 how many `parts` there are. Part 0 stands for the
+-- document: it alone has text_hash and counts as rev, and as a tombstone. Other tables stay as they are, to the byte.
 ALTER TABLE reembed.collection ADD COLUMN cut boolean NOT NULL DEFAULT false;
 
 -- `adopted` is the column of the source that holds the vectors; there is no table of the collection's name then.

@@ -64,10 +64,10 @@ _STORED = """stored AS (
 )"""
 # Whoever stored a document's first part stores the others. Should there be some without a first one, they are nobody's.
 _STORED_CUT = """first AS (
-    INSERT INTO {table} (id, part, rev, text_hash, embedding, starts, ends)
-    SELECT p.id::{type}, 0, 0, p.text_hash, p.embedding, p.starts, p.ends
+    INSERT INTO {table} (id, part, rev, text_hash, embedding, starts, ends, parts)
+    SELECT p.id::{type}, 0, 0, p.text_hash, p.embedding, p.starts, p.ends, p.parts
     FROM unnest(%(ids)b::text[], %(hashes)b::bytea[], %(vectors)b::{extension}.vector[], %(starts)s::int[],
-                %(ends)s::int[]) AS p (id, text_hash, embedding, starts, ends)
+                %(ends)s::int[], %(counts)s::int[]) AS p (id, text_hash, embedding, starts, ends, parts)
     WHERE EXISTS (SELECT FROM moved)
     ORDER BY p.id::{type}
     ON CONFLICT DO NOTHING RETURNING id
@@ -190,7 +190,7 @@ def _values(lease: Lease, page: Page, stages: Mapping[str, float], oid: int) -> 
 def _parts(page: Page, dimensions: int, oid: int) -> dict[str, Any]:
     others = tables.others(page.written)
     return {
-        **tables.spans(page.written),
+        **tables.firsts(page.written),
         "other_ids": array([found.encode() for found in others.ids], _TEXT),
         "other_parts": others.numbers,
         "other_vectors": vector_array(others.vectors, dimensions, oid),

@@ -54,10 +54,14 @@ def others(documents: Sequence[Written]) -> Others:
     )
 
 
-def spans(documents: Sequence[Written | None]) -> dict[str, list[int | None]]:
-    """Return where documents' first parts begin and end; None has none."""
+def firsts(documents: Sequence[Written | None]) -> dict[str, list[int | None]]:
+    """Return where documents' first parts begin and end, and how many parts there are; None has none."""
     found = [one.span if one is not None else None for one in documents]
-    return {"starts": [s.start if s else None for s in found], "ends": [s.end if s else None for s in found]}
+    return {
+        "starts": [s.start if s else None for s in found],
+        "ends": [s.end if s else None for s in found],
+        "counts": [1 + len(one.others) if one is not None else None for one in documents],
+    }
 
 
 def vector_type(dimensions: int) -> str:
