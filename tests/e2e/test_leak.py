@@ -14,7 +14,7 @@ pytestmark = pytest.mark.soak
 _log = logging.getLogger("stories")
 
 # From a quarter of the limit to all of it in eighteen minutes. A pool that does not scale is looked at once a minute: it
-# took 13 of them to be certain.
+# took thirteen minutes to be certain.
 _LEAK_MIB = 0.33
 
 

@@ -254,6 +254,8 @@ def _parse_collection(one: Fields) -> CollectionReport:
         size=one.maybe_number("bytes"),
         building=_parse_build(one.maybe("building")),
         recall=one.maybe_real("recall"),
+        requests=one.maybe_real("requests"),
+        yields_to=one.maybe_text("yieldsTo"),
     )
 
 
@@ -277,6 +279,8 @@ def _render_collection(one: CollectionReport) -> dict[str, Any]:
         "bytes": one.size,
         "building": _render_build(one.building),
         "recall": one.recall,
+        "requests": one.requests,
+        "yieldsTo": one.yields_to,
     }
 
 

@@ -17,7 +17,7 @@ from reembed.api.reports import parse_evaluation_report, render_evaluation_repor
 from reembed.api.routing import parse_arm, render_arm
 from reembed.api.values import format_duration, format_time, parse_duration, parse_time
 from reembed.core.migration import Backfill, Baseline, Status, Visit
-from reembed.core.model import Emergency, Excused, GateStanding, MigrationSpec, TriggerState
+from reembed.core.model import Emergency, Excused, GateStanding, Lowered, MigrationSpec, TriggerState
 from reembed.core.quorum import proposals
 from reembed.core.quorum.asked import Asked
 from reembed.core.quorum.counting import Standing
@@ -53,6 +53,7 @@ def parse_migration_status(raw: Raw) -> Status:
         backfill_image=status.into("images").maybe_text("backfill"),
         baseline=_parse_baseline(status.maybe("baseline")),
         backfill=_parse_backfill(status.maybe("backfill")),
+        lowered=_parse_lowered(status.maybe("lowered")),
         evaluation=parse_evaluation_report(evaluation) if evaluation is not None else None,
         triggers={one.text("name"): _parse_trigger(one) for one in status.each("triggers")},
         paused=status.flag("paused", default=False),
@@ -97,6 +98,7 @@ def render_migration_status(status: Status, spec: MigrationSpec) -> dict[str, An
         "baseline": _render_baseline(status.baseline),
         "backfill": _render_backfill(status.backfill),
         "progress": _progress(status.backfill),
+        "lowered": _render_lowered(status.lowered),
         "evaluation": render_evaluation_report(status.evaluation) if status.evaluation is not None else None,
         "triggers": [_render_trigger(name, one) for name, one in sorted(status.triggers.items())],
         "hooks": [render_run(one) for one in status.hooks] or None,
@@ -177,6 +179,16 @@ def _render_backfill(backfill: Backfill | None) -> dict[str, Any] | None:
     if backfill.bottleneck is not None:
         rendered["bottleneck"] = backfill.bottleneck
     return rendered
+
+
+def _parse_lowered(lowered: Fields | None) -> Lowered | None:
+    if lowered is None:
+        return None
+    return Lowered(lowered.number("pods"), lowered.text("by"), lowered.parsed("at", parse_time))
+
+
+def _render_lowered(lowered: Lowered | None) -> dict[str, Any] | None:
+    return {"pods": lowered.pods, "by": lowered.by, "at": _stamp(lowered.at)} if lowered is not None else None
 
 
 def _parse_trigger(trigger: Fields) -> TriggerState:

@@ -45,6 +45,11 @@ class Pacing:
         """Return what suffered when it was last looked at."""
         return self._throttle.by
 
+    @property
+    def limit(self) -> float:
+        """Return how many requests may be under way; below one there are rests between them."""
+        return self._throttle.limit
+
     async def begin(self) -> None:
         """Wait until one more request may be sent. Only one may wait at a time."""
         while self._under_way >= self._throttle.under_way:

@@ -24,6 +24,7 @@ from reembed.backfill.pacing import Pacing, Queries
 from reembed.backfill.retries import Retrying
 from reembed.backfill.stages import Busy
 from reembed.core.batching import batch_pages, fitting_pages
+from reembed.core.elastic import ASKED, THROTTLED_BY
 from reembed.core.fingerprint import chunking_of
 from reembed.core.pages import InOrder
 from reembed.core.throttle import MOST
@@ -195,9 +196,10 @@ class Pipeline:
         return page.last
 
     def _stages(self) -> Mapping[str, float]:
-        """Return how busy each stage is, and what the backfill yields to."""
-        suffers = self._pacing.throttled_by
-        return {**self._busy.shares(), **({f"throttled_by_{suffers}": 1.0} if suffers is not None else {})}
+        """Return how busy each stage is, how much is asked for, and what the backfill yields to."""
+        suffers, asked = self._pacing.throttled_by, {ASKED: self._pacing.limit}
+        yields = {f"{THROTTLED_BY}{suffers}": 1.0} if suffers is not None else {}
+        return {**self._busy.shares(), **asked, **yields}
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

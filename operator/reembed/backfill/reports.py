@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from reembed.backfill.follower import Lag
+from reembed.core import elastic
 from reembed.core.model import BuildReport, CollectionPlan, CollectionReport, Desired, Problem
 from reembed.core.pages import Pace, bottleneck
 from reembed.stores.protocol import Held
@@ -65,6 +66,7 @@ def dropped(held: Sequence[Held], plans: Sequence[CollectionPlan], works_on: Cal
 
 def _report(one: Held, problem: Problem | None, measured: Measured) -> CollectionReport:
     lag = measured.lags.get(one.name)
+    requests, yields_to = elastic.measured(one.stages)
     return CollectionReport(
         name=one.name,
         fingerprint=one.fingerprint,
@@ -84,6 +86,8 @@ def _report(one: Held, problem: Problem | None, measured: Measured) -> Collectio
         size=measured.sizes.get(one.name),
         building=measured.building.get(one.name),
         recall=one.recall,
+        requests=requests,
+        yields_to=yields_to,
     )
 
 

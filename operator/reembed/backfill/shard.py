@@ -24,6 +24,7 @@ from reembed.backfill.pressure import ContainerPressure
 from reembed.backfill.queries import CallersQueries
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import EmbedderClient
+from reembed.core.elastic import SENT_AWAY
 from reembed.core.fingerprint import model_of
 from reembed.stores import opening
 from reembed.stores.protocol import Fenced, Filling, StoreError, StoreUnavailable
@@ -34,7 +35,7 @@ DONE = 0
 FAILED = 1
 FENCED = 4
 # A shard that was stopped is not done: exit code 0 would tell the Job that it is.
-STOPPED = 143
+STOPPED = SENT_AWAY
 
 # An embedder may hold a batch of long texts back behind queries for so long.
 _REQUEST_SECONDS = 120.0

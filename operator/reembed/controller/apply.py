@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from reembed.api import render_index_status
 from reembed.api.fields import parse_meta
 from reembed.cluster import kinds
@@ -56,6 +58,7 @@ class Effects:
                 await self.index_status(seen.index, status)
             case ApplyJob(job=job) if seen.index is not None:
                 manifest = backfill.job(job, namespace, seen.index.spec.owner_secret, self._images.pull_policy)
+                await self._end_others(manifest)
                 await self.writer.ensure(kinds.JOB, manifest, MANAGER)
             case DeleteJob(name=name):
                 await self.writer.delete(kinds.JOB, namespace, name)
@@ -67,6 +70,16 @@ class Effects:
                 await self._voting.propose(panel, proposal)
             case SetFinalizer(present=present):
                 await self._finalizer(migration, present=present)
+
+    async def _end_others(self, manifest: dict[str, Any]) -> None:
+        """Delete the Jobs that an operator of another version made for the same migration.
+
+        Pods of two Jobs would take each shard from each other until both have used up their tries.
+        """
+        meta = manifest["metadata"]
+        for other in list(self._cache.all(kinds.JOB, meta["namespace"], meta["labels"])):
+            if other["metadata"]["name"] != meta["name"] and "deletionTimestamp" not in other["metadata"]:
+                await self.writer.delete(kinds.JOB, meta["namespace"], other["metadata"]["name"])
 
     async def _run_hook(self, run: RunHook, migration: Migration) -> None:
         """Make a hook's Job once; what keeps it from being made is told until it is."""

@@ -19,6 +19,7 @@ from reembed.core.scaling import Crew
 _PATIENCE = timedelta(seconds=30)
 
 GPU_IMAGE_MISSING = "GpuImageMissing"
+NAME_TAKEN = "NameTaken"
 UNSCHEDULABLE = "Unschedulable"
 
 
@@ -27,12 +28,14 @@ class Means:
     """The images that the operator can run, the nodes that it knows, and how many pods it gave Deployments by name.
 
     What it gave counts, whatever somebody else made of that: else a person or an autoscaler that takes pods away would
-    be believed, and the load of those that are gone forgotten.
+    be believed, and the load of those that are gone forgotten. `taken` says of variants whose Deployment would have the
+    name of one that there is which pool that is of.
     """
 
     images: Mapping[Device, str]
     nodes: Sequence[Node] = ()
     given: Mapping[str, int] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def crews(
         lacks = [
             staying[name] for name, waited in waits.items() if waited >= _PATIENCE and variants[name] == variant.name
         ]
-        refused = _refused(variant, means.images)
+        refused = _refused(variant, means.images) or name_taken(meta, variant, means.taken)
         problem = refused or _no_room(variant, lacks, means.nodes)
         if problem is not None:
             problems[variant.name] = problem
@@ -86,7 +89,7 @@ def _no_room(variant: Variant, lacks: Sequence[Object], nodes: Sequence[Node]) -
 def judged(report: PoolReport, problems: Iterable[Problem]) -> PoolReport:
     """Return a pool's report with what cannot be run at all, and what lacks room for ever where it is needed."""
     for one in problems:
-        if one.reason == GPU_IMAGE_MISSING:
+        if one.reason in (GPU_IMAGE_MISSING, NAME_TAKEN):
             return replace(report, problem=one)
         if one.reason == NEVER_FITS and report.ready_replicas < report.desired_replicas:
             return replace(report, problem=one, permanent=True)
@@ -107,6 +110,20 @@ def _crew(deployment: Object | None, given: int | None, stuck: int, refused: Pro
     there = deployment if deployment is not None else {"spec": {}}
     desired = given if given is not None else there["spec"].get("replicas", 0)
     return Crew(desired, min(pods.ready_replicas(there), desired), min(stuck, desired), refused)
+
+
+def name_taken(meta: Meta, variant: Variant, taken: Mapping[str, str]) -> Problem | None:
+    """Return why a variant can have no Deployment: `b-c` of pool `a` and `c` of pool `a-b` ask for the same name.
+
+    The name is not made another: Deployments that run would be replaced for it.
+    """
+    if variant.name not in taken:
+        return None
+    text = (
+        f"variant {variant.name!r} needs Deployment {names.embedder(meta.name, variant.name)}, which is of pool"
+        f" {taken[variant.name]!r}; the variant gets no pods. Give it another name"
+    )
+    return Problem(NAME_TAKEN, text)
 
 
 def _refused(variant: Variant, images: Mapping[Device, str]) -> Problem | None:

@@ -12,7 +12,7 @@ from reembed.cluster.client import Cluster
 from reembed.controller import engine_images, pods
 from reembed.controller.cache import Cache, Object, labels_of
 from reembed.controller.classes import Classes
-from reembed.controller.crews import Crews, Means, crews, judged
+from reembed.controller.crews import Crews, Means, crews, judged, name_taken
 from reembed.controller.hosting import Hosting
 from reembed.controller.loading import Loadings
 from reembed.controller.manifests import embedder
@@ -113,8 +113,19 @@ class Sizes:
     def _idle(self, seen: _Seen) -> Plan:
         images = engine_images.wanted(self.settings.images)
         report = pods.pool_report(seen.spec, 0, seen.deployments, seen.pods, memory=None)
-        runnable = {one.name: 0 for one in seen.spec.variants if one.device in images}
+        taken = self._taken(seen)
+        runnable = {one.name: 0 for one in seen.spec.variants if one.device in images and one.name not in taken}
+        problems = (name_taken(seen.meta, one, taken) for one in seen.spec.variants)
+        report = judged(report, [one for one in problems if one is not None])
         return Plan(runnable, PoolStatus(), report, 0, images)
+
+    def _taken(self, seen: _Seen) -> dict[str, str]:
+        """Return the variants whose Deployment would have the name of another pool's, with that pool."""
+        meta, own = seen.meta, names.fit(seen.meta.name)
+        wanted = {variant.name: names.embedder(meta.name, variant.name) for variant in seen.spec.variants}
+        there = {one: self._cache.get(kinds.DEPLOYMENT, meta.namespace, name) for one, name in wanted.items()}
+        pools = {one: labels_of(found).get(names.LABEL_POOL, own) for one, found in there.items() if found is not None}
+        return {one: pool for one, pool in pools.items() if pool != own}
 
     def _used(self, seen: _Seen, users: tuple[str, ...], now: datetime) -> Plan:
         meta, spec, before = seen.meta, seen.spec, seen.before
@@ -123,7 +134,9 @@ class Sizes:
         images = engine_images.chosen(self._cache, meta, running, self.settings.images, users)
         # Somebody who pauses a pool may scale it by hand.
         given = self._given.get((meta.namespace, meta.name), {}) if not spec.scaling.paused else {}
-        here = crews(meta, spec, seen.deployments, seen.pods, Means(images, self.nodes.known, given), now)
+        here = crews(
+            meta, spec, seen.deployments, seen.pods, Means(images, self.nodes.known, given, self._taken(seen)), now
+        )
         loads = self.loads.of(meta.namespace)
         load = loads.get(meta.name, Load())
         needed = floor(meta.name, self._typed.users(meta.name, meta.namespace)[1], loads, before.floor)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import canary, commands, desired, emergency, hooks, reasons, traffic, triggers
+from reembed.core import canary, commands, desired, elastic, emergency, hooks, reasons, traffic, triggers
 from reembed.core.effects import Effect, SetFinalizer, effects
 from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
 from reembed.core.model import Consumed, Excused
@@ -180,6 +180,7 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         weight=routing.weight if routing is not None else 0,
         weight_acknowledged=max(weights, default=None) if routing is not None else None,
         backfill=_progress(migration, seen) or status.backfill,
+        lowered=elastic.track(migration, seen, now),
     )
 
 
@@ -344,6 +345,7 @@ def _entered(migration: Migration, outcome: Outcome, now: datetime) -> Status:
         emergency=None if state in FINISHED else status.emergency,
         tolerated=None if state in FINISHED else status.tolerated,
         gates=(),
+        lowered=None,
         triggers=status.triggers if state in WITH_TRAFFIC else {},
         timeline=timeline,
     )

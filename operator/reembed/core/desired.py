@@ -170,9 +170,15 @@ def backfill_job(migration: Migration, *, suspended: bool) -> BackfillJob | None
         fingerprint=status.candidate.fingerprint,
         pool=spec.pool,
         shards=spec.shards,
-        parallelism=0 if suspended else spec.parallelism,
+        parallelism=0 if suspended else pods(migration),
         image=status.backfill_image,
     )
+
+
+def pods(migration: Migration) -> int:
+    """Return how many pods of the backfill may run at once: what its user allows, or fewer for others' sake."""
+    most, lowered = migration.spec.parallelism, migration.status.lowered
+    return most if lowered is None else min(lowered.pods, most)
 
 
 def candidate_arm(migration: Migration, target: SeenPool) -> Arm:

@@ -24,6 +24,7 @@ from reembed.core.model import (
     IndexSpec,
     IndexStatus,
     JobReport,
+    Lowered,
     Meta,
     MigrationSpec,
     PanelReport,
@@ -88,6 +89,7 @@ class Status:
     backfill_image: str | None = None
     baseline: Baseline | None = None
     backfill: Backfill | None = None
+    lowered: Lowered | None = None  # how many of its pods run, where that is fewer than the user allows
     evaluation: EvaluationReport | None = None
     triggers: Mapping[str, TriggerState] = field(default_factory=dict)
     paused: bool = False  # by command; `spec.paused` is the other way

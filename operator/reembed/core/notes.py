@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reembed.core import hooks
+from reembed.core.elastic import SUFFERS
 from reembed.core.hooks import RunState
 from reembed.core.migration import Status
 from reembed.core.model import Consumed
@@ -26,7 +27,7 @@ class Note:
 
 def notes(before: Status, after: Status, answered: tuple[Consumed, ...] = ()) -> tuple[Note, ...]:
     """Return the events of a pass that led from one status to the other and answered these commands."""
-    told = (_moved, _emergency, _dry_run, _hooks, _panel)
+    told = (_moved, _emergency, _lowered, _dry_run, _hooks, _panel)
     return (*_commands(answered), *(note for one in told for note in one(before, after)))
 
 
@@ -57,6 +58,14 @@ def _emergency(before: Status, after: Status) -> Iterator[Note]:
             yield Note("MemoryTolerated", f"{text}. Protection is lifted; {began}. More room is a higher memory limit")
         else:
             yield Note("EmergencyEnded", f"protection is lifted; {began}")
+
+
+def _lowered(before: Status, after: Status) -> Iterator[Note]:
+    if before.lowered is None and after.lowered is not None:
+        text = f"every pod asks for as little as it can and {SUFFERS[after.lowered.by]} all the same"
+        yield Note("BackfillLowered", f"{text}; {after.lowered.pods} may run until that is over", warning=True)
+    if before.lowered is not None and after.lowered is None and before.state is after.state:
+        yield Note("BackfillRaised", "nobody suffers any more; as many pods as the user allows may run")
 
 
 def _hooks(before: Status, after: Status) -> Iterator[Note]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import desired, hooks, preflight, reasons, traffic, triggers, vector_index
+from reembed.core import desired, elastic, hooks, preflight, reasons, traffic, triggers, vector_index
 from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
 from reembed.core.model import Approval, CollectionReport
 from reembed.core.quorum import queen
@@ -113,7 +113,16 @@ def _backfilling(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     waits = _backfill_waits(migration, seen)
     if waits is not None:
         return Outcome(status, waits.reason, waits.message)
-    return Outcome(status, "Embedding", f"embedding {report.total} documents with pool {migration.spec.pool!r}")
+    text = f"embedding {report.total} documents with pool {migration.spec.pool!r}"
+    return Outcome(status, "Embedding", f"{text}{_fewer_pods(migration)}")
+
+
+def _fewer_pods(migration: Migration) -> str:
+    lowered = migration.status.lowered
+    if lowered is None:
+        return ""
+    why = elastic.SUFFERS.get(lowered.by, f"{lowered.by} suffers")
+    return f"; {desired.pods(migration)} of {migration.spec.parallelism} pods may run, since {why}"
 
 
 def _backfill_waits(migration: Migration, seen: Seen) -> triggers.Finding | None:

@@ -13,14 +13,14 @@ gateway. Where documents are an application's own table, these endpoints answer 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from reembed.gateway import exchange
-from reembed.gateway.requests import BadRequest, text_of
+from reembed.gateway.requests import BadRequest, object_of, only, text_of
 from reembed.stores.protocol import DocumentWrite, Stored, StoreError, StoreUnavailable, Writing
 
 DOCUMENTS_BYTES = 4 * 1024 * 1024
@@ -71,10 +71,10 @@ class Documents:
 
 def parse_documents(body: bytes) -> list[DocumentWrite]:
     """Read the body of PUT: one document, or {"documents": [...]} of several."""
-    fields = _object(body)
+    fields = object_of(body)
     several = fields.get("documents")
     if "documents" in fields:
-        _known(fields, {"documents"})
+        only(fields, ("documents",))
     listed = several if "documents" in fields else [fields]
     if not isinstance(listed, list) or not 1 <= len(listed) <= MOST_DOCUMENTS:
         raise _invalid("documents", f"a list of 1 to {MOST_DOCUMENTS} documents; send more in several requests")
@@ -85,8 +85,8 @@ def parse_documents(body: bytes) -> list[DocumentWrite]:
 
 def parse_ids(body: bytes) -> list[str]:
     """Read the body of DELETE without a document in its path."""
-    fields = _object(body)
-    _known(fields, {"ids"})
+    fields = object_of(body)
+    only(fields, ("ids",))
     ids = fields.get("ids")
     if not isinstance(ids, list) or not 1 <= len(ids) <= MOST_DOCUMENTS:
         raise _invalid("ids", f"a list of 1 to {MOST_DOCUMENTS} ids; send more in several requests")
@@ -98,7 +98,7 @@ def parse_ids(body: bytes) -> list[str]:
 def _document(found: object) -> DocumentWrite:
     if not isinstance(found, dict):
         raise _invalid("documents", "a list of objects with id, text and metadata")
-    _known(found, {"id", "text", "metadata"})
+    only(found, ("id", "metadata", "text"))
     text = text_of(found.get("text"), "text")
     if (size := len(text.encode())) > MOST_TEXT:
         raise BadRequest(
@@ -124,20 +124,6 @@ def _distinct(ids: Sequence[str]) -> None:
         raise BadRequest(422, "twice", "a document is named twice in one request, where no order is kept; name it once")
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(body, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        raise BadRequest(422, "not_json", "the body is not JSON; send an object") from None
-    if not isinstance(fields, dict):
-        raise BadRequest(422, "not_json", f"the body is a JSON {type(fields).__name__}; send an object")
-    return fields
-
-
-def _no_number(found: str) -> object:
-    raise ValueError(f"{found} is no number of JSON")
-
-
 def _storable(found: object) -> bool:
     """Return whether it can be written as JSON, and read by whoever asks for it: 1e999 and half a character cannot."""
     try:
@@ -145,12 +131,6 @@ def _storable(found: object) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _known(fields: Mapping[str, Any], names: set[str]) -> None:
-    if unknown := sorted(fields.keys() - names):
-        known = ", ".join(sorted(names))
-        raise BadRequest(422, "unknown_field", f"unknown field {unknown[0]!r:.80}; this endpoint knows {known}")
 
 
 async def _written(store: Writing, writes: Sequence[DocumentWrite]) -> Response:

@@ -55,7 +55,7 @@ class EmbeddingsRequest:
 
 def parse_search(body: bytes) -> SearchRequest:
     """Read the body of /v1/search."""
-    fields = _object(body, ("query", "k", "filter"))
+    fields = _fields(body, ("query", "k", "filter"))
     query = text_of(fields.get("query"), "query")
     k = fields.get("k", DEFAULT_HITS)
     if not _whole(k) or not 1 <= k <= MOST_HITS:
@@ -65,7 +65,7 @@ def parse_search(body: bytes) -> SearchRequest:
 
 def parse_embeddings(body: bytes) -> EmbeddingsRequest:
     """Read the body of /v1/embeddings, which is OpenAI's with `input_type`."""
-    fields = _object(body, ("input", "input_type", "encoding_format", "dimensions", "model", "user"))
+    fields = _fields(body, ("input", "input_type", "encoding_format", "dimensions", "model", "user"))
     given = fields.get("input")
     texts = given if isinstance(given, list) else [given]
     if not 1 <= len(texts) <= BATCH_LIMIT:
@@ -112,17 +112,32 @@ def text_of(value: object, field: str) -> str:
     return value
 
 
-def _object(body: bytes, known: tuple[str, ...]) -> Mapping[str, Any]:
+def object_of(body: bytes) -> Mapping[str, Any]:
+    """Return the object that a body is; NaN and Infinity are no JSON either, though Python reads them."""
     try:
-        fields = json.loads(body)
+        fields = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):  # nested a thousand times
         raise BadRequest(422, "not_json", "the body is not JSON; send an object") from None
     if not isinstance(fields, dict):
         raise BadRequest(422, "not_json", f"the body is a JSON {type(fields).__name__}; send an object")
+    return fields
+
+
+def only(fields: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse fields that an endpoint does not know."""
     if unknown := sorted(fields.keys() - set(known)):
         raise BadRequest(
             422, "unknown_field", f"unknown field {unknown[0]!r:.80}; this endpoint knows {', '.join(known)}"
         )
+
+
+def _no_number(found: str) -> object:
+    raise ValueError(f"{found} is no number of JSON")
+
+
+def _fields(body: bytes, known: tuple[str, ...]) -> Mapping[str, Any]:
+    fields = object_of(body)
+    only(fields, known)
     return fields
 
 

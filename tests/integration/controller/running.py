@@ -15,6 +15,7 @@ from reembed.cluster.kinds import Kind
 from reembed.controller.operator import Operator
 from reembed.controller.prometheus import Prometheus
 from reembed.controller.settings import Images, Settings
+from reembed.controller.shell import Clock, wall_clock
 from reembed.controller.web import Metrics
 from tests.integration.controller.world import World, objects
 
@@ -23,11 +24,16 @@ IMAGES = Images("embedder:1", "gateway:1", "backfill:1", "IfNotPresent")
 
 @asynccontextmanager
 async def operator(
-    cluster: Cluster, world: World, namespace: str, prometheus: Prometheus | None = None, panel: str = ""
+    cluster: Cluster,
+    world: World,
+    namespace: str,
+    prometheus: Prometheus | None = None,
+    clock: Clock = wall_clock,
+    panel: str = "",
 ) -> AsyncIterator[Operator]:
     """Run an operator; leaving the block is its death: nothing is handed over. `panel` is the panel's namespace."""
     settings = Settings((namespace,), IMAGES, panel=panel)
-    running = Operator(cluster, world, settings, Metrics(), prometheus=prometheus)
+    running = Operator(cluster, world, settings, Metrics(), clock, prometheus)
     serving = asyncio.create_task(running.run(asyncio.Event()))
     try:
         yield running

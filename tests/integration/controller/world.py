@@ -40,6 +40,7 @@ class World:
         self.memory = 100.0  # bytes that every pod uses of 400
         self.probes = PROBES  # of every embedder
         self.rejected = 0
+        self.asked: tuple[float | None, str | None] = (None, None)  # for how much pods ask, and what they yield to
         self.withdraws = True  # whether the store withdraws and drops what it is told to
         self.silent = False  # whether gateways say nothing of themselves
         self.verdict: str | None = "Better"  # of an evaluation; None if it never ends
@@ -155,6 +156,8 @@ class World:
             "documentsPerSecond": 50.0,
             "bottleneck": "embed",
             "problem": None,
+            "requests": self.asked[0],
+            "yieldsTo": self.asked[1],
         }
 
     async def _bring_up(self, deployment: dict[str, Any]) -> None:

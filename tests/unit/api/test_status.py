@@ -35,6 +35,7 @@ from reembed.core.model import (
     Holder,
     IndexStatus,
     InspectionReport,
+    Lowered,
     MetricReport,
     Norms,
     PointerPlan,
@@ -82,6 +83,7 @@ MIGRATION = Status(
     backfill_image="backfill:1",
     baseline=Baseline(timedelta(milliseconds=40), 500, NOON),
     backfill=Backfill(620, 1000, 10, 51.5, timedelta(seconds=8), "embed", "reembed-backfill-move-2"),
+    lowered=Lowered(3, "store", NOON),
     evaluation=EvaluationReport(
         *("e-1", "Better", 200, 10, 0.8, 0.9, 0.05, 0.15, "better"),
         metrics=(MetricReport("MRR@10", 0.8, 0.9, 0.05, 0.15),),

@@ -14,7 +14,9 @@ from reembed.backfill.metrics import Metrics
 from reembed.backfill.pipeline import PAGE, Pipeline, Pressure, Senses, Tools
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import Embedded
+from reembed.core.elastic import ASKED
 from reembed.core.model import InputType
+from reembed.core.throttle import MOST
 from reembed.stores.protocol import Document, Fenced, Lease, Page, Source, StoreUnavailable
 from tests.fixtures.stores import FakeEmbedder
 
@@ -168,4 +170,5 @@ async def test_a_store_that_becomes_slow_is_asked_for_less_until_it_is_quick_aga
         page.after for page, stages in zip(store.pages, store.stages, strict=True) if "throttled_by_store" in stages
     ]
     assert named
+    assert {stages[ASKED] for stages in store.stages} >= {MOST, 1.0}
     assert all(11_999 <= int(after or 0) < 20_000 for after in named)

@@ -10,6 +10,7 @@ import pytest
 from reembed.backfill.follower import Lag
 from reembed.backfill.reports import Measured, Paces, collection_reports, dropped
 from reembed.core.model import BuildReport, CollectionReport, Desired, Problem
+from reembed.core.throttle import LEAST
 from reembed.stores.protocol import Held
 from tests.fixtures.stores import PLAN
 
@@ -27,6 +28,12 @@ def test_a_collection_that_is_followed_says_how_far_it_is_behind() -> None:
     (report,) = collection_reports([replace(HELD, verified=False)], [PLAN], {}, Measured(lags={"c_new": Lag(3, 1.5)}))
     behind = replace(REPORT, documents_per_second=0.0, owed=3, lag=timedelta(seconds=1.5), verified=False)
     assert report == behind
+
+
+def test_how_much_its_pods_ask_for_and_for_whose_sake_is_told_with_a_collection() -> None:
+    stages = ({"requests": LEAST, "throttled_by_store": 1.0}, {"requests": 1.0, "throttled_by_store": 1.0})
+    (report,) = collection_reports([replace(HELD, stages=stages)], [PLAN], {}, RATED)
+    assert (report.requests, report.yields_to) == (0.5625, "store")
 
 
 def test_a_collection_that_was_measured_says_what_it_takes() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reembed.backfill.shard import STOPPED
 from reembed.controller.manifests import backfill, embedder, index, inspection, pod
 from reembed.controller.settings import Images
 from reembed.core.desired import BackfillJob
@@ -96,6 +97,12 @@ def test_a_jobs_parallelism_changes_in_place_and_its_template_never_does() -> No
     name = made()["backfill"]["metadata"]["name"]
     assert (paused["metadata"]["name"], paused["spec"]["parallelism"]) == (name, 0)
     assert other["metadata"]["name"] != name
+
+
+def test_a_pod_that_was_sent_away_is_no_try_of_its_shard() -> None:
+    rules = made()["backfill"]["spec"]["podFailurePolicy"]["rules"]
+    codes = [rule["onExitCodes"] for rule in rules if rule["action"] == "Ignore" and "onExitCodes" in rule]
+    assert codes == [{"operator": "In", "values": [STOPPED]}]
 
 
 def test_pods_of_a_variant_go_to_different_nodes_where_they_can() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from reembed.api import render_migration_status
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
@@ -133,6 +135,24 @@ async def test_a_gpu_variant_without_an_image_is_refused_and_others_serve() -> N
     status = world.status()
     assert (world.sizes_now(), status["variants"][0]["reason"]) == ({"cpu": 1}, "GpuImageMissing")
     assert "set the chart's images.embedderGpu" in status["message"]
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["in use", "idle"])
+async def test_of_two_pools_that_ask_for_one_deployment_the_second_says_so_and_the_first_runs_on(used: bool) -> None:
+    world = World()
+    world.pool("text", [{**CPU, "name": "v2-cpu"}])
+    world.pool("text-v2", [CPU, {**CPU, "name": "small"}])
+    world.index("text", *["text-v2"] * used)
+    await world.passes("text")
+    before = world.deployment("v2-cpu", "text")
+    await world.passes("text-v2")
+    status = world.status("text-v2")
+    assert world.deployment("cpu", "text-v2") is before
+    assert world.sizes_now("text-v2").keys() == {"cpu", "small"}
+    assert status["message"] == (
+        "variant 'cpu' needs Deployment reembed-embedder-text-v2-cpu, which is of pool 'text'; the variant gets no"
+        " pods. Give it another name"
+    )
 
 
 async def test_a_gpu_variant_runs_its_own_image_and_never_needs_a_second_gpu_to_be_replaced() -> None:

@@ -1,10 +1,12 @@
 """What a body may hold, and what is said about the rest."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from reembed.core.model import InputType
+from reembed.gateway.documents import parse_documents, parse_ids
 from reembed.gateway.requests import (
     BadRequest,
     EmbeddingsRequest,
@@ -26,6 +28,17 @@ def test_a_query_asks_for_ten_documents_unless_it_says_otherwise() -> None:
 def test_the_request_of_an_openai_client_is_understood() -> None:
     sent = body(input="keys", model="text-embedding-3-small", encoding_format="base64", user="ada", dimensions=384)
     assert parse_embeddings(sent) == EmbeddingsRequest(("keys",), InputType.QUERY, True, 384, "ada")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize(
+    "parse", [parse_search, parse_embeddings, parse_documents, parse_ids], ids=lambda parse: parse.__name__
+)
+def test_what_is_no_number_of_json_is_refused_by_every_endpoint(parse: Callable[[bytes], object], number: str) -> None:
+    sent = f'{{"query": "keys", "input": "keys", "id": "a", "text": "x", "metadata": {{"n": {number}}}}}'
+    with pytest.raises(BadRequest, match="the body is not JSON; send an object") as raised:
+        parse(sent.encode())
+    assert (raised.value.code, raised.value.kind) == (422, "not_json")
 
 
 def test_documents_can_be_embedded_too() -> None:

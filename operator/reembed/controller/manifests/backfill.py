@@ -8,7 +8,7 @@ store, never in the Job.
 from __future__ import annotations
 
 from reembed.controller.manifests import pod
-from reembed.core import names
+from reembed.core import elastic, names
 from reembed.core.desired import BackfillJob
 from reembed.core.model import SecretKey
 
@@ -18,7 +18,7 @@ _KEEP_SECONDS = 3600
 
 
 def job(of: BackfillJob, namespace: str, owner_secret: SecretKey, pull_policy: str) -> pod.Manifest:
-    """Return the Job; `parallelism` 0 pauses it without losing a page."""
+    """Return the Job; with `parallelism` 0 none of its pods runs, and each goes on from its last page afterwards."""
     selector = pod.labels("backfill", **{names.LABEL_INDEX: of.index, names.LABEL_MIGRATION: of.migration})
     container = pod.Container(
         name="backfill",
@@ -43,7 +43,12 @@ def job(of: BackfillJob, namespace: str, owner_secret: SecretKey, pull_policy: s
         "completionMode": "Indexed",
         "backoffLimitPerIndex": _TRIES_PER_SHARD,
         "podFailurePolicy": {
-            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+            "rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                # A Job that is lowered counts the pods that it ends itself as failures: a shard whose pod was paused or
+                # sent away ten times would be given up.
+                {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [elastic.SENT_AWAY]}},
+            ]
         },
         "ttlSecondsAfterFinished": _KEEP_SECONDS,
         "template": template,

@@ -34,6 +34,7 @@ from reembed.core.model.records import (
     Emergency,
     Excused,
     GateStanding,
+    Lowered,
     TriggerState,
     Verb,
 )
@@ -136,6 +137,7 @@ __all__ = [
     "LeftReport",
     "Limit",
     "Limits",
+    "Lowered",
     "MaintainedBy",
     "Meta",
     "Metric",

@@ -74,6 +74,15 @@ class Emergency:
 
 
 @dataclass(frozen=True, slots=True)
+class Lowered:
+    """Fewer pods than the user allows fill a collection, since when, and for whose sake: `store` or `queries`."""
+
+    pods: int
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Excused:
     """Time that no deadline counts: altogether, in the present state, and since when it runs."""
 

@@ -52,6 +52,8 @@ class CollectionReport:
     size: int | None = None  # bytes on disk, with its indexes; None before they are measured
     building: BuildReport | None = None  # its vector index
     recall: float | None = None  # share of the 10 nearest vectors that its index finds; None if nobody measured
+    requests: float | None = None  # that pods which fill it may have under way, each; None if none said so lately
+    yields_to: str | None = None  # what most of these pods ask for less for: `store`, `queries` or nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,10 @@ from reembed.stores.protocol import Source, StoreError
 T = TypeVar("T")
 
 # Classes of SQLSTATE that a row's values can cause: cardinality, data, constraints (of a domain), functions of any
-# language, limits of the program, and what PL/pgSQL raises. `reembed.attempt` in schema_5.sql has the same list. A
-# column that is gone (42) is none of them: it fails every row, and stops the work until somebody looks.
-_OF_ROWS = ("21", "22", "23", "2F", "38", "39", "54", "P0")
+# language, limits of the program, and what PL/pgSQL raises. Functions of the schema have the same list, which a test
+# compares, since what a step of the schema says cannot be changed afterwards. A column that is gone (42) is none of
+# them: it fails every row, and stops the work until somebody looks.
+OF_ROWS = ("21", "22", "23", "2F", "38", "39", "54", "P0")
 
 
 async def each(source: Source, id_type: str, read: Callable[[sql.Composable], Awaitable[T]]) -> T:
@@ -45,7 +46,7 @@ async def each(source: Source, id_type: str, read: Callable[[sql.Composable], Aw
 def by_row(error: StoreError) -> bool:
     """Return whether the values of a row caused an error."""
     cause = error.__cause__
-    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_ROWS)
+    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(OF_ROWS)
 
 
 def documents(source: Source, document: sql.Composable, percent: sql.Composable | None = None) -> sql.Composable:
