@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from reembed.api.fields import Fields, InvalidField, Raw
-from reembed.api.inspections import parse_inspection, render_inspection
+from reembed.api.inspections import parse_inspection, parse_kept, render_inspection, render_kept
 from reembed.api.routing import parse_arm, parse_pointer, render_arm, render_pointer
 from reembed.core.model import (
     BuildReport,
@@ -234,6 +234,7 @@ def _parse_collection(one: Fields) -> CollectionReport:
         size=one.maybe_number("bytes"),
         building=_parse_build(one.maybe("building")),
         recall=one.maybe_real("recall"),
+        kept=parse_kept(kept) if (kept := one.maybe("kept")) is not None else None,
     )
 
 
@@ -257,6 +258,7 @@ def _render_collection(one: CollectionReport) -> dict[str, Any]:
         "bytes": one.size,
         "building": _render_build(one.building),
         "recall": one.recall,
+        "kept": render_kept(one.kept) if one.kept is not None else None,
     }
 
 

@@ -15,9 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
-
-from reembed.backfill.embedding import DocumentEmbedder, Embedder
+from reembed.backfill.embedding import DocumentEmbedder, Embedder, cosine
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import EmbedderClient
 from reembed.core.fingerprint import model_of
@@ -139,7 +137,7 @@ async def _again(documents: DocumentEmbedder, sample: Sequence[Sampled], patienc
                 answers = await documents.embed([Document(one.id, one.text) for one in batch])
                 pairs = zip(batch, answers, strict=True)
                 # What the pool refuses, such as a text that is too long for it, says nothing of who made the others.
-                cosines += [_cosine(one.vector, found) for one, found in pairs if not isinstance(found, Rejected)]
+                cosines += [cosine(one.vector, found) for one, found in pairs if not isinstance(found, Rejected)]
     except TimeoutError:
         if len(cosines) < _ENOUGH * len(sample):
             raise PoolSilent(
@@ -148,12 +146,3 @@ async def _again(documents: DocumentEmbedder, sample: Sequence[Sampled], patienc
                 " background: its load, or the budget of a hosted model"
             ) from None
     return cosines
-
-
-def _cosine(stored: bytes, answer: bytes) -> float:
-    """Return how near two vectors are; what the pool makes another size of, it has not made."""
-    if len(answer) != len(stored):
-        return 0.0
-    one, other = (np.frombuffer(vector, "<f4").astype("f8") for vector in (stored, answer))
-    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(one @ other) / lengths if lengths > 0 else 0.0

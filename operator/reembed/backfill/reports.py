@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from reembed.backfill.follower import Lag
-from reembed.core.model import BuildReport, CollectionPlan, CollectionReport, Desired, Problem
+from reembed.core.model import BuildReport, CollectionPlan, CollectionReport, Desired, Kept, Problem
 from reembed.core.pages import Pace, bottleneck
 from reembed.stores.protocol import Held
 
@@ -38,6 +38,7 @@ class Measured:
     lags: Mapping[str, Lag] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # bytes on disk
     building: Mapping[str, BuildReport] = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)  # by their applications
 
 
 def collection_reports(
@@ -84,6 +85,7 @@ def _report(one: Held, problem: Problem | None, measured: Measured) -> Collectio
         size=measured.sizes.get(one.name),
         building=measured.building.get(one.name),
         recall=one.recall,
+        kept=measured.kept.get(one.name),
     )
 
 

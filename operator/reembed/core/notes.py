@@ -9,7 +9,8 @@ from reembed.core import hooks
 from reembed.core.hooks import RunState
 from reembed.core.migration import Status
 from reembed.core.model import Consumed
-from reembed.core.transitions import State
+from reembed.core.reasons import ROLLBACK_NOT_READY
+from reembed.core.transitions import WITH_TRAFFIC, State
 
 _BAD = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.FAILED})
 
@@ -25,7 +26,7 @@ class Note:
 
 def notes(before: Status, after: Status, answered: tuple[Consumed, ...] = ()) -> tuple[Note, ...]:
     """Return the events of a pass that led from one status to the other and answered these commands."""
-    told = (_moved, _emergency, _dry_run, _hooks)
+    told = (_moved, _emergency, _way_back, _dry_run, _hooks)
     return (*_commands(answered), *(note for one in told for note in one(before, after)))
 
 
@@ -56,6 +57,13 @@ def _emergency(before: Status, after: Status) -> Iterator[Note]:
             yield Note("MemoryTolerated", f"{text}. Protection is lifted; {began}. More room is a higher memory limit")
         else:
             yield Note("EmergencyEnded", f"protection is lifted; {began}")
+
+
+def _way_back(before: Status, after: Status) -> Iterator[Note]:
+    if after.no_way_back and not before.no_way_back:
+        yield Note(ROLLBACK_NOT_READY, after.no_way_back, warning=True)
+    if before.no_way_back and not after.no_way_back and after.state in WITH_TRAFFIC:
+        yield Note("RollbackReady", "the application keeps the column fresh that queries would go back to")
 
 
 def _hooks(before: Status, after: Status) -> Iterator[Note]:

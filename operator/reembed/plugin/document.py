@@ -53,6 +53,7 @@ def migration(overview: Overview, now: datetime) -> Document:
         "hooks": [_hook(one) for one in overview.hooks],
         "triggers": [_trigger(one) for one in overview.triggers] if overview.triggers is not None else None,
         "emergency": _emergency(overview),
+        "rollbackNotReady": overview.no_way_back or None,
         "commands": _commands(overview),
         "unansweredCommands": list(overview.unanswered),
         "timeline": _timeline(overview.timeline, now, ended=overview.ended),

@@ -245,6 +245,23 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A document of the source as it is now, with what its application's own column holds of it, None for nothing."""
+
+    id: str
+    text: str
+    vector: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Documents by which it is judged whether an application keeps its column fresh."""
+
+    documents: tuple[Watched, ...]
+    changed: bool  # some time ago, as capture saw; else they were taken by chance
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentWrite:
     """What a document is from now on, or that it is gone; for stores in which applications write through Reembed."""
 
@@ -337,6 +354,13 @@ class Following(Protocol):
 
     async def epoch(self) -> int:
         """Return the unbroken stretch of capture, 0 if there is none."""
+        ...
+
+    async def watched(self, collection: str, grace: float, count: int) -> Watching:
+        """Return up to `count` documents of an adopted column that its application keeps.
+
+        Their texts changed more than `grace` seconds ago, the newest first; where none did, they are any.
+        """
         ...
 
 

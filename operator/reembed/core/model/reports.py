@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from reembed.core.model.inspections import InspectionReport
+from reembed.core.model.inspections import InspectionReport, Kept
 from reembed.core.model.plans import Arm, PointerPlan
 from reembed.core.sequences import Sample
 
@@ -49,6 +49,7 @@ class CollectionReport:
     size: int | None = None  # bytes on disk, with its indexes; None before they are measured
     building: BuildReport | None = None  # its vector index
     recall: float | None = None  # share of the 10 nearest vectors that its index finds; None if nobody measured
+    kept: Kept | None = None  # by its application, an adopted column; None if Reembed keeps it, or nobody has looked
 
 
 @dataclass(frozen=True, slots=True)

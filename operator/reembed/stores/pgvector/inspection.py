@@ -11,21 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from psycopg import sql
 
 from reembed.core.fingerprint import chunking_of
 from reembed.core.inspection import REPEATED
 from reembed.core.model import Counted, InspectionReport, Norms, Survey
-from reembed.stores.pgvector import inspections, rows, tables
+from reembed.stores.pgvector import inspections, rows, sampling, tables
 from reembed.stores.pgvector.connection import Connection, Pooled, pool, transaction
 from reembed.stores.pgvector.schema import extension_schema
 from reembed.stores.protocol import Sampled, Source, StoreError
 
 # Rows that are looked at; of a table with more, so many of it.
 MOST = 100_000
-# A text is read whole to be embedded again; 200 of these fit into the Job's memory.
-_LONGEST_TEXT = 256 << 10
 _SECONDS = 300.0
 _EXAMPLES = 5
 _QUIET = "SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)"
@@ -34,12 +31,6 @@ _QUIET = "SELECT set_config('max_parallel_workers_per_gather', '0', true), set_c
 _COLLECTION = """
 SELECT c.fingerprint, c.metric, c.source, c.id_type, c.index_key, to_jsonb(c) ->> 'adopted'
 FROM reembed.collection c WHERE c.name = %s"""
-_RELATION = """
-SELECT c.relkind IN ('r', 'm', 'p'), greatest(c.reltuples, 0)::bigint, t.typname
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = %s AND NOT a.attisdropped
-LEFT JOIN pg_type t ON t.oid = a.atttypid
-WHERE n.nspname = %s AND c.relname = %s"""
 
 # Each row is a few numbers, so that all of them are small, however long the vectors are.
 _OF_VECTORS = """
@@ -106,7 +97,6 @@ LIMIT %(count)s"""
 _SAMPLE_ADOPTED = """
 SELECT {id}::text, t.text, {vector}::text FROM {vectors} WHERE {vector} IS NOT NULL AND {readable}
 ORDER BY random() LIMIT %(count)s"""
-_READABLE = "t.failed IS NULL AND t.text ~ '\\S' AND octet_length(t.text) <= {longest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +173,7 @@ class InspectionStore(Pooled):
             async with transaction(self._pool, _SECONDS) as connection:
                 await connection.execute(_QUIET)
                 cursor = await connection.execute(_sampling(of, document), {"count": count})
-                return [Sampled(found, text, _bytes(vector)) for found, text, vector in await cursor.fetchall()]
+                return [Sampled(one, text, sampling.parsed(vector)) for one, text, vector in await cursor.fetchall()]
 
         return await rows.each(of.source, of.id_type, read)
 
@@ -199,35 +189,14 @@ class InspectionStore(Pooled):
                 )
             fingerprint, metric, raw, id_type, key, adopted = row
             source = tables.source_from(raw)
-            of_source, documents, _ = await _relation(connection, (source.schema, source.table), "s", "", self._most)
-            table, column = ((source.schema, source.table), adopted) if adopted else (("reembed", name), "embedding")
-            of_vectors, there, kind = await _relation(connection, table, "v", column, self._most)
+            documents_of = (source.schema, source.table)
+            of_source, documents, _ = await sampling.relation(connection, documents_of, "s", "", self._most)
+            table, column = (documents_of, adopted) if adopted else (("reembed", name), "embedding")
+            of_vectors, there, kind = await sampling.relation(connection, table, "v", column, self._most)
             return _Collection(
                 name, fingerprint, metric, source, id_type, key, adopted, kind, await extension_schema(connection),
                 there, documents, of_source, of_vectors,
             )  # fmt: skip
-
-
-async def _relation(
-    connection: Connection, table: tuple[str, str], alias: str, column: str, most: int
-) -> tuple[sql.Composable, int, str]:
-    """Return what stands behind FROM for at most `most` rows or so, how many there are, and the type of a column."""
-    row = await (await connection.execute(_RELATION, [column, *table])).fetchone()
-    name = tables.identifier(*table)
-    if row is None:
-        raise StoreError(f"{name.as_string()} is gone, so nothing was inspected")
-    can_be_sampled, there, kind = row
-    if not can_be_sampled:
-        bounded = sql.SQL("(SELECT * FROM {} LIMIT {}) {}").format(name, sql.Literal(most), sql.SQL(alias))
-        return bounded, 0, str(kind)
-    if not there:  # nobody has counted it yet
-        counted = await (await connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name), [])).fetchone()
-        there = counted[0] if counted else 0
-    if there <= most:
-        return sql.SQL("{} {}").format(name, sql.SQL(alias)), there, str(kind)
-    percent = sql.Literal(100.0 * most / there)
-    sampled = sql.SQL("{} {} TABLESAMPLE SYSTEM ({})").format(name, sql.SQL(alias), percent)
-    return sampled, there, str(kind)
 
 
 async def _survey(connection: Connection, of: _Collection, document: sql.Composable, most: int) -> Survey:
@@ -321,7 +290,7 @@ def _sampling(of: _Collection, document: sql.Composable) -> sql.Composed:
         key=tables.identifier(of.source.id_column),
         table=tables.table(of.source),
         document=document,
-        readable=sql.SQL(_READABLE).format(longest=sql.Literal(_LONGEST_TEXT)),
+        readable=sampling.readable(),
     )
 
 
@@ -355,7 +324,3 @@ def _counted(of: str, which: str) -> sql.SQL:
 def _pairs(columns: Any) -> list[Counted]:
     """Return what columns that are counts and ids by turns say."""
     return [Counted(count, tuple(ids)) for count, ids in zip(columns[::2], columns[1::2], strict=True)]
-
-
-def _bytes(written: str) -> bytes:
-    return np.array(written.strip("[]").split(","), "<f4").tobytes()

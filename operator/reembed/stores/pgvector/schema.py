@@ -14,7 +14,7 @@ from psycopg import sql
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
 from reembed.stores.protocol import StoreError
 
-VERSION = 6
+VERSION = 7
 _SECONDS = 60.0
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('reembed.schema', 0))"
 _MAY_SEARCH = (
