@@ -41,6 +41,10 @@ class StoreUnavailable(StoreError):
     """The store does not answer, or not in time; asking again later may help."""
 
 
+class StoreSlow(StoreUnavailable):
+    """What was asked for took longer than it may; less of it may be had in time."""
+
+
 class StoreBusy(StoreUnavailable):
     """Somebody holds a lock that is needed; it is not waited for, so that nobody queues up behind the wait."""
 
@@ -367,12 +371,15 @@ class Following(Protocol):
 class Inspecting(Protocol):
     """What a Job that inspects a collection needs; nothing is changed by it but what `record` keeps."""
 
-    async def survey(self, collection: str) -> Survey:
-        """Count what the collection and its source hold, in samples of what is too much."""
+    async def survey(self, collection: str, most: int) -> Survey:
+        """Count what about `most` rows of the collection and of its source hold, or raise StoreSlow."""
         ...
 
-    async def sample(self, collection: str, count: int) -> list[Sampled]:
-        """Return up to so many documents by chance, of those whose text is what their vector was made of."""
+    async def sample(self, collection: str, count: int, most: int) -> list[Sampled]:
+        """Return up to `count` documents by chance, of those whose text is what their vector was made of.
+
+        They are taken from about `most` rows; raises StoreSlow.
+        """
         ...
 
     async def record(self, report: InspectionReport) -> None:

@@ -1,7 +1,8 @@
 """Looks at what a collection holds: `Inspecting` of the protocol, for the Job that inspects, and its outcomes.
 
-Of a large table a sample of its pages is read, `MOST` rows or so, and every count is made in the database: neither the
-time that an inspection takes nor its memory grows with the table. Nothing is locked, nothing written but the outcome.
+Of a large table a sample of its pages is read, as many rows as its caller says, and every count is made in the
+database: neither the time that an inspection takes nor its memory grows with the table. What takes long all the same
+ends after `_SECONDS`, for its caller to ask for less. Nothing is locked, nothing written but the outcome.
 A statement about vectors is written once for two kinds of collections (`_Vectors`): a table of Reembed's own beside the
 source, and a column that the application's table has itself.
 """
@@ -14,16 +15,14 @@ from typing import Any
 from psycopg import sql
 
 from reembed.core.fingerprint import chunking_of
-from reembed.core.inspection import REPEATED
+from reembed.core.inspection import MOST, REPEATED
 from reembed.core.model import Counted, InspectionReport, Norms, Survey
 from reembed.stores.pgvector import inspections, rows, sampling, tables
 from reembed.stores.pgvector.connection import Connection, Pooled, pool, transaction
 from reembed.stores.pgvector.schema import extension_schema
 from reembed.stores.protocol import Sampled, Source, StoreError
 
-# Rows that are looked at; of a table with more, so many of it.
-MOST = 100_000
-_SECONDS = 300.0
+_SECONDS = 120.0
 _EXAMPLES = 5
 _QUIET = "SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)"
 
@@ -152,25 +151,25 @@ def _vectors(of: _Collection, document: sql.Composable) -> _Vectors:
 class InspectionStore(Pooled):
     """`async with InspectionStore(dsn) as store:`; one Job's connections."""
 
-    def __init__(self, dsn: str, most: int = MOST) -> None:
+    def __init__(self, dsn: str, seconds: float = _SECONDS) -> None:
         super().__init__(pool(dsn, 2, "reembed-inspect", timeout=10))
-        self._most = most
+        self._seconds = seconds
 
-    async def survey(self, collection: str) -> Survey:
-        of = await self._collection(collection)
+    async def survey(self, collection: str, most: int = MOST) -> Survey:
+        of = await self._collection(collection, most)
 
         async def read(document: sql.Composable) -> Survey:
-            async with transaction(self._pool, _SECONDS) as connection:
+            async with transaction(self._pool, self._seconds) as connection:
                 await connection.execute(_QUIET)
-                return await _survey(connection, of, document, self._most)
+                return await _survey(connection, of, document, most)
 
         return await rows.each(of.source, of.id_type, read)
 
-    async def sample(self, collection: str, count: int) -> list[Sampled]:
-        of = await self._collection(collection)
+    async def sample(self, collection: str, count: int, most: int = MOST) -> list[Sampled]:
+        of = await self._collection(collection, most)
 
         async def read(document: sql.Composable) -> list[Sampled]:
-            async with transaction(self._pool, _SECONDS) as connection:
+            async with transaction(self._pool, self._seconds) as connection:
                 await connection.execute(_QUIET)
                 cursor = await connection.execute(_sampling(of, document), {"count": count})
                 return [Sampled(one, text, sampling.parsed(vector)) for one, text, vector in await cursor.fetchall()]
@@ -180,8 +179,8 @@ class InspectionStore(Pooled):
     async def record(self, report: InspectionReport) -> None:
         await inspections.record(self._pool, report)
 
-    async def _collection(self, name: str) -> _Collection:
-        async with transaction(self._pool, _SECONDS) as connection:
+    async def _collection(self, name: str, most: int) -> _Collection:
+        async with transaction(self._pool, self._seconds) as connection:
             row = await (await connection.execute(_COLLECTION, [name])).fetchone()
             if row is None:
                 raise StoreError(
@@ -190,9 +189,9 @@ class InspectionStore(Pooled):
             fingerprint, metric, raw, id_type, key, adopted = row
             source = tables.source_from(raw)
             documents_of = (source.schema, source.table)
-            of_source, documents, _ = await sampling.relation(connection, documents_of, "s", "", self._most)
+            of_source, documents, _ = await sampling.relation(connection, documents_of, "s", "", most)
             table, column = (documents_of, adopted) if adopted else (("reembed", name), "embedding")
-            of_vectors, there, kind = await sampling.relation(connection, table, "v", column, self._most)
+            of_vectors, there, kind = await sampling.relation(connection, table, "v", column, most)
             return _Collection(
                 name, fingerprint, metric, source, id_type, key, adopted, kind, await extension_schema(connection),
                 there, documents, of_source, of_vectors,
