@@ -13,8 +13,8 @@ pytestmark = pytest.mark.soak
 
 _log = logging.getLogger("stories")
 
-# From a quarter of the limit to all of it in eighteen minutes. A pool that does not scale is looked at once a minute: it
-# took thirteen minutes to be certain.
+# From a quarter of the limit to all of it in eighteen minutes. A pool that does not scale is looked at once a minute;
+# that took thirteen minutes to be certain of it.
 _LEAK_MIB = 0.33
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from reembed.api.fields import Fields, Raw
 from reembed.api.values import format_time, parse_time
-from reembed.core.model import AskedInspection, Finding, InspectionReport, Norms, Reproduced
+from reembed.core.model import AskedInspection, Finding, InspectionReport, Kept, Norms, Reproduced
 
 ANNOTATION = "reembed.dev/inspect"
 _LONGEST = 128
@@ -85,6 +86,22 @@ def render_inspection(report: InspectionReport) -> dict[str, Any]:
             "counted": norms.counted,
         }
     return rendered
+
+
+def parse_kept(one: Fields) -> Kept:
+    return Kept(
+        changed=one.flag("changed"),
+        looked=one.number("looked"),
+        missing=one.number("missing"),
+        compared=one.number("compared"),
+        far=one.number("far"),
+        examples=one.texts("examples"),
+        problem=one.text("problem", ""),
+    )
+
+
+def render_kept(one: Kept) -> dict[str, Any]:
+    return asdict(one) | {"examples": list(one.examples)}
 
 
 def _parse_finding(one: Fields) -> Finding:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from reembed.api.fields import Fields, InvalidField, Raw
-from reembed.api.inspections import parse_inspection, render_inspection
+from reembed.api.inspections import parse_inspection, parse_kept, render_inspection, render_kept
 from reembed.api.routing import parse_arm, parse_pointer, render_arm, render_pointer
 from reembed.core.model import (
     BuildReport,
@@ -256,6 +256,7 @@ def _parse_collection(one: Fields) -> CollectionReport:
         recall=one.maybe_real("recall"),
         requests=one.maybe_real("requests"),
         yields_to=one.maybe_text("yieldsTo"),
+        kept=parse_kept(kept) if (kept := one.maybe("kept")) is not None else None,
     )
 
 
@@ -281,6 +282,7 @@ def _render_collection(one: CollectionReport) -> dict[str, Any]:
         "recall": one.recall,
         "requests": one.requests,
         "yieldsTo": one.yields_to,
+        "kept": render_kept(one.kept) if one.kept is not None else None,
     }
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from reembed.backfill.documents import refused, unreadable
 from reembed.backfill.retries import Retrying
 from reembed.client import Embedded, EmbedderBusy, EmbedderUnavailable, FingerprintMismatch, TextRefused
@@ -66,3 +68,12 @@ class DocumentEmbedder:
         if len(answer.vectors) != len(texts):
             raise EmbedderUnavailable(f"{len(texts)} texts were answered with {len(answer.vectors)} vectors")
         return answer.vectors
+
+
+def cosine(stored: bytes, answer: bytes) -> float:
+    """Return how near two vectors are; what a pool makes another size of, it has not made."""
+    if len(answer) != len(stored):
+        return 0.0
+    one, other = (np.frombuffer(vector, "<f4").astype("f8") for vector in (stored, answer))
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths > 0 else 0.0

@@ -22,10 +22,11 @@ from reembed.backfill.cutting import Cut, Cutter, all_results, divided, embedded
 from reembed.backfill.documents import text_hash, unreadable
 from reembed.backfill.embedding import DocumentEmbedder, Embedder
 from reembed.backfill.metrics import WorkerMetrics
+from reembed.backfill.proving import Proving
 from reembed.backfill.retries import Retrying
 from reembed.core.batching import fitting_pages
 from reembed.core.fingerprint import chunking_of, model_of
-from reembed.core.model import CollectionPlan, Desired
+from reembed.core.model import CollectionPlan, Desired, Kept
 from reembed.stores.protocol import (
     Change,
     Debt,
@@ -56,6 +57,8 @@ _COMPARE_DOCUMENTS = 1000
 # A comparison reads everything: it rests as long as it works.
 _COMPARE_REST = 1.0
 _COMPARE_AGAIN = timedelta(hours=6).total_seconds()
+# Between looks at a column that its application keeps.
+_LOOK_SECONDS = 60.0
 
 Connect = Callable[[CollectionPlan], AbstractAsyncContextManager[Embedder]]
 
@@ -81,19 +84,26 @@ class Follower:
     retrying: Retrying
     clock: Callable[[], float]
     metrics: WorkerMetrics
+    look_seconds: float = _LOOK_SECONDS
     lags: Mapping[str, Lag] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)  # what the last looks at columns of applications found
     _plans: dict[str, CollectionPlan] = field(default_factory=dict)
+    _watched: dict[str, CollectionPlan] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _spread_at: float = field(default=0.0, init=False)
     _compare_at: dict[str, float] = field(default_factory=dict)
 
     def follow(self, plans: Iterable[CollectionPlan], held: Mapping[str, Held]) -> None:
-        """Say which collections are to be kept fresh, and what there is.
+        """Say which collections are to be kept fresh, or looked at since somebody else does, and what there is.
 
         A full one is compared with its source at once if it never was in this epoch of capture, else now and then.
         """
         followed = {name for name, one in held.items() if one.followed}
-        self._plans = {plan.name: plan for plan in plans if plan.desired in _LIVE and plan.name in followed}
+        live = {plan.name: plan for plan in plans if plan.desired in _LIVE and plan.name in held}
+        self._plans = {name: plan for name, plan in live.items() if name in followed}
+        others = {name for name in live.keys() - followed if held[name].state == "Indexed"}
+        self._watched = {name: live[name] for name in others if live[name].adopted}
+        self.kept = {name: found for name, found in self.kept.items() if name in self._watched}
         full = {name for name in self._plans if held[name].shards_done == held[name].shards}
         later = self.clock() + _COMPARE_AGAIN
         self._compare_at = {
@@ -139,13 +149,15 @@ class Follower:
         """Have a task for each collection, with the plan of today."""
         employed: dict[str, CollectionPlan] = {}
         while True:
-            gone = {name for name, plan in employed.items() if self._plans.get(name) != plan}
+            plans = self._plans | self._watched
+            gone = {name for name, plan in employed.items() if plans.get(name) != plan}
             ended = {name for name, task in self._tasks.items() if task.done()}
             await self._dismiss({name: self._tasks[name] for name in (gone | ended) & self._tasks.keys()})
-            for name, plan in self._plans.items():
+            for name, plan in plans.items():
                 if name not in self._tasks:
                     employed[name] = plan
-                    self._tasks[name] = asyncio.create_task(self._keep_fresh(plan), name=f"follow {name}")
+                    work = self._keep_fresh(plan) if name in self._plans else self._look_for_ever(plan)
+                    self._tasks[name] = asyncio.create_task(work, name=f"follow {name}")
             await asyncio.sleep(_IDLE_SECONDS)
 
     async def _dismiss(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
@@ -185,6 +197,15 @@ class Follower:
                 for one in paid:
                     self.metrics.followed.labels(plan.name, _OUTCOMES[type(one.outcome)]).inc()
         return len(debts), cleared
+
+    async def _look_for_ever(self, plan: CollectionPlan) -> None:
+        """Look now and then whether the application keeps what is not followed here."""
+        async with self.connect(plan) as embedder:
+            documents = DocumentEmbedder(embedder, model_of(plan.fingerprint), self.retrying)
+            proving = Proving(self.store, documents, plan)
+            while True:
+                self.kept[plan.name] = await self.retrying(proving.look, (StoreError,), f"looking at {plan.name}")
+                await asyncio.sleep(self.look_seconds)
 
     async def _compare_for_ever(self, plan: CollectionPlan) -> None:
         while True:

@@ -3,7 +3,8 @@
 Nothing is changed, so whoever is killed at any line is followed by one that does all of it again; the outcome of an
 order is recorded once. Embedding is asked for in the background, a few texts at a time: callers' queries have
 precedence, and a pool that is busy for long is waited for, up to `_PATIENCE`. What was embedded until then is enough if
-it is a quarter of the sample; with less the Job fails, since nothing is known of the pool.
+it is a quarter of the sample; with less the Job fails, since nothing is known of the pool. A migration waits meanwhile,
+so a store that is slow is asked for fewer rows instead of for the same ones again.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
-import numpy as np
-
-from reembed.backfill.embedding import DocumentEmbedder, Embedder
+from reembed.backfill.embedding import DocumentEmbedder, Embedder, cosine
 from reembed.backfill.retries import Backoff, Retrying
 from reembed.client import EmbedderClient
 from reembed.core.fingerprint import model_of
-from reembed.core.inspection import SAMPLE, judge, told
+from reembed.core.inspection import MOST, SAMPLE, fewer, judge, told
 from reembed.core.model import InspectionReport
 from reembed.stores.pgvector.inspection import InspectionStore
-from reembed.stores.protocol import Document, Inspecting, Rejected, Sampled, StoreError, StoreUnavailable
+from reembed.stores.protocol import Document, Inspecting, Rejected, Sampled, StoreError, StoreSlow, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ _REQUEST_SECONDS = 120.0
 _ENOUGH = 0.25  # of the sample
 
 Clock = Callable[[], datetime]
+T = TypeVar("T")
 
 
 class PoolSilent(Exception):
@@ -107,10 +109,12 @@ async def inspect(
     """
     at = clock()
     retrying = Retrying(backoff or Backoff(), random.Random())  # noqa: S311 spreads attempts, keeps no secret
-    survey = await retrying(lambda: store.survey(order.collection), (StoreUnavailable,), "counting")
+    sample, most = list[Sampled](), MOST
+    if embedder is not None:
+        sample, most = await _in_time(retrying, partial(store.sample, order.collection, SAMPLE), most)
+    survey, _ = await _in_time(retrying, partial(store.survey, order.collection), most)
     cosines: list[float] | None = None
     if embedder is not None:
-        sample = await retrying(lambda: store.sample(order.collection, SAMPLE), (StoreUnavailable,), "drawing a sample")
         documents = DocumentEmbedder(embedder, model_of(order.fingerprint), retrying)
         cosines = await _again(documents, sample, order.patience)
     findings, reproduced = judge(survey, cosines)
@@ -129,6 +133,31 @@ async def inspect(
     return report
 
 
+async def _in_time(retrying: Retrying, read: Callable[[int], Awaitable[T]], most: int) -> tuple[T, int]:
+    """Return what is read of `most` rows, or of as many as the store can read in time, and of how many it was.
+
+    Raises:
+        StoreSlow: it cannot read even a few.
+
+    """
+
+    async def once(rows: int) -> T | StoreSlow:
+        try:
+            return await read(rows)
+        except StoreSlow as error:
+            return error
+
+    while True:
+        found = await retrying(partial(once, most), (StoreUnavailable,), "reading the collection")
+        if not isinstance(found, StoreSlow):
+            return found, most
+        less = fewer(most)
+        if less is None:
+            raise found
+        log.warning("%d rows take too long (%s); %d are read instead", most, found, less)
+        most = less
+
+
 async def _again(documents: DocumentEmbedder, sample: Sequence[Sampled], patience: float) -> list[float]:
     """Return the cosine of each stored vector with the one that the pool makes of its document now."""
     cosines: list[float] = []
@@ -139,7 +168,7 @@ async def _again(documents: DocumentEmbedder, sample: Sequence[Sampled], patienc
                 answers = await documents.embed([Document(one.id, one.text) for one in batch])
                 pairs = zip(batch, answers, strict=True)
                 # What the pool refuses, such as a text that is too long for it, says nothing of who made the others.
-                cosines += [_cosine(one.vector, found) for one, found in pairs if not isinstance(found, Rejected)]
+                cosines += [cosine(one.vector, found) for one, found in pairs if not isinstance(found, Rejected)]
     except TimeoutError:
         if len(cosines) < _ENOUGH * len(sample):
             raise PoolSilent(
@@ -148,12 +177,3 @@ async def _again(documents: DocumentEmbedder, sample: Sequence[Sampled], patienc
                 " background: its load, or the budget of a hosted model"
             ) from None
     return cosines
-
-
-def _cosine(stored: bytes, answer: bytes) -> float:
-    """Return how near two vectors are; what the pool makes another size of, it has not made."""
-    if len(answer) != len(stored):
-        return 0.0
-    one, other = (np.frombuffer(vector, "<f4").astype("f8") for vector in (stored, answer))
-    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(one @ other) / lengths if lengths > 0 else 0.0

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from reembed.backfill.follower import Lag
 from reembed.core import elastic
-from reembed.core.model import BuildReport, CollectionPlan, CollectionReport, Desired, Problem
+from reembed.core.model import BuildReport, CollectionPlan, CollectionReport, Desired, Kept, Problem
 from reembed.core.pages import Pace, bottleneck
 from reembed.stores.protocol import Held
 
@@ -39,6 +39,7 @@ class Measured:
     lags: Mapping[str, Lag] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # bytes on disk
     building: Mapping[str, BuildReport] = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)  # by their applications
 
 
 def collection_reports(
@@ -88,6 +89,7 @@ def _report(one: Held, problem: Problem | None, measured: Measured) -> Collectio
         recall=one.recall,
         requests=requests,
         yields_to=yields_to,
+        kept=measured.kept.get(one.name),
     )
 
 

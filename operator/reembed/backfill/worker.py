@@ -253,7 +253,7 @@ class Worker:
         plan, problems, lags = wanted.plan.evaluation, self._jobs.problems, self._follower.lags
         outcome, space = self._evaluation, self._space
         sizes = space.collections if space is not None else {}
-        measured = Measured(self._paces.read(held, self._clock()), lags, sizes, building)
+        measured = Measured(self._paces.read(held, self._clock()), lags, sizes, building, self._follower.kept)
         self.report = StoreReport(
             problem=(problems.get(_evaluation(plan)) if plan is not None else None) or self._uncaptured,
             pointer=await self._store.pointer(),

@@ -24,8 +24,8 @@ from reembed.controller.observe import Observer
 from reembed.controller.settings import Settings
 from reembed.controller.shell import Clock
 from reembed.controller.vanished import Vanished
-from reembed.controller.writer import conditions, differs
-from reembed.core import adoption, desired, names, space
+from reembed.controller.writer import conditions, differs, standing
+from reembed.core import adoption, desired, keeping, names, space
 from reembed.core.conditions import of_index
 from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import SeenIndex
@@ -155,7 +155,8 @@ class Indexes:
         deployment = self._cache.get(kinds.DEPLOYMENT, index.meta.namespace, names.gateway(index.meta.name))
         ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment is not None else 0
         gateway = (ready, index.spec.gateway_replicas)
-        wanted = of_index(index.status, gateway, told.problem, inspected.condition)
+        back = keeping.condition(index, store) or standing(raw, "RollbackReady")
+        wanted = of_index(index.status, gateway, told.problem, inspected.condition, back)
         status: dict[str, Any] = {
             "observedGeneration": index.meta.generation,
             "phase": next(one.reason for one in wanted if one.type == "Ready"),

@@ -19,7 +19,7 @@ from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.manifests import inspection as manifests
 from reembed.controller.observe import Observer
 from reembed.controller.settings import Images
-from reembed.controller.writer import Writer
+from reembed.controller.writer import Writer, standing
 from reembed.core import inspection, names
 from reembed.core import inspection_orders as orders
 from reembed.core.conditions import Condition
@@ -108,10 +108,8 @@ class Inspections:
         serving = index.status.routing.serving
         if reports is not None or serving is None or known.get("collection") != serving.collection:
             return found
-        last = next((one for one in raw["status"].get("conditions") or () if one["type"] == found.type), None)
-        if last is None or last["status"] == "Unknown":
-            return found
-        return Condition(found.type, last["status"] == "True", last["reason"], last["message"])
+        last = standing(raw, found.type)
+        return found if last.status is None else last
 
 
 def _labels(index: SeenIndex) -> dict[str, str]:

@@ -233,6 +233,14 @@ def conditions(wanted: Sequence[Condition], raw: Object, meta: Meta, now: dateti
     return rendered
 
 
+def standing(raw: Object, kind: str) -> Condition:
+    """Return a condition as it was told last, for a pass that learns nothing new of it."""
+    last = next((one for one in raw.get("status", {}).get("conditions") or () if one["type"] == kind), None)
+    if last is None or last["status"] == "Unknown":
+        return Condition(kind, None, "NotKnown", "what it is about was not heard of yet")
+    return Condition(kind, last["status"] == "True", last["reason"], last["message"])
+
+
 def differs(wanted: Mapping[str, Any], raw: Object) -> bool:
     """Return whether the object's status lacks or contradicts any field of `wanted`."""
     found = raw.get("status", {})

@@ -31,13 +31,15 @@ def of_migration(status: Status) -> tuple[Condition, ...]:
     finished = state in FINISHED
     back = state in {State.ROLLING_BACK, State.ROLLED_BACK}
     bad = back or state is State.FAILED or _alarming(status) or reason in reasons.ALARMS
+    degraded = (reason, message) if bad else (reasons.ROLLBACK_NOT_READY, status.no_way_back)
+    bad = bad or bool(status.no_way_back)
     doing = f"{message}; waiting: {status.waiting}" if status.waiting else message
     return (
         Condition("Ready", state is State.SUCCEEDED, reason, message),
         # As a Deployment's: nothing moves, and that is what somebody wants.
         Condition("Progressing", None if reason in reasons.FOR_PEOPLE else not finished, reason, doing),
         Condition("Succeeded", state is State.SUCCEEDED if finished else None, reason, message),
-        Condition("Degraded", bad, reason if bad else "AsExpected", message if bad else ""),
+        Condition("Degraded", bad, *(degraded if bad else ("AsExpected", ""))),
         Condition("RolledBack", state is State.ROLLED_BACK if finished or back else None, reason, message),
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reembed.core import canary, commands, desired, elastic, emergency, hooks, reasons, traffic, triggers
+from reembed.core import canary, commands, desired, elastic, emergency, hooks, keeping, reasons, traffic, triggers
 from reembed.core.effects import Effect, SetFinalizer, effects
 from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
 from reembed.core.model import Consumed, Excused
@@ -174,6 +174,7 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         triggers=held,
         emergency=danger,
         tolerated=tolerated,
+        no_way_back=_no_way_back(migration, seen),
         hooks=hooks.track(desired.hooking(migration, seen), status.hooks, now),
         asked=queen.heard(migration, seen, now),
         gates=canary.standings(migration, seen) if status.state is State.CANARY else status.gates,
@@ -182,6 +183,15 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         backfill=_progress(migration, seen) or status.backfill,
         lowered=elastic.track(migration, seen, now),
     )
+
+
+def _no_way_back(migration: Migration, seen: Seen) -> str:
+    """Return why what served is no way back; what was known last while nothing is heard."""
+    if migration.status.state not in WITH_TRAFFIC:
+        return ""
+    if seen.index is None or seen.store is None or seen.store.problem is not None:
+        return migration.status.no_way_back
+    return keeping.fault(migration, seen.index, seen.store)
 
 
 def _progress(migration: Migration, seen: Seen) -> Backfill | None:
@@ -344,6 +354,7 @@ def _entered(migration: Migration, outcome: Outcome, now: datetime) -> Status:
         excused=Excused(status.excused.total),
         emergency=None if state in FINISHED else status.emergency,
         tolerated=None if state in FINISHED else status.tolerated,
+        no_way_back=status.no_way_back if state in WITH_TRAFFIC else "",
         gates=(),
         lowered=None,
         triggers=status.triggers if state in WITH_TRAFFIC else {},

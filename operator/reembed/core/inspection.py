@@ -20,6 +20,10 @@ MAX_AGE = timedelta(hours=24)
 _SLACK = timedelta(minutes=5)  # by which clocks of pods may differ
 # Documents that are embedded again: a tenth of vectors of another model is missed once in a hundred and twenty times.
 SAMPLE = 200
+# Rows that are looked at; of a table with more, so many of it.
+MOST = 100_000
+# With fewer nothing is known of a large table; a store that cannot read them in time has another problem.
+_FEWEST = 1000
 # One model on two machines, in two types or by two engines comes to 0.999; two models, or one with another prefix or
 # pooling, to far less.
 MIN_COSINE = 0.98
@@ -40,6 +44,11 @@ def judge(survey: Survey, cosines: Sequence[float] | None) -> tuple[tuple[Findin
     of_sample = [_not_reproduced(survey, reproduced)] if reproduced is not None else []
     found = [*of_sample, *(check(survey) for check in _CHECKS)]
     return tuple(one for one in found if one is not None), reproduced
+
+
+def fewer(most: int) -> int | None:
+    """Return of how many rows to ask for where `most` took too long, None if there is no use in fewer."""
+    return max(most // 4, _FEWEST) if most > _FEWEST else None
 
 
 def reproduction(cosines: Sequence[float]) -> Reproduced:

@@ -96,6 +96,7 @@ class Status:
     promoted: str = ""  # where somebody said to go on
     commands: tuple[Consumed, ...] = ()
     emergency: Emergency | None = None
+    no_way_back: str = ""  # why what served is none, while queries go to the candidate
     tolerated: int | None = None  # percent of memory that pods keep although what can wait had stopped
     excused: Excused = field(default_factory=Excused)
     gates: tuple[GateStanding, ...] = ()

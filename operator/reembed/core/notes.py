@@ -11,7 +11,8 @@ from reembed.core.hooks import RunState
 from reembed.core.migration import Status
 from reembed.core.model import Consumed
 from reembed.core.quorum.counting import Standing
-from reembed.core.transitions import State
+from reembed.core.reasons import ROLLBACK_NOT_READY
+from reembed.core.transitions import WITH_TRAFFIC, State
 
 _BAD = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.FAILED})
 
@@ -27,7 +28,7 @@ class Note:
 
 def notes(before: Status, after: Status, answered: tuple[Consumed, ...] = ()) -> tuple[Note, ...]:
     """Return the events of a pass that led from one status to the other and answered these commands."""
-    told = (_moved, _emergency, _lowered, _dry_run, _hooks, _panel)
+    told = (_moved, _emergency, _way_back, _lowered, _dry_run, _hooks, _panel)
     return (*_commands(answered), *(note for one in told for note in one(before, after)))
 
 
@@ -66,6 +67,13 @@ def _lowered(before: Status, after: Status) -> Iterator[Note]:
         yield Note("BackfillLowered", f"{text}; {after.lowered.pods} may run until that is over", warning=True)
     if before.lowered is not None and after.lowered is None and before.state is after.state:
         yield Note("BackfillRaised", "nobody suffers any more; as many pods as the user allows may run")
+
+
+def _way_back(before: Status, after: Status) -> Iterator[Note]:
+    if after.no_way_back and not before.no_way_back:
+        yield Note(ROLLBACK_NOT_READY, after.no_way_back, warning=True)
+    if before.no_way_back and not after.no_way_back and after.state in WITH_TRAFFIC:
+        yield Note("RollbackReady", "the application keeps the column fresh that queries would go back to")
 
 
 def _hooks(before: Status, after: Status) -> Iterator[Note]:

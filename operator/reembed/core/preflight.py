@@ -342,6 +342,9 @@ def not_inspected(migration: Migration, seen: Seen) -> Obstacle | None:
     if _inspected(migration, seen) is not None:
         return None
     text = f"waiting for the inspection of collection {serving.collection}, whether its pool makes its vectors"
+    hosted = seen.source.report.problem if seen.source is not None else None
+    if hosted is not None and hosted.reason in reasons.OF_ENDPOINT:  # it embeds no documents, whoever waits for it
+        return Obstacle(hosted.reason, f"{hosted.message}; the inspection of {serving.collection} waits for it")
     return Obstacle("Inspecting", f"{text}; condition Inspected of index {migration.spec.index!r} has more")
 
 

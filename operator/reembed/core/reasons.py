@@ -37,11 +37,14 @@ OF_SOURCE = frozenset({
     "SourceTableMissing", "SourceTextInvalid",
 })  # fmt: skip
 
+# An application does not keep the column that is the way back: nothing else is wrong, and nobody else can mend it.
+ROLLBACK_NOT_READY = "RollbackNotReady"
+
 # The labelled queries do not decide; somebody's word can.
 UNDECIDED = frozenset({"RetrievalInconclusive", "RetrievalTooFewQueries"})
 
 # Waiting for people: nothing goes on before somebody says so.
-FOR_PEOPLE = frozenset({PAUSED, AWAITING_APPROVAL}) | UNDECIDED | {MODEL_CHANGED, BUDGET_SPENT}
+FOR_PEOPLE = frozenset({PAUSED, AWAITING_APPROVAL}) | UNDECIDED | {MODEL_CHANGED, BUDGET_SPENT, ROLLBACK_NOT_READY}
 
 # Time that counts towards no deadline: neither the migration's nor its store's or model's fault.
 EXCUSED = FOR_PEOPLE | {INDEX_HELD, WAITING_FOR_DEPENDENCY}

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
+from reembed.core import keeping
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import Arm, ArmMeasure, GatewayReport, Routing
-from reembed.core.reasons import EMERGENCY, OF_PANEL
+from reembed.core.reasons import EMERGENCY, OF_PANEL, ROLLBACK_NOT_READY
 from reembed.core.triggers import Finding, crds_too_old, first_running, shared_failure
 
 SIDES = ("candidate", "serving")
@@ -37,7 +38,7 @@ def obstacle(migration: Migration, seen: Seen, sides: tuple[str, ...] = SIDES) -
     found = (
         crds_too_old(seen) or shared_failure(migration, seen) or unverified(migration, seen) or _capacity(seen, sides)
     )
-    return found or _probes(migration, seen, sides)
+    return found or _probes(migration, seen, sides) or _no_way_back(migration, seen, sides)
 
 
 def unverified(migration: Migration, seen: Seen) -> Finding | None:
@@ -70,6 +71,14 @@ def _probes(migration: Migration, seen: Seen, sides: tuple[str, ...]) -> Finding
             failed = f"{probe.errors} of {probe.requests} probes of the {side} model failed in the last minute"
             return Finding("ProbesFail", f"{failed}; traffic moves when none does")
     return None
+
+
+def _no_way_back(migration: Migration, seen: Seen, sides: tuple[str, ...]) -> Finding | None:
+    """Find that the application does not keep the column that queries would go back to; a side to be left need not."""
+    if "serving" not in sides or seen.index is None or seen.store is None:
+        return None
+    found = keeping.fault(migration, seen.index, seen.store)
+    return Finding(ROLLBACK_NOT_READY, found) if found else None
 
 
 def nowhere_to_go(migration: Migration, seen: Seen) -> Finding | None:

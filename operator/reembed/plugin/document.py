@@ -54,6 +54,7 @@ def migration(overview: Overview, now: datetime) -> Document:
         "triggers": [_trigger(one) for one in overview.triggers] if overview.triggers is not None else None,
         "emergency": _emergency(overview),
         "proposal": _proposal(overview.proposal),
+        "rollbackNotReady": overview.no_way_back or None,
         "commands": _commands(overview),
         "unansweredCommands": list(overview.unanswered),
         "timeline": _timeline(overview.timeline, now, ended=overview.ended),

@@ -23,6 +23,7 @@ def head(overview: Overview, now: datetime) -> Table:
         ("Why", _why(overview)),
         ("Waits for", overview.waiting_for),
         ("Protection", _protection(overview, now)),
+        ("Way back", Text(overview.no_way_back, BAD_STYLE) if overview.no_way_back else ""),
         ("Documents", _documents(overview)),
         ("Evaluation", _evaluation(overview)),
         ("Queries", _queries(overview)),

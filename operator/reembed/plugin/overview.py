@@ -204,6 +204,7 @@ class Overview:
     answers: tuple[Answer, ...] = ()
     unanswered: tuple[str, ...] = ()  # verbs of commands that the operator has not looked at
     emergency: Emergency | None = None
+    no_way_back: str = ""  # why what served is none
     timeline: tuple[Visit, ...] = ()
     deleting: bool = False
     surroundings: Surroundings = field(default_factory=Surroundings)

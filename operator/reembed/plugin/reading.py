@@ -73,6 +73,7 @@ def read_migration(raw: Raw, surroundings: Surroundings | None = None) -> Overvi
         answers=answers,
         unanswered=tuple(one.verb.value for one in parse_commands(raw) if (one.verb.value, one.nonce) not in known),
         emergency=_emergency(status.maybe("emergency")),
+        no_way_back=_text(status, "rollbackNotReady"),
         timeline=tuple(_visit(one) for one in status.each("timeline")),
         surroundings=surroundings or Surroundings(),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -10,13 +13,17 @@ import psycopg
 import pytest
 
 from reembed.backfill.documents import text_hash
-from reembed.core.model import Adopted, CollectionPlan, Desired, IndexSpec, MaintainedBy, Metric
+from reembed.backfill.follower import Follower
+from reembed.backfill.metrics import WorkerMetrics
+from reembed.backfill.retries import Backoff, Retrying
+from reembed.core.model import Adopted, CollectionPlan, Desired, IndexSpec, Kept, MaintainedBy, Metric
 from reembed.stores.pgvector.changes import Changes
 from reembed.stores.pgvector.keeper import Keeper
 from reembed.stores.pgvector.search import Searcher, literal
-from reembed.stores.protocol import Change, Differences, Paid, Rejected, Unfit, Written
+from reembed.stores.pgvector.watched import ROOM
+from reembed.stores.protocol import Change, Differences, Paid, Rejected, Unfit, Watched, Watching, Written
 from tests.fixtures.postgres import Database
-from tests.fixtures.stores import KEY, SPEC, UID, Documents, vector_of
+from tests.fixtures.stores import KEY, SPEC, UID, Documents, FakeEmbedder, vector_of
 
 BY_APPLICATION = replace(SPEC, adopted=Adopted("embedding", "old"))
 BY_REEMBED = replace(SPEC, adopted=Adopted("embedding", "old", MaintainedBy.REEMBED))
@@ -299,6 +306,101 @@ async def test_a_column_is_adopted_by_one_model(database: Database) -> None:
         with pytest.raises(Unfit, match="has adopted column"):
             async with Keeper(database.owner_dsn, "default/other", "another-uid") as other:
                 await other.create(BY_REEMBED, replace(PLAN, name="a_other", fingerprint="fp-other"))
+
+
+async def watched(it: Adopting, grace: float = 0.0, count: int = 5) -> Watching:
+    await it.changes.spread(0)
+    return await it.changes.watched(PLAN.name, grace, count)
+
+
+async def test_what_the_application_changed_is_looked_at_with_what_its_column_holds_now(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_APPLICATION) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id = 3")
+        it.documents.run("INSERT INTO docs (id, body) VALUES (99, 'newer'), (98, ' '); DELETE FROM docs WHERE id = 4")
+        found = await watched(it)
+    stale = Watched("3", "new", vector_of("text 3"))
+    assert (set(found.documents), found.changed) == ({stale, Watched("99", "newer", None)}, True)
+
+
+async def test_what_changed_a_moment_ago_is_not_held_against_the_application_and_others_are_looked_at(
+    database: Database,
+) -> None:
+    table(database)
+    async with adopting(database, BY_APPLICATION) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id = 3")
+        found = await watched(it, grace=60.0)
+        it.documents.run("UPDATE reembed.watched SET at = at - interval '2 minutes'")
+        later = await watched(it, grace=60.0)
+    assert (len(found.documents), found.changed) == (5, False)
+    assert ([one.id for one in later.documents], later.changed) == (["3"], True)
+
+
+async def test_many_changes_fill_no_more_than_the_room_and_leave_some_for_what_comes(database: Database) -> None:
+    documents = table(database)
+    documents.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1001, 1500) n")
+    async with adopting(database, BY_APPLICATION) as it:
+        counts, count = list[int](), "SELECT count(*)::int FROM reembed.watched"
+        for n in range(12):
+            it.documents.run("UPDATE docs SET body = 'new' WHERE id BETWEEN 1001 + 30 * %s AND 1030 + 30 * %s", [n, n])
+            await it.changes.spread(0)
+            counts += [found for (found,) in it.documents.rows(count)]
+        await it.changes.watched(PLAN.name, 0.0, 5)
+        ((left,),) = it.documents.rows(count)
+    assert (counts[0], counts[-1], left) == (20, ROOM, ROOM // 2)
+
+
+async def test_what_reembed_keeps_itself_is_not_watched(database: Database) -> None:
+    table(database)
+    async with adopting(database, BY_REEMBED) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id = 3")
+        assert not (await watched(it)).changed
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        pytest.param("", Kept(changed=True, looked=2, missing=0, compared=2, far=0), id="with every text"),
+        pytest.param(
+            "UPDATE docs SET embedding = CASE WHEN id = 3 THEN embedding END WHERE id IN (3, 4)",
+            Kept(changed=True, looked=2, missing=1, compared=1, far=0, examples=("4",)),
+            id="not all",
+        ),
+        pytest.param(
+            "ALTER TABLE docs DROP COLUMN embedding",
+            Kept(changed=False, looked=0, missing=0, compared=0, far=0, problem="PostgreSQL (42703): column"),
+            id="no more",
+        ),
+    ],
+)
+async def test_the_follower_says_whether_the_application_keeps_its_column(
+    database: Database, kept: str, expected: Kept
+) -> None:
+    table(database)
+
+    @asynccontextmanager
+    async def connect(plan: CollectionPlan) -> AsyncIterator[FakeEmbedder]:
+        yield FakeEmbedder(plan.fingerprint)
+
+    async with adopting(database, BY_APPLICATION) as it:
+        for n in (3, 4):
+            it.documents.run(
+                "UPDATE docs SET body = 'new ' || id, embedding = %s WHERE id = %s", [literal(vector_of(f"new {n}")), n]
+            )
+        await it.changes.spread(0)
+        it.documents.run("UPDATE reembed.watched SET at = at - interval '2 minutes'")
+        it.documents.run(kept or "SELECT 1")
+        retrying = Retrying(Backoff(0.001, 0.01), random.Random(1))
+        follower = Follower(it.changes, connect, retrying, time.monotonic, WorkerMetrics())
+        follower.follow([PLAN], {one.name: one for one in await it.keeper.held()})
+        running = asyncio.create_task(follower.run())
+        async with asyncio.timeout(20):
+            while PLAN.name not in follower.kept:  # noqa: ASYNC110 what was seen is read, it tells nobody
+                await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.wait({running})
+    found = follower.kept[PLAN.name]
+    assert replace(found, problem=found.problem[: len(expected.problem)]) == expected
 
 
 async def test_a_vector_of_zeros_has_no_angle_to_any_query(database: Database) -> None:

@@ -96,6 +96,7 @@ MIGRATION = Status(
     promoted="2/Canary/0",
     commands=(Consumed(Verb.PROMOTE, "n-1", "2/Canary/0", NOON, accepted=True, message="it goes on"),),
     emergency=Emergency(NOON, "Memory", "memory is at 90 %", after(30)),
+    no_way_back="the application does not keep the column",
     tolerated=87,
     excused=Excused(timedelta(minutes=2), timedelta(minutes=1), NOON),
     weight=0,

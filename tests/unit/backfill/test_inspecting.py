@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,8 +11,9 @@ import pytest
 from reembed.backfill.inspecting import Order, PoolSilent, inspect
 from reembed.backfill.retries import Backoff
 from reembed.client import EmbedderBusy, TextInvalid
+from reembed.core.inspection import MOST, told
 from reembed.core.model import InspectionReport, Reproduced, Survey
-from reembed.stores.protocol import Sampled, StoreUnavailable
+from reembed.stores.protocol import Sampled, StoreSlow, StoreUnavailable
 from tests.builders import NOON
 from tests.fixtures.stores import FakeEmbedder, vector_of
 
@@ -29,13 +30,21 @@ class Store:
     sampled: list[Sampled]
     failures: list[Exception] = field(default_factory=list)
     recorded: list[InspectionReport] = field(default_factory=list)
+    quick: int = MOST  # rows that it reads in time, of a survey; of a sample as many more
+    asked: list[tuple[str, int]] = field(default_factory=list)
 
-    async def survey(self, collection: str) -> Survey:
+    async def survey(self, collection: str, most: int) -> Survey:
+        self.asked.append(("survey", most))
         if self.failures:
             raise self.failures.pop()
-        return SURVEY
+        if most > self.quick:
+            raise StoreSlow("canceling statement due to statement timeout")
+        return replace(SURVEY, documents=MOST, read=most) if most < MOST else SURVEY
 
-    async def sample(self, collection: str, count: int) -> list[Sampled]:
+    async def sample(self, collection: str, count: int, most: int) -> list[Sampled]:
+        self.asked.append(("sample", most))
+        if most > 4 * self.quick:
+            raise StoreSlow("canceling statement due to statement timeout")
         return self.sampled[:count]
 
     async def record(self, report: InspectionReport) -> None:
@@ -88,6 +97,26 @@ async def test_a_store_that_is_away_is_waited_for() -> None:
     found = store()
     found.failures = [StoreUnavailable("away")] * 3
     assert await reproduced(found, FakeEmbedder()) is not None
+
+
+async def test_of_a_store_that_is_slow_fewer_rows_are_read_and_the_report_says_how_many() -> None:
+    found = store()
+    found.quick = 7000
+    report = await inspect(ORDER, found, FakeEmbedder(), lambda: NOON, Backoff(1.0, 1.0))
+    rows = [("sample", 100_000), ("sample", 25_000), ("survey", 25_000), ("survey", 6250)]
+    assert (found.asked, report.inspected, report.documents) == (rows, 6250, MOST)
+    assert told(report).startswith("6250 of 100000 documents were looked at")
+
+
+async def test_a_store_that_cannot_read_a_thousand_rows_in_time_ends_the_inspection_and_holds_nobody_up(
+    looptime: Any,
+) -> None:
+    found = store()
+    found.quick = 999
+    with pytest.raises(StoreSlow):
+        await inspect(ORDER, found, None, lambda: NOON, Backoff(1.0, 1.0))
+    assert [most for _, most in found.asked] == [100_000, 25_000, 6250, 1562, 1000]
+    assert (found.recorded, looptime) == ([], 0)
 
 
 async def test_a_busy_pool_is_waited_for_and_a_quarter_of_the_sample_is_enough(looptime: Any) -> None:

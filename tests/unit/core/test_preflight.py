@@ -27,6 +27,7 @@ from reembed.core.model import (
     Limit,
     Limits,
     Operator,
+    Problem,
     PrometheusLimit,
     Reproduced,
     Routing,
@@ -215,6 +216,16 @@ def test_a_first_fill_moves_away_from_nothing() -> None:
     store = b.store(inspections=(), pointer=None)
     status = decide(first, b.seen(found, store=store, gateways=()), b.NOON).status
     assert status.reason not in {"Inspecting", NOT_REPRODUCED}
+
+
+def test_a_hosted_model_whose_budget_is_spent_is_what_the_inspection_waits_for_and_no_deadline_counts_that() -> None:
+    spent = b.pool("old", problem=Problem("BudgetSpent", "1000 of 1000 tokens are spent"))
+    waiting = b.migration(spec={"deadline": timedelta(hours=1), "progress_deadline": timedelta(hours=1)})
+    for hours in range(3):
+        world = b.seen(CLAIMED, store=b.store(inspections=()), source=spent)
+        waiting = replace(waiting, status=decide(waiting, world, b.after(3600 * hours)).status)
+    assert (waiting.status.state, waiting.status.reason) == (State.PREFLIGHT, "BudgetSpent")
+    assert waiting.status.message == "1000 of 1000 tokens are spent; the inspection of c_old waits for it"
 
 
 def test_other_reasons_to_wait_are_told_before_the_inspection() -> None:

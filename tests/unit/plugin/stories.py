@@ -369,6 +369,8 @@ RETAINING = migration(
         "state": "Retaining",
         "reason": "Retaining",
         "message": "the old side can take the queries back until 2026-03-07 11:40:00 UTC",
+        "rollbackNotReady": "the application does not keep column 'embedding' of docs fresh: of 20 documents whose "
+        "text changed more than 1 min ago 12 have no vector",
         "attempt": 1,
         "step": 2,
         "at": "1/Retaining",

@@ -90,6 +90,23 @@ class InspectionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a look at a few documents says of a column that its application is to keep fresh.
+
+    `looked` have a text; of those `missing` have no vector, and of `compared` ones, which were embedded again, `far`
+    have a vector that is not their text's.
+    """
+
+    changed: bool  # the documents' texts changed lately; else they were taken by chance
+    looked: int
+    missing: int
+    compared: int
+    far: int
+    examples: tuple[str, ...] = ()  # ids of a few that are missing or far
+    problem: str = ""  # why the column cannot be read
+
+
+@dataclass(frozen=True, slots=True)
 class AskedInspection:
     """What somebody asks for by annotation, once; None is the collection that answers."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from reembed.core.model.inspections import InspectionReport
+from reembed.core.model.inspections import InspectionReport, Kept
 from reembed.core.model.plans import Arm, PointerPlan
 from reembed.core.quorum.certificates import Certificate, Certified
 from reembed.core.quorum.counting import Count
@@ -54,6 +54,7 @@ class CollectionReport:
     recall: float | None = None  # share of the 10 nearest vectors that its index finds; None if nobody measured
     requests: float | None = None  # that pods which fill it may have under way, each; None if none said so lately
     yields_to: str | None = None  # what most of these pods ask for less for: `store`, `queries` or nobody
+    kept: Kept | None = None  # by its application, an adopted column; None if Reembed keeps it, or nobody has looked
 
 
 @dataclass(frozen=True, slots=True)

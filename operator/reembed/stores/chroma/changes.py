@@ -16,7 +16,7 @@ from reembed.stores.chroma.client import Address, Chroma, Connected, Missing, Ro
 from reembed.stores.chroma.documents import Source
 from reembed.stores.chroma.held import Held, Shape, Shapes
 from reembed.stores.chroma.notes import Notes
-from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, Rejected, Written
+from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, Rejected, Watching, Written
 
 _MARKS = 1000  # of one pass
 
@@ -112,6 +112,10 @@ class Changes(Connected):
 
     async def epoch(self) -> int:
         return await self._notes.epoch()
+
+    async def watched(self, collection: str, grace: float, count: int) -> Watching:
+        """Return nothing: in Chroma no application has a column of its own."""
+        return Watching((), changed=False)
 
     async def _rows(self, shape: Shape, paid: Sequence[Paid], before: dict[str, list[Held]]) -> list[Row]:
         rows, copied = list[Row](), dict[str, tuple[str, int, bytes]]()

@@ -42,7 +42,7 @@ class AgentReader(Pooled):
     def __init__(self, dsn: str, index_key: str, uid: str) -> None:
         super().__init__(pool(dsn, _CONNECTIONS, _APPLICATION, timeout=5))
         self._owner = (index_key, uid)
-        self._sampling = InspectionStore(dsn, most=_SAMPLED_ROWS)
+        self._sampling = InspectionStore(dsn)
 
     async def open(self) -> None:
         await super().open()
@@ -82,4 +82,4 @@ class AgentReader(Pooled):
 
     async def sample(self, collection: str, count: int) -> list[Sampled]:
         """Return a few stored vectors with the texts that they are of, by the database's chance."""
-        return await self._sampling.sample(collection, count)
+        return await self._sampling.sample(collection, count, _SAMPLED_ROWS)

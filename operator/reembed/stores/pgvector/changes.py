@@ -18,11 +18,11 @@ from typing import Any
 
 from psycopg import sql
 
-from reembed.stores.pgvector import adopted, comparison, rows, tables
+from reembed.stores.pgvector import adopted, comparison, rows, tables, watched
 from reembed.stores.pgvector.binary import vector_array, vector_cursor, vector_type
 from reembed.stores.pgvector.connection import Connection, Pool, Pooled, pool, transaction, using
 from reembed.stores.pgvector.shape import OF_COLLECTION, Shape, names
-from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, Rejected, StoreError, Written
+from reembed.stores.protocol import Change, Debt, Differences, Document, Paid, Rejected, StoreError, Watching, Written
 
 _SECONDS = 30.0
 _SPREAD = 2000  # marks of one transaction
@@ -47,6 +47,16 @@ WITH taken AS (
         WHERE index_key = %(key)s AND maintained AND state IN ('Filling', 'Indexed') FOR SHARE) c ORDER BY c.name, n.id
     ON CONFLICT (collection, id) DO UPDATE
     SET rev = greatest(o.rev, excluded.rev), at = least(o.at, excluded.at)
+), kept AS (
+    SELECT c.name, (SELECT count(*) FROM reembed.watched w WHERE w.collection = c.name) AS watched
+    FROM reembed.collection c WHERE c.index_key = %(key)s AND c.adopted IS NOT NULL AND NOT c.maintained
+      AND c.state = 'Indexed' FOR SHARE
+), watching AS (
+    INSERT INTO reembed.watched AS w (collection, id, at)
+    SELECT k.name, n.id, clock_timestamp() FROM kept k CROSS JOIN LATERAL (
+        SELECT id FROM newest ORDER BY rev DESC LIMIT least(%(few)s, greatest(%(room)s - k.watched, 0))
+    ) n ORDER BY k.name, n.id
+    ON CONFLICT (collection, id) DO UPDATE SET at = excluded.at
 )
 SELECT count(*), coalesce(max(rev), %(after)s) FROM taken"""
 _EMPTIED = "SELECT max(rev) FROM reembed.dirty WHERE index_key = %s AND id IS NULL"
@@ -145,6 +155,7 @@ class Changes(Pooled):
         """
         async with transaction(self._pool, _SECONDS) as connection:
             given = {"key": self._key, "after": after, "limit": _SPREAD, "first": not self._spread_before}
+            given |= {"few": watched.AT_ONCE, "room": watched.ROOM}
             row = await (await connection.execute(_MOVE, given)).fetchone()
             count, highest = row or (0, after)
         self._spread_before = self._spread_before or count < _SPREAD
@@ -223,6 +234,11 @@ class Changes(Pooled):
 
     async def epoch(self) -> int:
         return await comparison.epoch(self._pool, self._key)
+
+    async def watched(self, collection: str, grace: float, count: int) -> Watching:
+        async with using(self._pool, _SECONDS) as connection:
+            shape = await self._shape(connection, collection)
+        return await watched.look(self._pool, shape, grace, count)
 
     async def _store(self, connection: Connection, shape: Shape, paid: Sequence[Paid]) -> None:
         extension, oid = await vector_type(connection)

@@ -20,7 +20,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from reembed.stores.protocol import CollectionMismatch, FilterRefused, StoreBusy, StoreError, StoreUnavailable
+from reembed.stores.protocol import (
+    CollectionMismatch,
+    FilterRefused,
+    StoreBusy,
+    StoreError,
+    StoreSlow,
+    StoreUnavailable,
+)
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
@@ -32,6 +39,7 @@ _PASSING = ("08", "40", "53", "57", "58")
 _OWN: Mapping[str, type[StoreError]] = {
     "RE001": CollectionMismatch,  # raised by reembed.find
     "RE002": FilterRefused,  # raised by reembed.condition
+    "57014": StoreSlow,  # cancelled, by its statement_timeout most often
     "42P01": CollectionMismatch,  # the collection was dropped between the look at its row and at its table
 }
 
@@ -150,7 +158,7 @@ async def transaction(connections: Pool, seconds: float, *, lock_seconds: float 
 def translated(error: Exception, seconds: float | None) -> StoreError:
     """Return what an error of the driver means for the caller."""
     if isinstance(error, TimeoutError):
-        return StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s")
+        return StoreSlow(f"PostgreSQL did not answer within {seconds:g} s")
     if not isinstance(error, psycopg.Error) or isinstance(error, PoolTimeout | PoolClosed | TooManyRequests):
         return StoreUnavailable(f"no connection to PostgreSQL: {type(error).__name__}")
     state = error.sqlstate

@@ -1,33 +1,28 @@
 """Looks at what a collection holds: `Inspecting` of the protocol, for the Job that inspects, and its outcomes.
 
-Of a large table a sample of its pages is read, `MOST` rows or so, and every count is made in the database: neither the
-time that an inspection takes nor its memory grows with the table. Nothing is locked, nothing written but the outcome.
+Of a large table a sample of its pages is read, as many rows as its caller says, and every count is made in the
+database: neither the time that an inspection takes nor its memory grows with the table. What takes long all the same
+ends after `_SECONDS`, for its caller to ask for less. Nothing is locked, nothing written but the outcome.
 A statement about vectors is written once for two kinds of collections (`_Vectors`): a table of Reembed's own beside the
 source, and a column that the application's table has itself.
 """
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
-from sys import byteorder
 from typing import Any
 
 from psycopg import sql
 
 from reembed.core.fingerprint import chunking_of
-from reembed.core.inspection import REPEATED
+from reembed.core.inspection import MOST, REPEATED
 from reembed.core.model import Counted, InspectionReport, Norms, Survey
-from reembed.stores.pgvector import inspections, rows, tables
+from reembed.stores.pgvector import inspections, rows, sampling, tables
 from reembed.stores.pgvector.connection import Connection, Pooled, pool, transaction
 from reembed.stores.pgvector.schema import extension_schema
 from reembed.stores.protocol import Sampled, Source, StoreError
 
-# Rows that are looked at; of a table with more, so many of it.
-MOST = 100_000
-# A text is read whole to be embedded again; 200 of these fit into the Job's memory.
-_LONGEST_TEXT = 256 << 10
-_SECONDS = 300.0
+_SECONDS = 120.0
 _EXAMPLES = 5
 _QUIET = "SELECT set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)"
 
@@ -35,12 +30,6 @@ _QUIET = "SELECT set_config('max_parallel_workers_per_gather', '0', true), set_c
 _COLLECTION = """
 SELECT c.fingerprint, c.metric, c.source, c.id_type, c.index_key, to_jsonb(c) ->> 'adopted'
 FROM reembed.collection c WHERE c.name = %s"""
-_RELATION = """
-SELECT c.relkind IN ('r', 'm', 'p'), greatest(c.reltuples, 0)::bigint, t.typname
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = %s AND NOT a.attisdropped
-LEFT JOIN pg_type t ON t.oid = a.atttypid
-WHERE n.nspname = %s AND c.relname = %s"""
 
 # Each row is a few numbers, so that all of them are small, however long the vectors are.
 _OF_VECTORS = """
@@ -107,7 +96,6 @@ LIMIT %(count)s"""
 _SAMPLE_ADOPTED = """
 SELECT {id}::text, t.text, {vector}::text FROM {vectors} WHERE {vector} IS NOT NULL AND {readable}
 ORDER BY random() LIMIT %(count)s"""
-_READABLE = "t.failed IS NULL AND t.text ~ '\\S' AND octet_length(t.text) <= {longest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,36 +151,36 @@ def _vectors(of: _Collection, document: sql.Composable) -> _Vectors:
 class InspectionStore(Pooled):
     """`async with InspectionStore(dsn) as store:`; one Job's connections."""
 
-    def __init__(self, dsn: str, most: int = MOST) -> None:
+    def __init__(self, dsn: str, seconds: float = _SECONDS) -> None:
         super().__init__(pool(dsn, 2, "reembed-inspect", timeout=10))
-        self._most = most
+        self._seconds = seconds
 
-    async def survey(self, collection: str) -> Survey:
-        of = await self._collection(collection)
+    async def survey(self, collection: str, most: int = MOST) -> Survey:
+        of = await self._collection(collection, most)
 
         async def read(document: sql.Composable) -> Survey:
-            async with transaction(self._pool, _SECONDS) as connection:
+            async with transaction(self._pool, self._seconds) as connection:
                 await connection.execute(_QUIET)
-                return await _survey(connection, of, document, self._most)
+                return await _survey(connection, of, document, most)
 
         return await rows.each(of.source, of.id_type, read)
 
-    async def sample(self, collection: str, count: int) -> list[Sampled]:
-        of = await self._collection(collection)
+    async def sample(self, collection: str, count: int, most: int = MOST) -> list[Sampled]:
+        of = await self._collection(collection, most)
 
         async def read(document: sql.Composable) -> list[Sampled]:
-            async with transaction(self._pool, _SECONDS) as connection:
+            async with transaction(self._pool, self._seconds) as connection:
                 await connection.execute(_QUIET)
                 cursor = await connection.execute(_sampling(of, document), {"count": count})
-                return [Sampled(found, text, _bytes(vector)) for found, text, vector in await cursor.fetchall()]
+                return [Sampled(one, text, sampling.parsed(vector)) for one, text, vector in await cursor.fetchall()]
 
         return await rows.each(of.source, of.id_type, read)
 
     async def record(self, report: InspectionReport) -> None:
         await inspections.record(self._pool, report)
 
-    async def _collection(self, name: str) -> _Collection:
-        async with transaction(self._pool, _SECONDS) as connection:
+    async def _collection(self, name: str, most: int) -> _Collection:
+        async with transaction(self._pool, self._seconds) as connection:
             row = await (await connection.execute(_COLLECTION, [name])).fetchone()
             if row is None:
                 raise StoreError(
@@ -200,35 +188,14 @@ class InspectionStore(Pooled):
                 )
             fingerprint, metric, raw, id_type, key, adopted = row
             source = tables.source_from(raw)
-            of_source, documents, _ = await _relation(connection, (source.schema, source.table), "s", "", self._most)
-            table, column = ((source.schema, source.table), adopted) if adopted else (("reembed", name), "embedding")
-            of_vectors, there, kind = await _relation(connection, table, "v", column, self._most)
+            documents_of = (source.schema, source.table)
+            of_source, documents, _ = await sampling.relation(connection, documents_of, "s", "", most)
+            table, column = (documents_of, adopted) if adopted else (("reembed", name), "embedding")
+            of_vectors, there, kind = await sampling.relation(connection, table, "v", column, most)
             return _Collection(
                 name, fingerprint, metric, source, id_type, key, adopted, kind, await extension_schema(connection),
                 there, documents, of_source, of_vectors,
             )  # fmt: skip
-
-
-async def _relation(
-    connection: Connection, table: tuple[str, str], alias: str, column: str, most: int
-) -> tuple[sql.Composable, int, str]:
-    """Return what stands behind FROM for at most `most` rows or so, how many there are, and the type of a column."""
-    row = await (await connection.execute(_RELATION, [column, *table])).fetchone()
-    name = tables.identifier(*table)
-    if row is None:
-        raise StoreError(f"{name.as_string()} is gone, so nothing was inspected")
-    can_be_sampled, there, kind = row
-    if not can_be_sampled:
-        bounded = sql.SQL("(SELECT * FROM {} LIMIT {}) {}").format(name, sql.Literal(most), sql.SQL(alias))
-        return bounded, 0, str(kind)
-    if not there:  # nobody has counted it yet
-        counted = await (await connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name), [])).fetchone()
-        there = counted[0] if counted else 0
-    if there <= most:
-        return sql.SQL("{} {}").format(name, sql.SQL(alias)), there, str(kind)
-    percent = sql.Literal(100.0 * most / there)
-    sampled = sql.SQL("{} {} TABLESAMPLE SYSTEM ({})").format(name, sql.SQL(alias), percent)
-    return sampled, there, str(kind)
 
 
 async def _survey(connection: Connection, of: _Collection, document: sql.Composable, most: int) -> Survey:
@@ -322,7 +289,7 @@ def _sampling(of: _Collection, document: sql.Composable) -> sql.Composed:
         key=tables.identifier(of.source.id_column),
         table=tables.table(of.source),
         document=document,
-        readable=sql.SQL(_READABLE).format(longest=sql.Literal(_LONGEST_TEXT)),
+        readable=sampling.readable(),
     )
 
 
@@ -356,11 +323,3 @@ def _counted(of: str, which: str) -> sql.SQL:
 def _pairs(columns: Any) -> list[Counted]:
     """Return what columns that are counts and ids by turns say."""
     return [Counted(count, tuple(ids)) for count, ids in zip(columns[::2], columns[1::2], strict=True)]
-
-
-def _bytes(written: str) -> bytes:
-    # Who looks at a few vectors, as an agent of the panel does, has no numpy.
-    numbers = array("f", map(float, written.strip("[]").split(",")))
-    if byteorder == "big":
-        numbers.byteswap()
-    return numbers.tobytes()

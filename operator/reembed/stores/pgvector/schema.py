@@ -18,7 +18,7 @@ from reembed.stores.protocol import StoreError, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 
-VERSION = 6
+VERSION = 7
 _SECONDS = 60.0
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('reembed.schema', 0))"
 _MAY_SEARCH = (

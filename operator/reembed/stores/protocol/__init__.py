@@ -16,6 +16,7 @@ from reembed.stores.protocol.errors import (
     FilterRefused,
     StoreBusy,
     StoreError,
+    StoreSlow,
     StoreUnavailable,
     Unfit,
 )
@@ -38,6 +39,8 @@ from reembed.stores.protocol.values import (
     Source,
     Space,
     Stored,
+    Watched,
+    Watching,
     Written,
 )
 from reembed.stores.protocol.verbs import (
@@ -79,9 +82,12 @@ __all__ = [
     "Space",
     "StoreBusy",
     "StoreError",
+    "StoreSlow",
     "StoreUnavailable",
     "Stored",
     "Unfit",
+    "Watched",
+    "Watching",
     "Writing",
     "Written",
 ]

@@ -13,6 +13,10 @@ class StoreUnavailable(StoreError):
     """The store does not answer, or not in time; asking again later may help."""
 
 
+class StoreSlow(StoreUnavailable):
+    """What was asked for took longer than it may; less of it may be had in time."""
+
+
 class StoreBusy(StoreUnavailable):
     """Somebody holds a lock that is needed; it is not waited for, so that nobody queues up behind the wait."""
 

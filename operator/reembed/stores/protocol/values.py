@@ -193,6 +193,23 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A document of the source as it is now, with what its application's own column holds of it, None for nothing."""
+
+    id: str
+    text: str
+    vector: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Documents by which it is judged whether an application keeps its column fresh."""
+
+    documents: tuple[Watched, ...]
+    changed: bool  # some time ago, as capture saw; else they were taken by chance
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentWrite:
     """What a document is from now on, or that it is gone; for stores in which applications write through Reembed."""
 

@@ -35,6 +35,7 @@ from reembed.stores.protocol.values import (
     Sampled,
     Space,
     Stored,
+    Watching,
 )
 
 
@@ -128,16 +129,26 @@ class Following(Protocol):
         """Return the unbroken stretch of capture, 0 if there is none."""
         ...
 
+    async def watched(self, collection: str, grace: float, count: int) -> Watching:
+        """Return up to `count` documents of an adopted column that its application keeps.
+
+        Their texts changed more than `grace` seconds ago, the newest first; where none did, they are any.
+        """
+        ...
+
 
 class Inspecting(Protocol):
     """What a Job that inspects a collection needs; nothing is changed by it but what `record` keeps."""
 
-    async def survey(self, collection: str) -> Survey:
-        """Count what the collection and its source hold, in samples of what is too much."""
+    async def survey(self, collection: str, most: int) -> Survey:
+        """Count what about `most` rows of the collection and of its source hold, or raise StoreSlow."""
         ...
 
-    async def sample(self, collection: str, count: int) -> list[Sampled]:
-        """Return up to so many documents by chance, of those whose text is what their vector was made of."""
+    async def sample(self, collection: str, count: int, most: int) -> list[Sampled]:
+        """Return up to `count` documents by chance, of those whose text is what their vector was made of.
+
+        They are taken from about `most` rows; raises StoreSlow.
+        """
         ...
 
     async def record(self, report: InspectionReport) -> None:
