@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reembed.core.decide import decide
 from reembed.core.effects import ApplyJob
@@ -68,6 +70,24 @@ def test_a_clock_that_was_set_back_stops_nothing_for_longer_than_its_time() -> N
 def test_many_pods_come_back_by_many() -> None:
     found = track(filling(Lowered(10, "store", b.NOON), parallelism=800), CALM, b.after(60))
     assert found == Lowered(110, "store", b.after(60))
+
+
+SEEN = st.tuples(st.sampled_from([LEAST, 1.0, MOST, None]), st.sampled_from(["store", "queries", None]))
+
+
+@given(st.lists(st.tuples(SEEN, st.integers(0, 90)), max_size=30), st.integers(1, 40), st.integers(1, 64))
+def test_whatever_happened_a_pod_runs_and_after_calm_minutes_all_do(
+    looks: list[tuple[tuple[float | None, str | None], int]], parallelism: int, left: int
+) -> None:
+    now, lowered = 0.0, None
+    for (requests, yields_to), seconds in looks:
+        now += seconds
+        lowered = track(filling(lowered, parallelism=parallelism), told(requests, yields_to, left), b.after(now))
+        assert lowered is None or 1 <= lowered.pods < parallelism
+    for _ in range(15):
+        now += 60
+        lowered = track(filling(lowered, parallelism=parallelism), told(MOST, left=left), b.after(now))
+    assert lowered is None
 
 
 def test_the_job_is_lowered_and_raised_in_place_and_people_are_told() -> None:
