@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def parse_ballot(raw: Raw) -> Ballot:
         choice=spec.choice("choice", Choice),
         vote=Vote(_key(spec, "publicKey"), spec.text("evidenceDigest"), _key(spec, "signature")),
         reasons=spec.texts("reasons"),
-        evidence=dict(raw["spec"].get("evidence") or {}),
+        evidence=_parse_evidence(spec),
     )
 
 
@@ -140,9 +141,18 @@ def render_ballot(ballot: Ballot, namespace: str, decision: Meta) -> dict[str, A
             "evidenceDigest": ballot.vote.evidence,
             "signature": encoded(ballot.vote.signature),
             "reasons": list(ballot.reasons),
-            "evidence": ballot.evidence or {},
+            # As text, part by part: as objects an agent could nest them so deep that no reader of a list gets through.
+            "evidence": {name: json.dumps(part) for name, part in (ballot.evidence or {}).items()},
         },
     }
+
+
+def _parse_evidence(spec: Fields) -> dict[str, Any]:
+    parts = spec.mapping("evidence")
+    try:
+        return {name: json.loads(text) for name, text in parts.items()}
+    except (ValueError, RecursionError) as error:
+        raise InvalidField("spec.evidence", str(error), "parts in JSON") from error
 
 
 def parse_certificate(fields: Fields) -> Certificate:

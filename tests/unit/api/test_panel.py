@@ -1,9 +1,12 @@
 """What the panel's objects say is read back as it was written, and what is not theirs is refused."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from reembed.api import InvalidField
 from reembed.api.fields import Fields
@@ -33,7 +36,7 @@ BALLOT = Ballot(
     Choice.REJECT,
     PANEL.vote("agent-1", PROPOSAL, Choice.REJECT),
     ("ProbesFail: 2 of 5 probes failed",),
-    {"probes": 5},
+    {"probes": {"asked": 5, "failed": [0.5, None]}, "at": "noon"},
 )
 
 
@@ -67,6 +70,36 @@ def test_a_ballot_with_another_agents_name_is_refused() -> None:
 )
 def test_a_certificate_is_read_back_with_the_digests_that_were_signed(certificate: certificates.Certificate) -> None:
     assert parse_certificate(Fields(certificates.to_json(certificate), "certificate")) == certificate
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[" * 100_000], ids=["no JSON", "deep"])
+def test_a_ballot_whose_evidence_cannot_be_read_is_refused_and_ends_no_reader(text: str) -> None:
+    decision = parse_decision(stored(render_decision(PROPOSAL, "reembed-panel", "operator")))
+    raw = stored(render_ballot(BALLOT, "reembed-panel", decision.meta))
+    raw["spec"]["evidence"]["probes"] = text
+    with pytest.raises(InvalidField):
+        parse_ballot(raw)
+
+
+def _unbounded(schema: dict[str, Any], path: str) -> Iterator[str]:
+    """Yield where an object may hold whatever its author likes, nested as deep as it likes."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        yield path
+    below = [
+        *schema.get("properties", {}).items(),
+        ("[]", schema.get("items")),
+        ("*", schema.get("additionalProperties")),
+    ]
+    for name, field in below:
+        if isinstance(field, dict):
+            yield from _unbounded(field, f"{path}.{name}")
+
+
+@pytest.mark.parametrize("kind", ["ballots", "decisions", "panels"])
+def test_what_an_agent_may_write_is_never_nested_deeper_than_its_readers_can_read(kind: str) -> None:
+    """A list is read as a whole: one object that no JSON reader gets through would end every reader for ever."""
+    crd = yaml.safe_load((Path(__file__).parents[3] / "crds" / f"{kind}.yaml").read_text())
+    assert list(_unbounded(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind)) == []
 
 
 @pytest.mark.parametrize("changed", [{"epoch": 2**53}, {"terms": "\ud800"}], ids=["a number", "half a character"])
