@@ -96,6 +96,14 @@ def test_what_is_refused_moves_nothing_and_is_kept_for_the_report(told: Routing,
     assert state.owed is None or state.owed.routing.weight < TEN.weight
 
 
+def test_a_certificate_that_has_no_digest_is_refused_like_any_other() -> None:
+    odd = replace(raising(10, 50), terms="\ud800")
+    votes = PANEL.votes(raising(10, 50), 6)
+    told = routing(odd, Certificate(odd, votes, PANEL.certificate(raising(10, 50)).chain))
+    state, in_force = judged(HELD, TEN, asked(told), AT_NOON)
+    assert (why(state), in_force) == ("CertificateMalformed", TEN)
+
+
 def test_a_refusal_ends_with_what_caused_it() -> None:
     state, in_force = judged(HELD, TEN, asked(Routing(5, SERVING, CANDIDATE, 100)), AT_NOON)
     assert judged(state, in_force, asked(TEN), AT_NOON) == (HELD, TEN)

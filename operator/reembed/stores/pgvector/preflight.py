@@ -194,6 +194,10 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
          f"ALTER ROLE {role} BYPASSRLS;"),
         (gateway, f"the gateways' role {quoted(spec.gateway_role or '')} does not exist",
          f"CREATE ROLE {quoted(spec.gateway_role or '')} LOGIN;"),
+        # Whoever fills collections does so at the operator's word; what gateways believe must not depend on that.
+        (spec.panel is None or spec.gateway_role not in {None, user},
+         f"the index names a panel, and its gateways have no role but {role}, the store worker's",
+         "CREATE ROLE reembed_gateway LOGIN; and name it in spec.store.gatewayRole, with its Secret,"),
     )  # fmt: skip
     for holds, found, remedy in findings:
         if not holds:
