@@ -194,10 +194,6 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
          f"ALTER ROLE {role} BYPASSRLS;"),
         (gateway, f"the gateways' role {quoted(spec.gateway_role or '')} does not exist",
          f"CREATE ROLE {quoted(spec.gateway_role or '')} LOGIN;"),
-        # Whoever fills collections does so at the operator's word; what gateways believe must not depend on that.
-        (spec.panel is None or spec.gateway_role not in {None, user},
-         f"the index names a panel, and its gateways have no role but {role}, the store worker's",
-         "CREATE ROLE reembed_gateway LOGIN; and name it in spec.store.gatewayRole, with its Secret,"),
     )  # fmt: skip
     for holds, found, remedy in findings:
         if not holds:
@@ -226,6 +222,20 @@ async def filter_invalid(connection: Connection, asked: Asked) -> Problem | None
     if found is None:
         return None
     return Problem("SourceFilterInvalid", f"spec.source.filter cannot be used, so nothing was read: {found}{_ANOTHER}")
+
+
+async def gateways_unguarded(connection: Connection, asked: Asked) -> Problem | None:
+    """Find that what gateways accept of a panel's certificates would not be theirs alone to write."""
+    (user,) = await _row(connection, "SELECT current_user")
+    if asked.spec.panel is None or asked.spec.gateway_role not in {None, user}:
+        return None
+    # Whoever fills collections does so at the operator's word; what gateways believe must not depend on that.
+    return Problem(
+        "PrivilegesMissing",
+        f"the index names a panel, and its gateways have no role but {quoted(user)}, the store worker's, so nothing "
+        "was made; run CREATE ROLE reembed_gateway LOGIN; as an administrator, and name it in spec.store.gatewayRole "
+        "and in the Secret of gatewaySecretRef",
+    )
 
 
 async def _virtual(connection: Connection, asked: Asked, column: str) -> str | None:
@@ -258,6 +268,7 @@ CHECKS: tuple[Check, ...] = (
     privileges_missing,
     text_invalid,
     filter_invalid,
+    gateways_unguarded,
     index_claimed,
 )
 
