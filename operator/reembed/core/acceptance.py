@@ -81,7 +81,8 @@ def judged(state: Acceptance, in_force: Routing, asked: Asked, witness: Witness)
     base, told = _base(state, asked.routing), asked.routing
     # One that has just started, or was overtaken by the others, goes on from what they accepted.
     current = base if in_force.serving is None or base.epoch > in_force.epoch else in_force
-    refusal = None if _same(base, told) else _refusal(base, told, _trust(state, asked), witness)
+    # What was accepted is no raise: its certificate may have expired since.
+    refusal = _refusal(base, told, _trust(state, asked), witness)
     kept = replace(state, owed=_lowering(state), refused=_told(refusal, told))
     if refusal is not None or told.epoch < base.epoch:
         # Refused, or overtaken: a copy that lags, or an index restored from a backup. What it gives less is obeyed.
@@ -140,10 +141,6 @@ def _names(pointer: PointerPlan | None, arm: Arm | None) -> bool:
     if pointer is None or arm is None:
         return False
     return (arm.collection, arm.fingerprint) == (pointer.collection, pointer.fingerprint)
-
-
-def _same(base: Routing, told: Routing) -> bool:
-    return base == _plain(told)
 
 
 def _plain(routing: Routing) -> Routing:
