@@ -81,7 +81,8 @@ def judged(state: Acceptance, in_force: Routing, asked: Asked, witness: Witness)
     base, told = _base(state, asked.routing), asked.routing
     # One that has just started, or was overtaken by the others, goes on from what they accepted.
     current = base if in_force.serving is None or base.epoch > in_force.epoch else in_force
-    refusal = None if _same(base, told) else uncertified(base, told, _trust(state, asked), witness.now, witness.verify)
+    # What was accepted is no raise: its certificate may have expired since.
+    refusal = _refusal(base, told, _trust(state, asked), witness)
     kept = replace(state, owed=_lowering(state), refused=_told(refusal, told))
     if refusal is not None or told.epoch < base.epoch:
         # Refused, or overtaken: a copy that lags, or an index restored from a backup. What it gives less is obeyed.
@@ -120,6 +121,14 @@ def overtaken(state: Acceptance, told: Routing) -> bool:
     return state.accepted is not None and told.epoch < state.accepted.routing.epoch
 
 
+def _refusal(base: Routing, told: Routing, trust: Trust, witness: Witness) -> Refusal | None:
+    try:
+        return uncertified(base, told, trust, witness.now, witness.verify)
+    except (ValueError, OverflowError) as error:
+        # A number or a text that has no canonical form: whoever writes the status must not end its readers by one.
+        return Refusal("CertificateMalformed", f"it has no digest: {error}")
+
+
 def _base(state: Acceptance, told: Routing) -> Routing:
     """Return what needs no certificate any more: what was accepted, else what the store's pointer names."""
     if state.accepted is not None:
@@ -132,10 +141,6 @@ def _names(pointer: PointerPlan | None, arm: Arm | None) -> bool:
     if pointer is None or arm is None:
         return False
     return (arm.collection, arm.fingerprint) == (pointer.collection, pointer.fingerprint)
-
-
-def _same(base: Routing, told: Routing) -> bool:
-    return base == _plain(told)
 
 
 def _plain(routing: Routing) -> Routing:

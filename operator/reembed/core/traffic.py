@@ -103,9 +103,9 @@ def behind(seen: Seen) -> Finding | None:
     gone = missing(seen)
     if gone is not None:
         return gone
-    held = withheld(seen)
-    if held is not None:
-        return held
+    kept = uncertified(seen) or withheld(seen)
+    if kept is not None:
+        return kept
     quiet = silent(seen)
     if quiet:
         text = f"gateway pods {_listed(quiet)} do not answer; see their logs, and delete a pod whose node is gone"
@@ -115,6 +115,19 @@ def behind(seen: Seen) -> Finding | None:
         text = f"gateway pods {_listed(late)} do not serve epoch {routing.epoch} at {routing.weight} % yet"
         return Finding("WaitingForGateways", text)
     return None
+
+
+def uncertified(seen: Seen) -> Finding | None:
+    """Find gateways that were told the routing and do not find it certified."""
+    if seen.index is None:
+        return None
+    epoch = seen.index.status.routing.epoch
+    found = {one.pod: one.refused for one in seen.gateways if one.refused is not None and one.refused.epoch == epoch}
+    if not found:
+        return None
+    why = next(iter(found.values()))
+    text = f"gateway pods {_listed(list(found))} do not follow epoch {epoch} ({why.reason}): {why.message}"
+    return Finding("CertificateRefused", text)
 
 
 def _follows(report: GatewayReport, routing: Routing) -> bool:

@@ -64,6 +64,7 @@ class Accepting:
         self._judging = judging
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._failed = ""  # what the store said last, which is told once
 
     async def renew(self, reading: Reading | None, asked: float) -> None:
         """Take what the API server answered when it was asked at `asked`."""
@@ -98,9 +99,14 @@ class Accepting:
         try:
             row, pointer = await _look(store, uid, state)
         except StoreError as error:
-            text = "what gateways accepted is not known of the store: %s; no candidate gets more until it is"
-            _log.warning(text, error)
+            if str(error) != self._failed:
+                text = (
+                    "the store does not tell what gateways accepted, or take it: %s; no candidate gets more until then"
+                )
+                _log.warning(text, error)
+            self._failed = str(error)
             return _ASK_AGAIN
+        self._failed = ""
 
         def step(now: Lease, witness: Witness) -> Lease:
             return remembered(now, row, pointer, witness) if now.uid == uid else now

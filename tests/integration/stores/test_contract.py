@@ -14,6 +14,7 @@ from reembed.core.model import (
     EvaluationReport,
     EvaluationSpec,
     IndexSpec,
+    PanelRef,
     PointerPlan,
     Store,
     VectorIndex,
@@ -427,6 +428,7 @@ async def test_what_a_store_cannot_do_is_refused_by_name(store: Kept) -> None:
         "capacity": replace(store.spec, capacity=1),
         "recall": replace(store.spec, vector_index=VectorIndex()),
         "type": replace(store.spec, store=Store.PGVECTOR if store.kind == "Chroma" else Store.CHROMA),
+        "panel": replace(store.spec, panel=PanelRef("reembed-panel", "panel", "a" * 64)),
     }
     problems = {name: await store.keeper.preflight(spec) for name, spec in asked.items()}
     reasons = {name: problem.reason if problem else None for name, problem in problems.items()}
@@ -434,8 +436,8 @@ async def test_what_a_store_cannot_do_is_refused_by_name(store: Kept) -> None:
     with pytest.raises(Unfit):  # no such table here, no tables at all there
         await store.keeper.labels(labels, store.spec)
     expected: Mapping[str, Mapping[str, str | None]] = {
-        "pgvector": {"capacity": None, "recall": None, "type": "StoreMismatch"},
-        "Chroma": {"capacity": "StoreCannot", "recall": "StoreCannot", "type": "StoreMismatch"},
+        "pgvector": {"capacity": None, "recall": None, "type": "StoreMismatch", "panel": None},
+        "Chroma": dict.fromkeys(asked, "StoreCannot") | {"type": "StoreMismatch"},
     }
     assert reasons == expected[store.kind]
     assert isinstance(store.searching, Writing) is (store.kind == "Chroma")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from reembed.core.model import IndexSpec, Problem
+from reembed.core.model import IndexSpec, PanelRef, Problem
 from reembed.stores.pgvector.keeper import Keeper
 from tests.fixtures.postgres import OWNER, Database
 from tests.fixtures.stores import KEY, SPEC, UID, Documents
@@ -245,6 +245,19 @@ async def test_a_gateways_role_that_does_not_exist_is_named(database: Database) 
         'the gateways\' role "search er" does not exist, so nothing was made; run '
         'CREATE ROLE "search er" LOGIN; as an administrator',
     )
+
+
+@pytest.mark.parametrize("role", [None, OWNER])
+async def test_the_gateways_of_an_index_with_a_panel_need_a_role_of_their_own(
+    database: Database, role: str | None
+) -> None:
+    Documents(database).create(1)
+    panel = PanelRef("reembed-panel", "panel", "a" * 64)
+    found = await problem(database.owner_dsn, replace(SPEC, gateway_role=role, panel=panel))
+    assert found is not None
+    assert found.reason == "PrivilegesMissing"
+    assert "the index names a panel, and its gateways have no role but" in found.message
+    assert await problem(database.owner_dsn, replace(SPEC, panel=panel)) is None
 
 
 async def test_the_first_of_several_findings_is_reported(database: Database) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reembed.core.acceptance import Acceptance, Accepted, Asked, Witness, judged, needs_proof, remembering
@@ -25,7 +26,7 @@ CANDIDATE = Arm(NEW.pool, NEW.collection, NEW.fingerprint)
 TEN = Routing(4, SERVING, CANDIDATE, 10)
 HELD = Acceptance(known=True, accepted=Accepted(TEN, REF.digest, 1))
 POINTER = PointerPlan(SERVING.collection, SERVING.fingerprint, 3)
-AT_NOON = Witness(NOON, verify)
+AT_NOON = Witness(NOON, cache(verify))
 LATE = Witness(NOON + timedelta(days=3), verify)
 
 
@@ -96,6 +97,14 @@ def test_what_is_refused_moves_nothing_and_is_kept_for_the_report(told: Routing,
     assert state.owed is None or state.owed.routing.weight < TEN.weight
 
 
+def test_a_certificate_that_has_no_digest_is_refused_like_any_other() -> None:
+    odd = replace(raising(10, 50), terms="\ud800")
+    votes = PANEL.votes(raising(10, 50), 6)
+    told = routing(odd, Certificate(odd, votes, PANEL.certificate(raising(10, 50)).chain))
+    state, in_force = judged(HELD, TEN, asked(told), AT_NOON)
+    assert (why(state), in_force) == ("CertificateMalformed", TEN)
+
+
 def test_a_refusal_ends_with_what_caused_it() -> None:
     state, in_force = judged(HELD, TEN, asked(Routing(5, SERVING, CANDIDATE, 100)), AT_NOON)
     assert judged(state, in_force, asked(TEN), AT_NOON) == (HELD, TEN)
@@ -115,6 +124,13 @@ def test_a_lowering_that_the_store_did_not_take_is_not_forgotten() -> None:
     state, in_force = judged(HELD, TEN, asked(lowered), AT_NOON)
     state = remembering(state, Accepted(TEN, REF.digest, 1), POINTER, in_force)
     assert (state.accepted, state.owed) == (Accepted(lowered, REF.digest, 1),) * 2
+
+
+def test_a_lowering_that_the_store_took_is_owed_no_more() -> None:
+    lowered = Routing(6, SERVING, CANDIDATE, 0)
+    row = Accepted(lowered, REF.digest, 1)
+    state, in_force = judged(HELD, TEN, asked(lowered), AT_NOON)
+    assert remembering(state, row, POINTER, in_force) == Acceptance(True, row, POINTER)
 
 
 def test_a_raise_that_is_told_no_more_is_not_written_any_more() -> None:
@@ -260,6 +276,7 @@ def share(routing: Routing, arm: Arm) -> int:
     return routing.weight if arm == routing.candidate else 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0, 1]), st.one_of(TOLD, LOOKS)), max_size=30))
 def test_no_order_of_readings_restarts_and_outages_gives_more_than_was_certified(
     events: list[tuple[int, Routing | str]],

@@ -24,11 +24,13 @@ from reembed.core.model import (
     NoData,
     PointerPlan,
     Problem,
+    RefusedRaise,
     Routing,
     Step,
     TriggerState,
 )
 from reembed.core.transitions import FINISHED, State
+from reembed.core.triggers import Finding
 from tests import builders as b
 
 FAILING = ArmMeasure(requests=200, errors=160, p95=timedelta(milliseconds=40))
@@ -381,3 +383,16 @@ def test_the_gateway_of_another_index_acknowledges_nothing() -> None:
     world = b.seen(b.index(10))
     world = replace(world, gateways=(world.gateways[0], replace(world.gateways[1], serving=theirs, candidate=b.NEW)))
     assert (traffic.acknowledged(world), traffic.acknowledged(b.seen(b.index(10)))) == (False, True)
+
+
+def test_what_gateways_refuse_for_want_of_a_certificate_is_told() -> None:
+    world = b.seen(b.index(10))
+    epoch = world.gateways[0].epoch
+    refused = RefusedRaise(epoch, "QuorumMissing", "5 members signed for it")
+    stale = RefusedRaise(epoch - 1, "CertificateMissing", "of before")
+    one, two = world.gateways
+    world = replace(
+        world, gateways=(replace(one, refused=stale), replace(two, epoch=epoch - 1, weight=0, refused=refused))
+    )
+    text = f"gateway pods {two.pod} do not follow epoch {epoch} (QuorumMissing): 5 members signed for it"
+    assert traffic.behind(world) == Finding("CertificateRefused", text)

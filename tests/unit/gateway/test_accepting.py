@@ -274,6 +274,18 @@ async def test_another_object_of_the_same_name_begins_with_a_row_of_its_own(worl
         assert (gateway.routing, world.store.rows["uid-next"].routing) == (Routing(1, SERVING),) * 2
 
 
+async def test_a_late_word_of_the_store_about_another_object_is_not_believed(world: World) -> None:
+    async with running(world) as gateway:
+        world.store.seconds = 3.0
+        await asyncio.sleep(10)  # the store is being asked about the old one
+        world.source.uid = "uid-next"
+        await told(world, TEN)
+        await asyncio.sleep(2)
+        assert gateway.routing == Routing()
+        await asyncio.sleep(5)
+        assert (gateway.routing, gateway.refused) == (Routing(0, SERVING), "CertificateMissing")
+
+
 async def test_a_deleted_index_goes_on_with_what_serves_and_writes_nothing(world: World) -> None:
     async with running(world) as gateway:
         world.source.tell(None)

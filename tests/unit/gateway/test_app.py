@@ -12,13 +12,15 @@ import httpx
 import pytest
 
 from reembed.client import EmbedderBusy, EmbedderUnavailable, TextInvalid, TextTooLong
+from reembed.core.acceptance import Accepted
 from reembed.core.buckets import choose
 from reembed.core.chunking import Span
-from reembed.core.model import Routing
+from reembed.core.model import PanelRef, Routing
 from reembed.gateway.app import Gateway, Settings
 from reembed.stores.protocol import FilterRefused, StoreError
 from tests.fixtures.arms import NEW, OLD, FakeEmbedder, FakeStore, right_answer, vector_of
 from tests.fixtures.exposition import parse
+from tests.fixtures.remembering import FakeMemory
 from tests.fixtures.routing import FakeSource
 
 CANARY = Routing(epoch=7, serving=OLD, candidate=NEW, weight=50)
@@ -238,6 +240,26 @@ async def test_the_report_is_of_what_is_served_now() -> None:
         world.source.reachable = False
         await asyncio.sleep(30)
         assert (await world.http.get("/v1/index")).json() == {**report, "weight": 0}
+
+
+async def test_the_report_says_what_is_not_followed_for_want_of_a_certificate() -> None:
+    world = World()
+    world.source.panel = PanelRef("reembed-panel", "panel", "a" * 64)
+    world.source.tell(CANARY)
+    world.store = FakeMemory(Accepted(replace(CANARY, epoch=6, weight=10)))
+    world.store.filled_with = {arm.collection: arm.fingerprint for arm in (OLD, NEW)}
+    world.gateway = Gateway(SETTINGS, world.source, world.clients.__getitem__, world.store)
+    async with running(world):
+        report = (await world.http.get("/v1/index")).json()
+        assert (report["epoch"], report["weight"]) == (6, 10)
+        assert report["refused"] == {
+            "epoch": 7,
+            "reason": "CertificateMissing",
+            "message": "epoch 7 gives more to pool 'new', and nobody has certified it",
+        }
+        metrics = await world.metrics()
+        assert metrics["reembed_gateway_certificates_refused_total", "CertificateMissing"] == 1.0
+        assert (await world.search()).json()["arm"] == "serving"
 
 
 async def test_embeddings_have_the_form_of_openai_and_name_their_collection() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reembed.core.model import Routing
+from reembed.core.acceptance import Acceptance, Accepted
+from reembed.core.model import PanelRef, Routing
 from reembed.gateway.lease import UNWATCHED, Leader, Lease, Reading, changed, effective, renewed, seen
 from tests.fixtures.arms import NEW, OLD
 
@@ -58,6 +59,14 @@ def test_an_old_copy_cannot_lift_the_annotation() -> None:
 
 def test_an_old_copy_can_set_the_annotation() -> None:
     assert changed(held(), reading(replace(CANARY, epoch=6), force_stable=True)).force_stable
+
+
+@pytest.mark.parametrize(("epoch", "forced"), [(6, True), (7, False)])
+def test_an_old_copy_cannot_lift_the_annotation_of_an_index_with_a_panel(*, epoch: int, forced: bool) -> None:
+    panel = PanelRef("reembed-panel", "panel", "a" * 64)
+    state = Acceptance(known=True, accepted=Accepted(replace(CANARY, shadow=0.0)))
+    told = Reading("uid-1", replace(CANARY, epoch=epoch), panel=panel)
+    assert changed(replace(held(force_stable=True), acceptance=state), told).force_stable is forced
 
 
 def test_epochs_begin_anew_with_another_object_of_the_same_name() -> None:

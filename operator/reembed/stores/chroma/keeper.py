@@ -313,4 +313,10 @@ def _refused(spec: IndexSpec) -> Problem | None:
             "Chroma tells neither sizes nor the exact nearest vectors, so spec.store.capacity and "
             "spec.vectorIndex.minRecall cannot be kept; leave the first out and set the second to 0",
         )
+    if spec.panel is not None:
+        return Problem(
+            "StoreCannot",
+            "Chroma has no roles, so nothing that gateways note of the panel's certificates would be theirs alone, and "
+            "spec.panelRef cannot be kept; leave it out, or keep the index in a pgvector store",
+        )
     return None

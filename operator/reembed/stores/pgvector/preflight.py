@@ -228,6 +228,20 @@ async def filter_invalid(connection: Connection, asked: Asked) -> Problem | None
     return Problem("SourceFilterInvalid", f"spec.source.filter cannot be used, so nothing was read: {found}{_ANOTHER}")
 
 
+async def gateways_unguarded(connection: Connection, asked: Asked) -> Problem | None:
+    """Find that what gateways accept of a panel's certificates would not be theirs alone to write."""
+    (user,) = await _row(connection, "SELECT current_user")
+    if asked.spec.panel is None or asked.spec.gateway_role not in {None, user}:
+        return None
+    # Whoever fills collections does so at the operator's word; what gateways believe must not depend on that.
+    return Problem(
+        "PrivilegesMissing",
+        f"the index names a panel, and its gateways have no role but {quoted(user)}, the store worker's, so nothing "
+        "was made; run CREATE ROLE reembed_gateway LOGIN; as an administrator, and name it in spec.store.gatewayRole "
+        "and in the Secret of gatewaySecretRef",
+    )
+
+
 async def _virtual(connection: Connection, asked: Asked, column: str) -> str | None:
     table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
     generated = "SELECT attgenerated = 'v' FROM pg_attribute WHERE attrelid = %s AND attname = %s"
@@ -258,6 +272,7 @@ CHECKS: tuple[Check, ...] = (
     privileges_missing,
     text_invalid,
     filter_invalid,
+    gateways_unguarded,
     index_claimed,
 )
 

@@ -393,7 +393,7 @@ CREATE TABLE reembed.accepted (
     epoch bigint NOT NULL,
     routing jsonb NOT NULL,
     panel text NOT NULL,
-    membership integer NOT NULL,
+    membership bigint NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (index_key, uid)
 );
@@ -401,7 +401,7 @@ CREATE TABLE reembed.accepted (
 -- The row and the index's pointer, NULL where there is none.
 CREATE FUNCTION reembed.accepted_of(p_index text, p_uid text)
 RETURNS TABLE (
-    epoch bigint, routing jsonb, panel text, membership integer, collection text, fingerprint text, generation bigint)
+    epoch bigint, routing jsonb, panel text, membership bigint, collection text, fingerprint text, generation bigint)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $accepted$
@@ -414,7 +414,7 @@ REVOKE ALL ON FUNCTION reembed.accepted_of(text, text) FROM PUBLIC;
 -- Writes what is accepted unless the row has this epoch or a higher one, and returns the row as it is then. Of members of
 -- one panel the newest ever seen stay.
 CREATE FUNCTION reembed.accept(
-    p_index text, p_uid text, p_epoch bigint, p_routing jsonb, p_panel text, p_membership integer)
+    p_index text, p_uid text, p_epoch bigint, p_routing jsonb, p_panel text, p_membership bigint)
 RETURNS SETOF reembed.accepted
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -430,4 +430,4 @@ BEGIN
     RETURN QUERY SELECT * FROM reembed.accepted a WHERE a.index_key = p_index AND a.uid = p_uid;
 END
 $accept$;
-REVOKE ALL ON FUNCTION reembed.accept(text, text, bigint, jsonb, text, integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION reembed.accept(text, text, bigint, jsonb, text, bigint) FROM PUBLIC;
