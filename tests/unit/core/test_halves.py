@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reembed.core import gates
-from reembed.core.quorum.halves import digest, lower_bound, own_half
+from reembed.core.quorum.halves import LEVEL, digest, lower_bound, own_half
 
 QUERIES = [f"query {number}" for number in range(1_001)]
 
@@ -40,7 +40,7 @@ def test_the_bound_is_that_of_the_bootstrap(count: int, rare: float) -> None:
     """Within a tenth of a standard error: where few queries differ the resampled means are steps."""
     rng = np.random.default_rng(count)
     drawn = rng.choice([-1.0, -0.5, -0.1, 0.1, 0.5, 0.9], count) * (rng.random(count) < rare)
-    means = gates.bounds(drawn[:, None], rng, level=0.05)[0][0]
+    means = gates.bounds(drawn[:, None], rng, level=LEVEL)[0][0]
     size = count + 2 * gates.IMAGINED
     error = math.sqrt((float((drawn**2).sum()) + 2 * gates.IMAGINED) / size) / math.sqrt(size)
     assert lower_bound(drawn.tolist()) == pytest.approx(float(means), abs=0.1 * error)
