@@ -125,8 +125,8 @@ def judge(
     return _with_slices(Outcome(verdict, queries, message, told, found))
 
 
-def bounds(differences: Values, rng: np.random.Generator) -> tuple[Values, Values]:
-    """Return the bootstrap's bounds of each column's mean: it lies below, or above, with a chance of LEVEL each."""
+def bounds(differences: Values, rng: np.random.Generator, level: float = LEVEL) -> tuple[Values, Values]:
+    """Return the bootstrap's bounds of each column's mean: it lies below, or above, with a chance of `level` each."""
     values = np.concatenate([differences, np.ones((IMAGINED, differences.shape[1]))])
     values = np.concatenate([values, -np.ones((IMAGINED, differences.shape[1]))])
     count = len(values)
@@ -139,7 +139,7 @@ def bounds(differences: Values, rng: np.random.Generator) -> tuple[Values, Value
         # How often each query was drawn, so that one multiplication serves all metrics.
         often = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
         means[start : start + rows] = often @ values / count
-    low, high = np.quantile(means, [LEVEL, 1 - LEVEL], axis=0)
+    low, high = np.quantile(means, [level, 1 - level], axis=0)
     return low, high
 
 

@@ -12,7 +12,6 @@ from reembed.core.quorum.evidence import Loading
 _DOWNLOAD = "reembed_embedder_download_"
 _LOADING = (
     _DOWNLOAD,
-    "reembed_embedder_memory_plan_bytes",
     "reembed_embedder_validation_accuracy",
     "reembed_embedder_class_cosine",
 )
@@ -56,7 +55,7 @@ def loading(found: list[Sample], before: tuple[float, Loading] | None, now: floa
         size=size,
         bytes_per_second=_rate(done, size, before, now),
         breaker=breaker,
-        plan=plain.get("reembed_embedder_memory_plan_bytes"),
+        transient=_transient(plain.get("reembed_memory_used_bytes"), done, size, before),
         accuracy=plain.get("reembed_embedder_validation_accuracy"),
         class_cosine=plain.get("reembed_embedder_class_cosine"),
     )
@@ -67,3 +66,10 @@ def _rate(done: float, size: float, before: tuple[float, Loading] | None, now: f
     if before is None or now <= before[0] or not 0 < before[1].done < size or done >= size:
         return None
     return (done - before[1].done) / (now - before[0])
+
+
+def _transient(used: float | None, done: float, size: float, before: tuple[float, Loading] | None) -> float | None:
+    """Return the most memory that was seen while the file was being fetched, None if nobody looked meanwhile."""
+    known = before[1].transient if before is not None else None
+    fetching = used is not None and 0 < done < size
+    return max(used or 0.0, known or 0.0) if fetching else known

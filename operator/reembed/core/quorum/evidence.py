@@ -81,7 +81,7 @@ class Loading:
     size: float = 0.0  # 0: it was at hand
     bytes_per_second: float | None = None  # between two looks at one that was being fetched
     breaker: str = "closed"
-    plan: float | None = None  # bytes that its process needs beside the mapped file
+    transient: float | None = None  # most bytes that its process held while it was fetched, beside the mapped file
     accuracy: float | None = None  # share of the references that are met, where the pool has some
     class_cosine: float | None = None
 

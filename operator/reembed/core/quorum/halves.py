@@ -1,7 +1,7 @@
 """Each agent's own random half of the labelled queries, and what that half proves of a candidate.
 
-Eight judges with halves of their own at 5 % are stricter than one with all queries at 1 %, and stay so with two liars
-among them (docs/design/20261129-what-agents-judge.md has the figures). Halves overlap, so that none is too small to
+Eight judges with halves of their own are stricter than one with all queries at 1 %, and stay so with two liars among
+them (docs/design/20261129-what-agents-judge.md has the figures). Halves overlap, so that none is too small to
 prove anything; they differ, so that one odd choice of queries does not sway all.
 
 The bound is that of `core.gates`' paired bootstrap, by a formula: an agent has no numpy, and whoever reads its evidence
@@ -15,8 +15,9 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from statistics import NormalDist
 
-# One-sided, of one agent. Six of eight have to agree: 1 % of what is at the margin passes all of them.
-LEVEL = 0.05
+# One-sided, of one agent. Halves overlap, so that agents err together: where two lie and four of six others have to
+# agree, 5 % would let 1.2 % of models at the margin pass, and 3 % lets half a percent.
+LEVEL = 0.03
 # As in `core.gates`, which says why: so many imagined queries are won outright by each model.
 IMAGINED = 3
 

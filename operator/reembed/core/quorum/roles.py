@@ -30,6 +30,7 @@ MOST_VARIANCE = 0.20
 # A model is fetched faster than this, unless memory bounds it, and the process beside it needs less than half as much.
 LEAST_RATE = 10e6
 MOST_FOOTPRINT = 0.5
+OF_PROCESS = 96 << 20  # bytes that a pod needs without any model, which says nothing of a small one
 # Vectors of the sample of who validates them; of a twentieth the cosine may be lower.
 LEAST_VALIDATED = 50
 # An outcome that is so many times worse than was predicted is understood by nobody.
@@ -130,6 +131,10 @@ def _badly_loaded(pod: str, one: Loading) -> Finding | None:
         return Finding("LoadingSlow", f"pod {pod} fetches its model at {rate}")
     if one.size > one.done:
         return Finding("ModelIncomplete", f"pod {pod} has {one.done:.0f} of {one.size:.0f} bytes of its model")
+    held = max((one.transient or 0.0) - OF_PROCESS, 0.0)
+    if one.size and held >= MOST_FOOTPRINT * one.size:
+        share = f"{held / one.size:.0%} of its model in memory, not below {MOST_FOOTPRINT:.0%}"
+        return Finding("FootprintLarge", f"pod {pod} held {share}")
     return None
 
 

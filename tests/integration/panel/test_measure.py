@@ -1,0 +1,118 @@
+"""An agent measures a real store through a role that only reads, and real pods, and judges by that."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import psycopg
+import pytest
+
+from reembed.core.quorum.evidence import Evidence
+from reembed.core.quorum.judging import judge
+from reembed.panel.measure import Means, Measured
+from reembed.panel.probes import Prober
+from tests.fixtures.embedders import Start
+from tests.fixtures.postgres import Database
+from tests.integration.panel.world import DOCUMENTS, NEW, UID, World, standing
+
+SEED = b"s" * 32
+
+
+@pytest.fixture
+async def world(database: Database, embedder: Start, tmp_path: Path) -> AsyncIterator[World]:
+    async with standing(database, embedder(), tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def measured(world: World, tmp_path: Path) -> AsyncIterator[Measured]:
+    del world
+    async with aiohttp.ClientSession() as session:
+        one = Measured("rag", "docs", UID, Means(session, Prober(session, SEED, 8080), tmp_path, SEED, 8080))
+        yield one
+        await one.close()
+
+
+def held(known: Evidence) -> Evidence:
+    """Return the evidence of an agent that has looked for long."""
+    assert known.gateways is not None
+    return replace(known, gateways=replace(known.gateways, followed_since=datetime.now(UTC) - timedelta(hours=1)))
+
+
+async def test_everything_is_measured_in_one_look_and_a_good_raise_is_approved(
+    world: World, measured: Measured
+) -> None:
+    assert not await measured.look(world.around())
+    known = measured.evidence
+    assert known.pods["new"].answers["new-1"].cosine == pytest.approx(1, abs=1e-3)
+    assert known.pods["new"].answers["new-1"].nearest == 1
+    assert known.pods["new"].answers["new-1"].memory is not None
+    assert known.stored is not None
+    found = known.stored.collection(NEW.collection)
+    assert found is not None
+    assert (found.written, found.valid, found.state) == (DOCUMENTS, True, "Indexed")
+    assert known.retrieval is not None
+    assert (known.retrieval.labelled, len(known.retrieval.differences)) == (DOCUMENTS, DOCUMENTS // 2)
+    assert known.sample is not None
+    assert min(known.sample.cosines) > 0.99
+    judged = judge(world.proposal(), held(known), datetime.now(UTC))
+    assert judged.reasons == ("Measured: every check holds",)
+
+
+async def test_vectors_of_another_text_are_found_in_the_store(
+    world: World, measured: Measured, database: Database
+) -> None:
+    with psycopg.connect(database.owner_dsn, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE reembed.c_new n SET embedding = o.embedding FROM reembed.c_old o WHERE o.id = n.id % 7 + 1"
+        )
+    await measured.look(world.around())
+    reason = judge(world.proposal(), held(measured.evidence), datetime.now(UTC)).reasons[0]
+    # What it finds for labelled queries speaks first.
+    assert reason.startswith("RetrievalNotProven: ")
+    assert measured.evidence.sample is not None
+    assert sorted(measured.evidence.sample.cosines)[30] < 0.98
+
+
+async def test_an_index_that_is_gone_is_no_index(world: World, measured: Measured, database: Database) -> None:
+    with psycopg.connect(database.owner_dsn, autocommit=True) as connection:
+        rows = connection.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'c_new' AND indexdef ~ 'hnsw'")
+        for (name,) in rows.fetchall():
+            connection.execute(f'DROP INDEX reembed."{name}"')
+    await measured.look(world.around())
+    assert judge(world.proposal(), held(measured.evidence), datetime.now(UTC)).reasons[0].startswith("IndexInvalid")
+
+
+async def test_the_agents_role_changes_nothing(world: World, tmp_path: Path) -> None:
+    del world
+    with psycopg.connect((tmp_path / "rag.docs").read_text(), autocommit=True) as connection:
+        for statement in (
+            "DELETE FROM reembed.c_new",
+            "UPDATE reembed.pointer SET generation = 9",
+            "UPDATE reembed.collection SET state = 'Withdrawn'",
+            "INSERT INTO docs VALUES (0, 'x')",
+            "CREATE TABLE reembed.mine (id int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+async def test_without_a_connection_string_the_store_is_not_measured(
+    world: World, measured: Measured, tmp_path: Path
+) -> None:
+    (tmp_path / "rag.docs").unlink()
+    await measured.look(world.around())
+    found = judge(world.proposal(), held(measured.evidence), datetime.now(UTC))
+    assert found.reasons == ("NotMeasured: the store: not measured",)
+
+
+async def test_pods_that_are_gone_answer_nothing(world: World, measured: Measured) -> None:
+    world.embedder.process.kill()
+    world.embedder.process.wait()
+    await measured.look(world.around())
+    reason = judge(world.proposal(), held(measured.evidence), datetime.now(UTC)).reasons[0]
+    assert reason.startswith("ProbesFail: pod new-1: EmbedderUnavailable")
