@@ -9,8 +9,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from functools import partial
 
 from reembed.api.panel import Decision
 from reembed.cluster.access import NoAccess
@@ -39,17 +41,27 @@ class Unmeasured:
         return Judgement(Choice.REJECT, ("NotMeasured: this agent measures nothing yet",), {})
 
 
-async def serve(settings: Settings, judge: Callable[[Cluster, Settings], Judge]) -> None:
+# Opens an agent's judge: by its connection, its settings, and what it alone knows.
+Opening = Callable[[Cluster, Settings, bytes], AbstractAsyncContextManager[Judge]]
+
+
+@asynccontextmanager
+async def unmeasured(cluster: Cluster, settings: Settings, seed: bytes) -> AsyncIterator[Judge]:
+    del cluster, settings, seed
+    yield Unmeasured()
+
+
+async def serve(settings: Settings, opening: Opening) -> None:
     """Run one agent until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     async with Cluster.connect() as cluster:
-        await agent.run(cluster, settings, judge(cluster, settings), Metrics(), stop)
+        await agent.run(cluster, settings, partial(opening, cluster, settings), Metrics(), stop)
     _LOGGER.info("drained; the process ends")
 
 
-def main(arguments: list[str], judge: Callable[[Cluster, Settings], Judge] | None = None) -> int:
+def main(arguments: list[str], opening: Opening = unmeasured) -> int:
     """Run until told to end; return the exit code."""
     to_stdout()
     parser = argparse.ArgumentParser(prog="python -m reembed.panel", description=__doc__)
@@ -58,7 +70,7 @@ def main(arguments: list[str], judge: Callable[[Cluster, Settings], Judge] | Non
     try:
         settings = from_environment(options.role, os.environ)
         gc.freeze()
-        asyncio.run(serve(settings, judge or (lambda _cluster, _settings: Unmeasured())))
+        asyncio.run(serve(settings, opening))
     except (SettingsError, NoAccess) as error:
         _LOGGER.error("%s", error)
         return _USAGE
