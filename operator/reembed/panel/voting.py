@@ -21,6 +21,7 @@ from reembed.cluster.client import ClusterError, Conflict, Gone, Object, Refused
 from reembed.core.model import IndexSpec
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Choice, Vote, ballot_message, evidence_digest
 from reembed.core.quorum.judging import Judgement
+from reembed.core.quorum.membership import Membership
 from reembed.core.quorum.proposals import Kind, Proposal, ballot_name
 from reembed.panel.keys import MANAGER
 from reembed.panel.seat import Seat
@@ -196,7 +197,7 @@ class Voter:
     async def _when_agreed(self, proposal: Proposal) -> Judgement | None:
         """Wait until a change of members is what this agent wants too; None once it is out of the question."""
         while True:
-            if proposal == self._office.proposal():
+            if proposal == self._office.proposal(proposal.epoch):
                 missing = self._not_ready()
                 if missing is None:
                     return Judgement(Choice.APPROVE, ("Wished: these are the members that the Panel asks for",), {})
@@ -211,6 +212,9 @@ class Voter:
         if wished is None or active is None:
             return "there is no change"
         published = self._heartbeats.published
+        far = changed(active, wished)
+        if len(far) > active.faulty:
+            return f"{len(far)} members change at once, above the {active.faulty} that may be faulty: {', '.join(far)}"
         strange = [
             one.name for one in wished.members if one not in active.members and published.get(one.name) != one.key
         ]
@@ -241,7 +245,9 @@ class Voter:
             try:
                 await self._cluster.create(kinds.BALLOT, self._settings.namespace, body, manager=MANAGER)
             except Conflict:
-                return  # it is there, from before or from another process: the first one stands
+                # From before, or of another process of this agent: the first one stands.
+                _LOGGER.info("Ballot %s is there already", body["metadata"]["name"])
+                return
             except ClusterError as error:
                 _LOGGER.warning("Ballot %s: %s; sent again in %g s", body["metadata"]["name"], error, _AGAIN)
                 await asyncio.sleep(_AGAIN)
@@ -257,6 +263,12 @@ class Voter:
                     ballot.reasons[0] if ballot.reasons else "",
                 )
                 return
+
+
+def changed(before: Membership, after: Membership) -> list[str]:
+    """Return the names of those who leave, come, or get another key."""
+    names = {one.name for one in (*before.members, *after.members)}
+    return sorted(name for name in names if before.member(name) != after.member(name))
 
 
 def _refusal(reason: str, message: str) -> Judgement:

@@ -58,7 +58,7 @@ class Plan:
     decisions: int = 300
     rounds: int = 2
     kills: int = 100
-    kill_seconds: float = 1.0
+    kill_seconds: float = 0.5
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Bench:
     indexes: list[Subject]
     epochs: dict[str, int]
 
-    async def decide(self, at: int, seconds: float = 10.0) -> float | None:
+    async def decide(self, at: int, seconds: float = 30.0) -> float | None:
         """Put the next step of a migration to the vote, in an epoch of its own."""
         index = self.indexes[at]
         self.epochs[index.uid] = self.epochs.get(index.uid, 0) + 1
@@ -150,9 +150,18 @@ async def kills(bench: Bench, plan: Plan) -> dict[str, Any]:
             await asyncio.sleep(rng.uniform(0.5, 1.5) * MIGRATIONS / 10)
 
     migrations = [asyncio.create_task(migration(at)) for at in range(MIGRATIONS)]
-    rng = random.Random(7)
+    rng, down = random.Random(7), dict[str, str]()
     for _ in range(plan.kills):
-        bench.agents.kill(rng.choice(NAMES))
+        # No more at a time than may be faulty; one is back once it beats.
+        while True:
+            now = await bench.beats()
+            down = {name: before for name, before in down.items() if now[account(name)] == before}
+            if len(down) < 2:
+                break
+            await asyncio.sleep(0.05)
+        name = rng.choice([one for one in NAMES if one not in down])
+        bench.agents.kill(name)
+        down[name] = now[account(name)]
         await asyncio.sleep(plan.kill_seconds)
     over.set()
     async with asyncio.timeout(60):
