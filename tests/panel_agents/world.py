@@ -55,6 +55,10 @@ class Saying:
     async def run(self) -> None:
         await asyncio.Event().wait()
 
+    def wishes(self, now: datetime) -> list[Any]:
+        del now
+        return []
+
     async def judge(self, decision: Any, now: datetime) -> Judgement:
         del decision, now
         self.asked += 1

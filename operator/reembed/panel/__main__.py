@@ -11,14 +11,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
 from functools import partial
+from importlib import import_module
 
-from reembed.api.panel import Decision
 from reembed.cluster.access import NoAccess
 from reembed.cluster.client import Cluster
-from reembed.core.quorum.certificates import Choice
-from reembed.core.quorum.judging import Judgement
 from reembed.logs import to_stdout
 from reembed.panel import agent
 from reembed.panel.keys import BrokenSecret
@@ -30,25 +27,23 @@ _LOGGER = logging.getLogger("reembed.panel")
 _USAGE = 2
 
 
-class Unmeasured:
-    """A judge that has measured nothing, and so vouches for nothing."""
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
-
-    async def judge(self, decision: Decision, now: datetime) -> Judgement:
-        del decision, now
-        return Judgement(Choice.REJECT, ("NotMeasured: this agent measures nothing yet",), {})
-
-
 # Opens an agent's judge: by its connection, its settings, and what it alone knows.
 Opening = Callable[[Cluster, Settings, bytes], AbstractAsyncContextManager[Judge]]
 
 
 @asynccontextmanager
-async def unmeasured(cluster: Cluster, settings: Settings, seed: bytes) -> AsyncIterator[Judge]:
-    del cluster, settings, seed
-    yield Unmeasured()
+async def judging(cluster: Cluster, settings: Settings, seed: bytes) -> AsyncIterator[Judge]:
+    """Open the judge that measures for itself."""
+    judges = import_module("reembed.panel.judge")
+    whose = judges.Whose(
+        panel=(settings.namespace, settings.panel),
+        role=settings.role,
+        seed=seed,
+        stores=settings.stores,
+        namespaces=settings.namespaces,
+    )
+    async with judges.Judge.of(cluster, whose) as judge:
+        yield judge
 
 
 async def serve(settings: Settings, opening: Opening) -> None:
@@ -61,7 +56,7 @@ async def serve(settings: Settings, opening: Opening) -> None:
     _LOGGER.info("drained; the process ends")
 
 
-def main(arguments: list[str], opening: Opening = unmeasured) -> int:
+def main(arguments: list[str], opening: Opening = judging) -> int:
     """Run until told to end; return the exit code."""
     to_stdout()
     parser = argparse.ArgumentParser(prog="python -m reembed.panel", description=__doc__)

@@ -22,6 +22,7 @@ from reembed.panel.office import Office
 from reembed.panel.seat import Seat, wall_clock
 from reembed.panel.settings import Settings
 from reembed.panel.voting import Judge, Voter
+from reembed.panel.wishing import Wisher
 
 # How long a process that was told to end still finishes the votes it has begun.
 DRAIN_SECONDS = 10.0
@@ -58,6 +59,7 @@ class Agent:
         self._voter = Voter(seat)
         self._coordinator = Coordinator(seat)
         self._garbage = Garbage(seat)
+        self._wisher = Wisher(seat)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish the votes that were begun; never without a key of its own.
@@ -108,6 +110,7 @@ class Agent:
                 ("vote", lambda: self._voter.run(judge)),
                 ("coordinate", self._coordinator.run),
                 ("garbage", self._garbage.run),
+                ("wish", lambda: self._wisher.run(judge)),
             ):
                 tasks.create_task(run(), name=name)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from reembed.core.quorum.membership import Membership
 from reembed.core.quorum.proposals import Kind, Proposal, ballot_name
 from reembed.panel.keys import MANAGER
 from reembed.panel.seat import Seat
+from reembed.panel.wishing import Around, Wish
 
 # A judge measures what is missing for two minutes. One that has not answered after this never will.
 JUDGE_SECONDS = 150.0
@@ -44,6 +46,8 @@ class Judge(Protocol):
     async def run(self) -> None: ...
 
     async def judge(self, decision: Decision, now: datetime) -> Judgement: ...
+
+    def wishes(self, now: datetime) -> Sequence[tuple[Around, Wish]]: ...
 
 
 class Voter:

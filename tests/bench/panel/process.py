@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reembed.api.panel import Decision
 from reembed.cluster import access, client
@@ -26,6 +27,10 @@ from reembed.panel.settings import Settings
 class Approving:
     async def run(self) -> None:
         await asyncio.Event().wait()
+
+    def wishes(self, now: datetime) -> list[Any]:
+        del now
+        return []
 
     async def judge(self, decision: Decision, now: datetime) -> Judgement:
         del decision, now
