@@ -148,6 +148,10 @@ bench-gateway: venv ## Measure what the gateway costs a query, on a real Postgre
 bench-shadow: venv ## Measure what shadow queries cost callers
 	@$(BIN)/python -m tests.bench.shadow $(ARGS)
 
+.PHONY: bench-panel
+bench-panel: prepare venv ## Measure what a panel costs, how fast it decides and recovers; prints one line of JSON
+	@$(BIN)/python -m tests.bench.panel $(ARGS)
+
 ## Cluster and demo
 
 .PHONY: cluster

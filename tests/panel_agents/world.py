@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -55,6 +55,10 @@ class Saying:
     async def run(self) -> None:
         await asyncio.Event().wait()
 
+    def wishes(self, now: datetime) -> list[Any]:
+        del now
+        return []
+
     async def judge(self, decision: Any, now: datetime) -> Judgement:
         del decision, now
         self.asked += 1
@@ -68,7 +72,7 @@ class Living:
     def __init__(self, cluster: Cluster, settings: Settings, judge: Any, clock: Callable[[], datetime]) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.agent = Agent(cluster, settings, judge, self.metrics, clock)
+        self.agent = Agent(cluster, settings, lambda _: nullcontext(judge), self.metrics, clock)
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(self.agent.run(self.stop), name=settings.agent)
 

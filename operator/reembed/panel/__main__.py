@@ -9,14 +9,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from importlib import import_module
 
-from reembed.api.panel import Decision
 from reembed.cluster.access import NoAccess
 from reembed.cluster.client import Cluster
-from reembed.core.quorum.certificates import Choice
-from reembed.core.quorum.judging import Judgement
 from reembed.logs import to_stdout
 from reembed.panel import agent
 from reembed.panel.keys import BrokenSecret
@@ -28,28 +27,36 @@ _LOGGER = logging.getLogger("reembed.panel")
 _USAGE = 2
 
 
-class Unmeasured:
-    """A judge that has measured nothing, and so vouches for nothing."""
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
-
-    async def judge(self, decision: Decision, now: datetime) -> Judgement:
-        del decision, now
-        return Judgement(Choice.REJECT, ("NotMeasured: this agent measures nothing yet",), {})
+# Opens an agent's judge: by its connection, its settings, and what it alone knows.
+Opening = Callable[[Cluster, Settings, bytes], AbstractAsyncContextManager[Judge]]
 
 
-async def serve(settings: Settings, judge: Callable[[Cluster, Settings], Judge]) -> None:
+@asynccontextmanager
+async def judging(cluster: Cluster, settings: Settings, seed: bytes) -> AsyncIterator[Judge]:
+    """Open the judge that measures for itself."""
+    judges = import_module("reembed.panel.judge")
+    whose = judges.Whose(
+        panel=(settings.namespace, settings.panel),
+        role=settings.role,
+        seed=seed,
+        stores=settings.stores,
+        namespaces=settings.namespaces,
+    )
+    async with judges.Judge.of(cluster, whose) as judge:
+        yield judge
+
+
+async def serve(settings: Settings, opening: Opening) -> None:
     """Run one agent until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     async with Cluster.connect() as cluster:
-        await agent.run(cluster, settings, judge(cluster, settings), Metrics(), stop)
+        await agent.run(cluster, settings, partial(opening, cluster, settings), Metrics(), stop)
     _LOGGER.info("drained; the process ends")
 
 
-def main(arguments: list[str], judge: Callable[[Cluster, Settings], Judge] | None = None) -> int:
+def main(arguments: list[str], opening: Opening = judging) -> int:
     """Run until told to end; return the exit code."""
     to_stdout()
     parser = argparse.ArgumentParser(prog="python -m reembed.panel", description=__doc__)
@@ -58,7 +65,7 @@ def main(arguments: list[str], judge: Callable[[Cluster, Settings], Judge] | Non
     try:
         settings = from_environment(options.role, os.environ)
         gc.freeze()
-        asyncio.run(serve(settings, judge or (lambda _cluster, _settings: Unmeasured())))
+        asyncio.run(serve(settings, opening))
     except (SettingsError, NoAccess) as error:
         _LOGGER.error("%s", error)
         return _USAGE

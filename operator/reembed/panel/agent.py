@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
@@ -21,12 +22,16 @@ from reembed.panel.office import Office
 from reembed.panel.seat import Seat, wall_clock
 from reembed.panel.settings import Settings
 from reembed.panel.voting import Judge, Voter
+from reembed.panel.wishing import Wisher
 
 # How long a process that was told to end still finishes the votes it has begun.
 DRAIN_SECONDS = 10.0
 _AGAIN = 1.0
 # The own Secret is read again so often: a person may ask for another key.
 _KEY_SECONDS = 60.0
+
+# Opens the agent's judge, given what this agent alone knows.
+Judging = Callable[[bytes], AbstractAsyncContextManager[Judge]]
 
 _LOGGER = logging.getLogger("reembed.panel")
 
@@ -38,22 +43,23 @@ class Agent:
         self,
         cluster: Cluster,
         settings: Settings,
-        judge: Judge,
+        judging: Judging,
         metrics: Metrics,
         clock: Callable[[], datetime] = wall_clock,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._metrics = metrics
-        self._judge = judge
+        self._judging = judging
         self.keys = KeyStore(cluster, settings.namespace, settings.account, settings.agent)
         self.office = Office(settings.agent, lambda: self.keys.kept, signing.verify)
         self.duties = Heartbeats(cluster, settings, lambda: self.keys.kept, self.office, metrics)
         self.duties.clock = clock
         seat = Seat(cluster, settings, self.office, self.duties, metrics, clock)
-        self._voter = Voter(seat, judge)
+        self._voter = Voter(seat)
         self._coordinator = Coordinator(seat)
         self._garbage = Garbage(seat)
+        self._wisher = Wisher(seat)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish the votes that were begun; never without a key of its own.
@@ -93,17 +99,18 @@ class Agent:
         return kept is not None and beats, said
 
     async def _work(self) -> None:
-        await self.keys.open()
-        async with asyncio.TaskGroup() as tasks:
+        kept = await self.keys.open()
+        async with self._judging(kept.seed) as judge, asyncio.TaskGroup() as tasks:
             for name, run in (
                 ("beat", self.duties.beat_for_ever),
                 ("look", self.duties.look_for_ever),
                 ("panel", self._watch_panel),
                 ("keys", self._look_after_keys),
-                ("judge", self._run_judge),
-                ("vote", self._voter.run),
+                ("judge", lambda: self._run_judge(judge)),
+                ("vote", lambda: self._voter.run(judge)),
                 ("coordinate", self._coordinator.run),
                 ("garbage", self._garbage.run),
+                ("wish", lambda: self._wisher.run(judge)),
             ):
                 tasks.create_task(run(), name=name)
 
@@ -145,18 +152,18 @@ class Agent:
         except ClusterError as error:
             _LOGGER.info("who is in office was not noted yet: %s", error)
 
-    async def _run_judge(self) -> None:
+    async def _run_judge(self, judge: Judge) -> None:
         """Keep the judge's evidence warm; an agent whose judge failed refuses what was not measured."""
         while True:
             try:
-                await self._judge.run()
+                await judge.run()
             except Exception as error:
                 _LOGGER.error("the judge ended: %r; begun again", error, exc_info=error)
             await asyncio.sleep(_AGAIN)
 
 
-async def run(cluster: Cluster, settings: Settings, judge: Judge, metrics: Metrics, stop: asyncio.Event) -> None:
+async def run(cluster: Cluster, settings: Settings, judging: Judging, metrics: Metrics, stop: asyncio.Event) -> None:
     """Run one agent with its HTTP server until `stop` is set."""
-    agent = Agent(cluster, settings, judge, metrics)
+    agent = Agent(cluster, settings, judging, metrics)
     async with served(agent.report, metrics, settings.port):
         await agent.run(stop)

@@ -22,11 +22,12 @@ from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Conflict, Object
 from reembed.core import names
 from reembed.core.quorum import watch
-from reembed.core.quorum.certificates import Certified
-from reembed.core.quorum.counting import Cast, Count, Standing, count
+from reembed.core.quorum.certificates import Certified, Vote
+from reembed.core.quorum.counting import Cast, count
 from reembed.core.quorum.membership import Membership, Role
 from reembed.core.quorum.proposals import Proposal
 from reembed.panel.keys import MANAGER
+from reembed.panel.office import MOST_TRIES
 from reembed.panel.seat import Seat
 from reembed.panel.settings import account
 
@@ -93,19 +94,28 @@ class Coordinator:
         await self._in_turn("genesis", lambda: self._write({"memberships": render_memberships((Certified(wished),))}))
 
     async def _change(self) -> None:
-        """Propose the members that the user wishes for, and put them into office once a quorum agreed."""
-        proposal, active, wished = self._office.proposal(), self._office.active, self._office.wished
-        if proposal is None or active is None or wished is None:
+        """Propose the members that the user wishes for, and put them into office once a quorum agreed.
+
+        A slot in which other members were proposed as well may be split for ever, so the next one is used too.
+        """
+        active = self._office.active
+        if active is None or self._office.wished is None:
             self._turns.done("propose")
             return
-        found = await self._cluster.get(kinds.DECISION, self._settings.namespace, proposal.name)
-        if found is None:
-            await self._in_turn("propose", lambda: self._propose(proposal))
-            return
-        counted = await self._counted(proposal)
-        if counted.standing is Standing.CERTIFIED and counted.certificate is not None:
-            chain = (*self._office.chain, Certified(wished, proposal, counted.certificate.votes))
-            await self._in_turn(f"append {wished.version}", lambda: self._append(chain))
+        for version in range(active.version + 1, active.version + 1 + MOST_TRIES):
+            proposal, wished = self._office.proposal(version), self._office.wish(version)
+            if proposal is None or wished is None:
+                return
+            found = {one["metadata"]["name"] for one in await self._in_slot(kinds.DECISION, proposal)}
+            if not found:
+                await self._in_turn("propose", lambda proposal=proposal: self._propose(proposal))  # type: ignore[misc]
+                return
+            if proposal.name in found and (votes := await self._certified(proposal)) is not None:
+                chain = (*self._office.chain, Certified(wished, proposal, votes))
+                await self._in_turn(f"append {version}", lambda chain=chain: self._append(chain))  # type: ignore[misc]
+                return
+            if found == {proposal.name}:
+                return
 
     async def _append(self, chain: tuple[Certified, ...]) -> None:
         await self._write({"memberships": render_memberships(chain)})
@@ -117,11 +127,15 @@ class Coordinator:
         await self._cluster.create(kinds.DECISION, self._settings.namespace, body, manager=MANAGER)
         _LOGGER.info("a change of members is put to the vote: %s", proposal.name)
 
-    async def _counted(self, proposal: Proposal) -> Count:
-        ballots = await self._cluster.list(
-            kinds.BALLOT, self._settings.namespace, selector=f"{names.LABEL_SLOT}={proposal.slot}"
-        )
-        return count(proposal, casts(ballots), self._office.chain, self._clock(), signing.verify)
+    async def _certified(self, proposal: Proposal) -> tuple[Vote, ...] | None:
+        """Return the votes of those in office, None if they are too few."""
+        ballots = casts(await self._in_slot(kinds.BALLOT, proposal))
+        found = count(proposal, ballots, self._office.chain, self._clock(), signing.verify).certificate
+        return None if found is None else found.votes
+
+    async def _in_slot(self, kind: kinds.Kind, proposal: Proposal) -> list[Object]:
+        selector = f"{names.LABEL_SLOT}={proposal.slot}"
+        return await self._cluster.list(kind, self._settings.namespace, selector=selector)
 
     async def _report(self) -> None:
         """Have the Panel's status say who is in office, who is reachable, and whether that is enough."""

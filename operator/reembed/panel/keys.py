@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,11 @@ class Kept:
     def published(self) -> bytes:
         """Return the public key that the agent wants to be known by."""
         return (self.next or self.current).public
+
+    @property
+    def seed(self) -> bytes:
+        """Return what this agent alone knows, for chance that nobody else can foresee."""
+        return hashlib.sha256(b"reembed.dev/seed/v1\n" + self.current.raw()).digest()
 
     def signing(self, membership: Membership, agent: str) -> SigningKey | None:
         """Return the key that a membership names for the agent, None if it names none that is held."""

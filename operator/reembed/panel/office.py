@@ -7,7 +7,8 @@ noted in its own Secret; what counts in the end is the digest that each index na
 
 A change of members is one proposal that follows from the Panel alone: whoever proposes it makes the same Decision, so
 that agents never split their votes over who was faster. It has no time to run out, since an agent that does not agree
-yet (a new member's key is not published, too few of them live) says nothing and looks again.
+yet (a new member's key is not published, too few of them live) says nothing and looks again. Where the wish changes
+while its vote is open, some have voted for other members in that slot; then the next version's slot is used.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from reembed.core.quorum.membership import Membership, Verify, unsound
 from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
 from reembed.panel.keys import Kept
 
+# So many wishes may follow each other before one of them finds its votes.
+MOST_TRIES = 16
 # When a change of members is too late: never. It becomes a link of a chain, which no gateway's clock judges.
 NEVER = datetime(2999, 12, 31, tzinfo=UTC)
 
@@ -86,25 +89,30 @@ class Office:
     @property
     def wished(self) -> Membership | None:
         """Return the members that the user asks for, None if they are those in office or could not vote."""
-        if self.panel is None:
-            return None
-        active = self.active
-        wished = replace(self.panel.wished, version=1 if active is None else active.version + 1)
-        if unsound(wished) is not None:
-            return None
-        if active is not None and replace(wished, version=active.version) == _ordered(active, wished):
-            return None
-        return wished
+        return self.wish(1 if self.active is None else self.active.version + 1)
 
     @property
     def members(self) -> Membership | None:
         """Return whose work it is to look after the panel: those in office, before the first ones those wished for."""
         return self.active or self.wished
 
-    def proposal(self) -> Proposal | None:
-        """Return the change of members that is due, None if there is none."""
-        active, wished = self.active, self.wished
-        return change(self.panel, active, wished) if self.panel and active and wished else None
+    def wish(self, version: int) -> Membership | None:
+        """Return the same as a membership of this version."""
+        if self.panel is None:
+            return None
+        active, wished = self.active, replace(self.panel.wished, version=version)
+        if unsound(wished) is not None:
+            return None
+        if active is not None and replace(wished, version=active.version) == _ordered(active, wished):
+            return None
+        return wished
+
+    def proposal(self, version: int) -> Proposal | None:
+        """Return the change of members that is due, in the slot of a version; None if there is none."""
+        active, wished = self.active, self.wish(version)
+        if self.panel is None or active is None or wished is None:
+            return None
+        return change(self.panel, active, wished) if 0 < version - active.version <= MOST_TRIES else None
 
     def see(self, raw: Object | None) -> None:
         """Take the Panel as it is now, None if there is none."""

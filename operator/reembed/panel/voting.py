@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from reembed.api import InvalidField, parse_index
@@ -21,14 +22,18 @@ from reembed.cluster.client import ClusterError, Conflict, Gone, Object, Refused
 from reembed.core.model import IndexSpec
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Choice, Vote, ballot_message, evidence_digest
 from reembed.core.quorum.judging import Judgement
+from reembed.core.quorum.membership import Membership
 from reembed.core.quorum.proposals import Kind, Proposal, ballot_name
 from reembed.panel.keys import MANAGER
 from reembed.panel.seat import Seat
+from reembed.panel.wishing import Around, Wish
 
-# A judge that has not answered by then never will in time for the others.
-JUDGE_SECONDS = 20.0
-# Judged side by side; a migration decides every few minutes.
-_AT_ONCE = 8
+# A judge measures what is missing for two minutes. One that has not answered after this never will.
+JUDGE_SECONDS = 150.0
+# A vote that is cast so long before the proposal's time is over can still be counted.
+_ROOM_SECONDS = 10.0
+# Judged side by side; each waits for measurements for most of its time.
+_AT_ONCE = 64
 _AGAIN = 1.0
 OPERATOR = "operator"
 
@@ -42,14 +47,15 @@ class Judge(Protocol):
 
     async def judge(self, decision: Decision, now: datetime) -> Judgement: ...
 
+    def wishes(self, now: datetime) -> Sequence[tuple[Around, Wish]]: ...
+
 
 class Voter:
     """One agent's votes."""
 
-    def __init__(self, seat: Seat, judge: Judge) -> None:
+    def __init__(self, seat: Seat) -> None:
         self._cluster = seat.cluster
         self._settings = seat.settings
-        self._judge = judge
         self._office = seat.office
         self._heartbeats = seat.duties
         self._metrics = seat.metrics
@@ -58,12 +64,12 @@ class Voter:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self.watching = False
 
-    async def run(self) -> None:
-        """Vote until cancelled."""
+    async def run(self, judge: Judge) -> None:
+        """Vote until cancelled, as `judge` says."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 try:
-                    await self._watch(tasks)
+                    await self._watch(tasks, judge)
                 except Gone:
                     continue  # lists again
                 except (ClusterError, OSError, TimeoutError, ValueError, KeyError) as error:
@@ -77,7 +83,7 @@ class Voter:
         if open_votes:
             await asyncio.wait(open_votes, timeout=seconds)
 
-    async def _watch(self, tasks: asyncio.TaskGroup) -> None:
+    async def _watch(self, tasks: asyncio.TaskGroup, judge: Judge) -> None:
         self.watching = True
         async for event, raw in self._cluster.watch(kinds.DECISION, self._settings.namespace):
             name = raw["metadata"]["name"]
@@ -85,9 +91,9 @@ class Voter:
                 if (task := self._voting.pop(name, None)) is not None:
                     task.cancel()
             elif name not in self._voting:
-                self._voting[name] = tasks.create_task(self._consider(raw), name=f"vote {name}")
+                self._voting[name] = tasks.create_task(self._consider(raw, judge), name=f"vote {name}")
 
-    async def _consider(self, raw: Object) -> None:
+    async def _consider(self, raw: Object, judge: Judge) -> None:
         """Vote on one Decision if there is anything to say; nothing that happens here ends the agent."""
         try:
             decision = parse_decision(raw)
@@ -99,11 +105,11 @@ class Voter:
             return
         await self._office.known.wait()
         try:
-            await self._vote(decision)
+            await self._vote(decision, judge)
         except Exception as error:
             _LOGGER.error("no vote on Decision %s: %r", decision.meta.name, error, exc_info=error)
 
-    async def _vote(self, decision: Decision) -> None:
+    async def _vote(self, decision: Decision, judge: Judge) -> None:
         proposal = decision.proposal
         if self._over(proposal) or await self._voted(proposal):
             return
@@ -112,7 +118,7 @@ class Voter:
             judged = await self._when_agreed(proposal)
         else:
             async with self._slots:
-                judged = await self._judged(decision)
+                judged = await self._judged(decision, judge)
         if judged is None or (ballot := self._signed(proposal, judged)) is None:
             return
         await self._cast(ballot, decision)
@@ -129,15 +135,17 @@ class Voter:
         except ClusterError:
             return False
 
-    async def _judged(self, decision: Decision) -> Judgement | None:
-        """Return what to say; None once it is too late to say anything."""
+    async def _judged(self, decision: Decision, judge: Judge) -> Judgement:
+        """Return what to say, in time for it to count."""
         now = self._clock()
-        left = min(JUDGE_SECONDS, (decision.proposal.expires - now) / timedelta(seconds=2))
+        until = (decision.proposal.expires - now).total_seconds()
+        # Of what is nearly over, half of the time that there is.
+        left = min(JUDGE_SECONDS, max(until - _ROOM_SECONDS, until / 2))
         refused: Judgement | None
         try:
             async with asyncio.timeout(max(left, 0.0)):
                 refused = self._not_proposed_well(decision, now) or await self._foreign(decision.proposal)
-                return refused or await self._judge.judge(decision, now)
+                return refused or await judge.judge(decision, now)
         except TimeoutError:
             return _refusal(
                 "NotMeasured", f"no judgement within {left:.0f} s; nobody can vouch for what was not measured"
@@ -193,7 +201,7 @@ class Voter:
     async def _when_agreed(self, proposal: Proposal) -> Judgement | None:
         """Wait until a change of members is what this agent wants too; None once it is out of the question."""
         while True:
-            if proposal == self._office.proposal():
+            if proposal == self._office.proposal(proposal.epoch):
                 missing = self._not_ready()
                 if missing is None:
                     return Judgement(Choice.APPROVE, ("Wished: these are the members that the Panel asks for",), {})
@@ -208,6 +216,9 @@ class Voter:
         if wished is None or active is None:
             return "there is no change"
         published = self._heartbeats.published
+        far = changed(active, wished)
+        if len(far) > active.faulty:
+            return f"{len(far)} members change at once, above the {active.faulty} that may be faulty: {', '.join(far)}"
         strange = [
             one.name for one in wished.members if one not in active.members and published.get(one.name) != one.key
         ]
@@ -238,7 +249,9 @@ class Voter:
             try:
                 await self._cluster.create(kinds.BALLOT, self._settings.namespace, body, manager=MANAGER)
             except Conflict:
-                return  # it is there, from before or from another process: the first one stands
+                # From before, or of another process of this agent: the first one stands.
+                _LOGGER.info("Ballot %s is there already", body["metadata"]["name"])
+                return
             except ClusterError as error:
                 _LOGGER.warning("Ballot %s: %s; sent again in %g s", body["metadata"]["name"], error, _AGAIN)
                 await asyncio.sleep(_AGAIN)
@@ -254,6 +267,12 @@ class Voter:
                     ballot.reasons[0] if ballot.reasons else "",
                 )
                 return
+
+
+def changed(before: Membership, after: Membership) -> list[str]:
+    """Return the names of those who leave, come, or get another key."""
+    names = {one.name for one in (*before.members, *after.members)}
+    return sorted(name for name in names if before.member(name) != after.member(name))
 
 
 def _refusal(reason: str, message: str) -> Judgement:

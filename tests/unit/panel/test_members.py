@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reembed.api.panel import parse_decision
 from reembed.cluster import kinds
 from reembed.core.quorum.certificates import broken_chain
 from reembed.core.quorum.membership import Member, Membership, Role
@@ -146,6 +147,30 @@ async def test_members_of_whom_too_few_live_do_not_come_into_office() -> None:
         await panel.wish(Membership(2, 2, (*membership.members[:5], *strangers)))
         await asyncio.sleep(120)
         assert len(await panel.chain()) == 1
+
+
+async def test_more_members_than_may_be_faulty_do_not_change_at_once() -> None:
+    async with office() as (panel, membership, _):
+        left = membership.members[:5]
+        await panel.wish(Membership(2, 1, left))
+        await asyncio.sleep(120)
+        assert len(await panel.chain()) == 1
+
+
+async def test_a_wish_that_is_changed_while_its_vote_is_open_is_voted_on_in_another_slot() -> None:
+    async with office() as (panel, membership, memory):
+        second = await rotated(panel, memory, membership)
+        # Half of them voted for what was wished for first, and are gone from that slot.
+        await panel.kill(*NAMES[3:7])
+        await panel.wish(second)
+        await asyncio.sleep(20)
+        await panel.wish(replace(membership, members=tuple(one for one in membership.members if one.name != NAMES[6])))
+        for name in NAMES[3:7]:
+            panel.start(name)
+        await asyncio.sleep(60)
+        decisions = [parse_decision(one) for one in await memory.list(kinds.DECISION, panel.namespace)]
+        standing = {one.proposal.epoch: (await panel.counted(one.proposal)).standing.value for one in decisions}
+        assert standing[3] == "Certified"
 
 
 async def test_one_change_is_proposed_by_however_many_agents() -> None:

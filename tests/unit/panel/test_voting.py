@@ -66,7 +66,7 @@ async def one(judge: Any = None, cluster: Memory | None = None) -> AsyncIterator
     await panel.kill()
 
 
-async def said(panel: Panel, proposal: Any, seconds: float = 120) -> tuple[Choice, str]:
+async def said(panel: Panel, proposal: Any, seconds: float = 160) -> tuple[Choice, str]:
     """Return what the first agent said, and the reason's first word."""
     assert isinstance(panel.cluster, Memory)
     async with asyncio.timeout(seconds):
@@ -86,7 +86,7 @@ async def test_six_of_eight_make_a_certificate_that_gateways_obey() -> None:
         assert (len(certificate.votes), obeyed(panel, certificate, uid)) == (6, True)
 
 
-@pytest.mark.parametrize(("judge", "seconds"), [(Hanging(), 25), (Failing(), 5)], ids=["hangs", "fails"])
+@pytest.mark.parametrize(("judge", "seconds"), [(Hanging(), 155), (Failing(), 5)], ids=["hangs", "fails"])
 async def test_a_judge_that_says_nothing_refuses(judge: Saying, seconds: float) -> None:
     async with one(judge) as (panel, uid):
         proposal = panel.raising("docs", uid, 5)
@@ -100,7 +100,7 @@ async def test_a_judge_that_hangs_keeps_no_other_decision_waiting() -> None:
             await panel.propose(panel.raising("docs", uid, epoch))
         last = panel.raising("docs", uid, 12)
         await panel.propose(last)
-        assert await said(panel, last, 25) == (Choice.REJECT, "NotMeasured")
+        assert await said(panel, last, 155) == (Choice.REJECT, "NotMeasured")
 
 
 @pytest.mark.parametrize(
