@@ -54,6 +54,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     "configuration-manager" "pattern-learner" "byzantine-coordinator" | toJson -}}
 {{- end -}}
 
+{{/* What an agent's own objects are called, as a JSON list. */}}
+{{- define "reembed.agentObjects" -}}
+{{- $found := list -}}
+{{- range include "reembed.agents" . | fromJsonArray }}{{ $found = append $found (printf "reembed-panel-%s" .) }}{{ end -}}
+{{- $found | toJson -}}
+{{- end -}}
+
 {{/* Who an agent is for the API server, without its name at the end. */}}
 {{- define "reembed.agentUser" -}}
 {{- printf "system:serviceaccount:%s:reembed-panel-" .Values.panel.namespace -}}

@@ -136,12 +136,16 @@ async def _wish_for(place: Place, names: frozenset[str], arguments: Arguments, o
         with explained(f"change panel {place.name!r}", place.namespace, _ROTATES):
             await place.cluster.patch(kinds.PANEL, place.namespace, place.name, change, manager=_MANAGER)
     certified = await _soon(arguments, lambda: _in_office(place, after))
-    output.lines([Text(await _told(place, differing(wished, after), arguments, certified=certified))])
+    council = await _council(place)
+    if arguments.json:
+        told = {"certified": certified, "version": council.members.version, "wished": list(council.changed())}
+        output.json({**told, "members": _members(council.members)})
+    else:
+        output.lines([Text(_told(council, differing(wished, after), arguments, certified=certified))])
     return exits.OK if certified else exits.UNDECIDED
 
 
-async def _told(place: Place, changed: tuple[str, ...], arguments: Arguments, *, certified: bool) -> str:
-    council = await _council(place)
+def _told(council: Council, changed: tuple[str, ...], arguments: Arguments, *, certified: bool) -> str:
     members = council.members
     if certified:
         known = (f"{one.name} is known by {short(one.key)}" for one in members.members if one.name in changed)

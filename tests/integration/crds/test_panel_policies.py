@@ -241,6 +241,24 @@ def test_a_key_is_written_by_its_agent_alone_and_people_may_take_it_away(
     assert "own account alone" in agent.refused("delete", *secret, DRY)
 
 
+def test_people_bring_the_stores_connection_strings_and_agents_touch_no_other_secret(
+    panel: Kubectl, agent: Kubectl
+) -> None:
+    stores = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "reembed-panel-stores"},
+        "data": {"a.b": "eA=="},
+    }
+    panel.ok("create", "-f", "-", stdin=stores)
+    panel.ok("patch", "secret", "reembed-panel-stores", *patch(data={"a.b": "eQ=="}), DRY)
+    for words in (
+        ("patch", "secret", "reembed-panel-stores", *patch(data={"a.b": "eQ=="})),
+        ("delete", "secret", "--all"),
+    ):
+        assert "own account alone" in agent.refused(*words, DRY)
+
+
 def test_an_upgrade_of_the_chart_keeps_the_keys(kubectl: Kubectl, panel: Kubectl, plain_agent: Kubectl) -> None:
     secret = ("secret", f"reembed-panel-{OTHER}")
     plain_agent.ok("patch", *secret, *patch(data={"key": "b2xk"}))

@@ -118,6 +118,14 @@ async def test_a_key_that_nobody_certifies_stays_a_wish(looptime: Any) -> None:
     )
 
 
+async def test_a_rotation_is_told_to_programs() -> None:
+    code, shown, _ = await run(PanelCluster(*LEASES, IN_OFFICE), "rotate memory-analyst -o json")
+    found = json.loads(shown)
+    assert (code, found["certified"], found["version"], found["wished"]) == (0, True, 2, [])
+    keys = {one["name"]: one["key"] for one in found["members"]}
+    assert keys["memory-analyst"] == short(key("memory-analyst", 1).public)
+
+
 @pytest.mark.parametrize(
     ("agent", "why"),
     [("queen", "'queen' is no member of panel 'panel'; there are"), (NAMES[0], "has no heartbeat")],
