@@ -42,13 +42,20 @@ def condition(index: SeenIndex, store: StoreReport | None) -> Condition | None:
         return Condition("RollbackReady", True, "KeptByReembed", "what answers is kept fresh by Reembed")
     if store is None or store.problem is not None:
         return None
-    found = _kept(store, kept_by_it)
+    return _condition(index, store, kept_by_it)
+
+
+def _condition(index: SeenIndex, store: StoreReport, name: str) -> Condition:
+    found = _kept(store, name)
     if found is None:
         text = "waiting for a first look whether the application keeps its column fresh"
         return Condition("RollbackReady", None, "NotLookedAt", text)
-    wrong = _fault(index, store, kept_by_it, found)
+    wrong = _fault(index, store, name, found)
     if wrong:
         return Condition("RollbackReady", False, ROLLBACK_NOT_READY, wrong)
+    if found.looked and not found.compared:
+        text = f"{_numbers(found)}; the pool embedded none of them again in time, so whether vectors fit is not known"
+        return Condition("RollbackReady", None, "NotCompared", text)
     return Condition("RollbackReady", True, "KeptByApplication", _numbers(found))
 
 

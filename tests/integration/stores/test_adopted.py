@@ -350,6 +350,20 @@ async def test_many_changes_fill_no_more_than_the_room_and_leave_some_for_what_c
     assert (counts[0], counts[-1], left) == (20, ROOM, ROOM // 2)
 
 
+@pytest.mark.parametrize("end", ["withdraw", "release"])
+async def test_what_answers_no_more_is_not_watched(database: Database, end: str) -> None:
+    table(database)
+    async with adopting(database, BY_APPLICATION) as it:
+        it.documents.run("UPDATE docs SET body = 'new' WHERE id IN (3, 4)")
+        await it.changes.spread(0)
+        before = it.documents.rows("SELECT count(*) FROM reembed.watched")
+        await (it.keeper.withdraw(PLAN.name) if end == "withdraw" else it.keeper.release())
+        it.documents.run("UPDATE docs SET body = 'newer' WHERE id = 5")
+        await it.changes.spread(0)
+        after = it.documents.rows("SELECT count(*) FROM reembed.watched")
+    assert (before, after) == ([(2,)], [(0,)])
+
+
 async def test_what_reembed_keeps_itself_is_not_watched(database: Database) -> None:
     table(database)
     async with adopting(database, BY_REEMBED) as it:

@@ -87,12 +87,33 @@ async def test_a_model_and_how_documents_are_cut_change_in_one_migration(
 async def test_vectors_of_an_application_answer_until_a_better_model_takes_over(
     old: str, new: str, better: bool, world: World, apiserver_with_crds: Path
 ) -> None:
-    async with running(world, apiserver_with_crds, old, adopted=True) as tally:
+    async with running(world, apiserver_with_crds, old, adopted="Reembed") as tally:
         await world.move(old, new, {})
         status, index = await world.ended(), await world.released()
     found = world.outcome(status, tally, index)
     assert found == (promoted(old, new) if better else refused(old))
     assert status["serving"]["collection"].startswith("a_")
+
+
+async def test_no_query_goes_to_a_better_model_while_the_application_does_not_keep_its_vectors(
+    world: World, apiserver_with_crds: Path
+) -> None:
+    a_while_ago = "UPDATE reembed.watched SET at = at - interval '2 minutes'"
+    async with running(world, apiserver_with_crds, SMALL, adopted="Application") as tally:
+        world.run("ALTER TABLE functions ADD kept vector(384); UPDATE functions SET kept = embedding")
+        kept = await world.told("RollbackReady", "True")
+        world.run("UPDATE functions SET body = body || ' ', embedding = NULL WHERE id % 10 = 0")
+        await world.noted(20)
+        world.run(a_while_ago)
+        lost = await world.told("RollbackReady", "False")
+        await world.move(SMALL, LARGE, {})
+        held = await world.until(lambda status: status.get("reason") == "RollbackNotReady")
+        world.run("UPDATE functions SET embedding = kept")
+        status, index = await world.ended(), await world.released()
+    found = world.outcome(status, tally, index)
+    assert (kept["reason"], lost["reason"], held["state"]) == ("KeptByApplication", "RollbackNotReady", "Evaluating")
+    assert "of 20 documents whose text changed more than 1 min ago 20 have no vector" in lost["message"]
+    assert (found.end, found.states, found.failed) == ("Succeeded", PROMOTED, 0)
 
 
 async def test_of_one_model_how_documents_are_cut_can_change_alone(world: World, apiserver_with_crds: Path) -> None:

@@ -103,7 +103,7 @@ class World:
         await self.released()
         await self._until(kinds.INDEX, _INDEX, lambda seen: _status(seen)["gateway"]["readyReplicas"] == 2)
 
-    async def adopt(self, model: str) -> None:
+    async def adopt(self, model: str, maintained_by: str) -> None:
         """Let vectors of a model answer that are in a column of the application's table, as if it had made them."""
         await self.fill(model, {})
         filled = await self.cluster.get(kinds.INDEX, self.namespace, _INDEX)
@@ -115,7 +115,7 @@ class World:
             connection.execute("ALTER TABLE functions ADD embedding vector(384)")
             copied = "UPDATE functions f SET embedding = c.embedding FROM reembed.{} c WHERE c.id = f.id"
             connection.execute(sql.SQL(copied).format(collection))
-        adopted = {"vectorColumn": "embedding", "poolRef": {"name": pool(model)}, "maintainedBy": "Reembed"}
+        adopted = {"vectorColumn": "embedding", "poolRef": {"name": pool(model)}, "maintainedBy": maintained_by}
         await self._apply(kinds.INDEX, _INDEX, spec={**_index(), "adopted": adopted})
         await self._until(kinds.INDEX, _INDEX, lambda seen: "serving" in _status(seen).get("routing", {}))
         await self._until(kinds.INDEX, _INDEX, lambda seen: _status(seen)["gateway"]["readyReplicas"] == 2)
@@ -157,6 +157,27 @@ class World:
     async def until(self, reached: Callable[[Object], bool]) -> Object:
         """Wait until the migration's status is as wanted, and return it."""
         return _status(await self._until(kinds.MIGRATION, MIGRATION, lambda seen: reached(_status(seen))))
+
+    async def told(self, kind: str, status: str) -> Object:
+        """Wait until a condition of the index is as wanted, and return it."""
+        seen = await self._until(kinds.INDEX, _INDEX, lambda seen: _condition(seen, kind).get("status") == status)
+        return _condition(seen, kind)
+
+    def run(self, statement: str) -> None:
+        """Do what an application, or somebody who is in a hurry, does in the database."""
+        with psycopg.connect(self.database.owner_dsn, autocommit=True) as connection:
+            connection.execute(statement)
+
+    async def noted(self, count: int) -> None:
+        """Wait until the store worker has noted so many documents that the application changed."""
+        async with asyncio.timeout(_LONGEST_SECONDS):
+            while self._counted("SELECT count(*) FROM reembed.watched") < count:  # noqa: ASYNC110 it tells nobody
+                await asyncio.sleep(0.1)
+
+    def _counted(self, query: str) -> int:
+        with psycopg.connect(self.database.owner_dsn) as connection:
+            row = connection.execute(query).fetchone()
+        return int(row[0]) if row is not None else 0
 
     async def ended(self) -> Object:
         status = await self.until(lambda status: status.get("state") in _ENDS)
@@ -282,14 +303,17 @@ class World:
 
 @asynccontextmanager
 async def running(
-    world: World, kubeconfig: Path, serves: str, target: Mapping[str, Any] | None = None, *, adopted: bool = False
+    world: World, kubeconfig: Path, serves: str, target: Mapping[str, Any] | None = None, *, adopted: str = ""
 ) -> AsyncIterator[Tally]:
-    """Run pods and operator, let a model fill the index or its vectors be adopted, and ask it until the block ends."""
+    """Run pods and operator, let a model fill the index or its vectors be adopted, and ask it until the block ends.
+
+    `adopted` says who keeps the column fresh then.
+    """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running_pods(world.kubelet))
         stack.enter_context(killable(str(kubeconfig), world.namespace, world.kubelet.port))
         if adopted:
-            await world.adopt(serves)
+            await world.adopt(serves, adopted)
         await stack.enter_async_context(world.watched())
         if not adopted:
             await world.fill(serves, target or {})
@@ -313,6 +337,10 @@ def pool(model: str) -> str:
 def _status(seen: Object) -> Object:
     found: Object = seen.get("status") or {}
     return found
+
+
+def _condition(seen: Object, kind: str) -> Object:
+    return next((one for one in _status(seen).get("conditions", []) if one["type"] == kind), {})
 
 
 def _exceeded(status: Object) -> list[str]:

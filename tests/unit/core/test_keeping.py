@@ -74,6 +74,7 @@ def status(kept: Kept | None, *reports: InspectionReport) -> bool | None:
         pytest.param(replace(BY_CHANCE, missing=9, compared=11), True, id="gaps that may be as old as the column"),
         pytest.param(replace(BY_CHANCE, missing=11, compared=9), False, id="a column that was emptied"),
         pytest.param(replace(BY_CHANCE, problem="it is gone"), False, id="a column that was dropped"),
+        pytest.param(replace(KEPT, compared=0), None, id="the pool is silent and nothing is missing"),
         pytest.param(None, None, id="nobody has looked"),
     ],
 )

@@ -137,6 +137,7 @@ async def withdraw(connections: Pool, name: str) -> None:
         )
         # Nobody keeps it fresh from here on, so that it can never answer again.
         await connection.execute("DELETE FROM reembed.owed WHERE collection = %s", [name])
+        await connection.execute("DELETE FROM reembed.watched WHERE collection = %s", [name])
 
 
 async def drop(connections: Pool, name: str) -> None:

@@ -21,6 +21,7 @@ WHERE pointer.generation < excluded.generation"""
 _RELEASE = (
     "UPDATE reembed.collection SET state = 'Withdrawn' WHERE index_key = %(key)s",
     "DELETE FROM reembed.owed o USING reembed.collection c WHERE c.name = o.collection AND c.index_key = %(key)s",
+    "DELETE FROM reembed.watched w USING reembed.collection c WHERE c.name = w.collection AND c.index_key = %(key)s",
     "DELETE FROM reembed.pointer WHERE index_key = %(key)s",
     "DELETE FROM reembed.evaluation WHERE index_key = %(key)s",
     "DELETE FROM reembed.accepted WHERE index_key = %(key)s",
