@@ -27,8 +27,8 @@ OF_ENDPOINT = frozenset({MODEL_CHANGED, BUDGET_SPENT, ENDPOINT_FAILING})
 
 # The source is not what the index says, or may not be read: every pod would fail until somebody mends it.
 OF_SOURCE = frozenset({
-    "ExtensionMissing", "PrivilegesMissing", "SourceColumnMissing", "SourceFilterInvalid", "SourceKeyUnsupported",
-    "SourceTableMissing", "SourceTextInvalid",
+    "ExtensionMissing", "PrivilegesMissing", "SourceColumnMissing", "SourceFilterInvalid", "SourceGroupUnsupported",
+    "SourceKeyUnsupported", "SourceTableMissing", "SourceTextInvalid",
 })  # fmt: skip
 
 # The labelled queries do not decide; somebody's word can.

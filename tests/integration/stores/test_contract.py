@@ -426,6 +426,7 @@ async def test_what_a_store_cannot_do_is_refused_by_name(store: Kept) -> None:
     asked = {
         "capacity": replace(store.spec, capacity=1),
         "recall": replace(store.spec, vector_index=VectorIndex()),
+        "group": replace(store.spec, group_column="body"),
         "type": replace(store.spec, store=Store.PGVECTOR if store.kind == "Chroma" else Store.CHROMA),
     }
     problems = {name: await store.keeper.preflight(spec) for name, spec in asked.items()}
@@ -434,8 +435,13 @@ async def test_what_a_store_cannot_do_is_refused_by_name(store: Kept) -> None:
     with pytest.raises(Unfit):  # no such table here, no tables at all there
         await store.keeper.labels(labels, store.spec)
     expected: Mapping[str, Mapping[str, str | None]] = {
-        "pgvector": {"capacity": None, "recall": None, "type": "StoreMismatch"},
-        "Chroma": {"capacity": "StoreCannot", "recall": "StoreCannot", "type": "StoreMismatch"},
+        "pgvector": {"capacity": None, "recall": None, "group": None, "type": "StoreMismatch"},
+        "Chroma": {
+            "capacity": "StoreCannot",
+            "recall": "StoreCannot",
+            "group": "StoreCannot",
+            "type": "StoreMismatch",
+        },
     }
     assert reasons == expected[store.kind]
     assert isinstance(store.searching, Writing) is (store.kind == "Chroma")

@@ -313,4 +313,10 @@ def _refused(spec: IndexSpec) -> Problem | None:
             "Chroma tells neither sizes nor the exact nearest vectors, so spec.store.capacity and "
             "spec.vectorIndex.minRecall cannot be kept; leave the first out and set the second to 0",
         )
+    if spec.group_column is not None:
+        return Problem(
+            "StoreCannot",
+            "a Chroma store has no table whose rows spec.source.groupColumn could group, and holds one vector of each "
+            "document; leave it out",
+        )
     return None
