@@ -102,6 +102,7 @@ def parse_index_spec(raw: Raw) -> IndexSpec:
         capacity=store.parsed("capacity", parse_quantity, None),
         vector_index=_vector_index(spec.into("vectorIndex")),
         metadata=source.texts("metadata"),
+        group_column=source.maybe_text("groupColumn"),
         adopted=_adopted(spec.maybe("adopted")),
         store=store.choice("type", Store, Store.PGVECTOR),
         panel=_panel(spec.maybe("panelRef")),

@@ -72,6 +72,14 @@ def chunks_unfit(migration: Migration, seen: Seen) -> Obstacle | None:
     if seen.index is not None and seen.index.spec.store is Store.CHROMA:
         text = "target.chunking cuts documents, and a Chroma store holds one vector of each; remove chunking"
         return Obstacle("ChunkingUnsupported", text, permanent=True)
+    if seen.index is not None and seen.index.spec.group_column is not None:
+        text = (
+            f"target.chunking cuts documents, and rows of index {migration.spec.index!r} are parts already"
+            f" (source.groupColumn is {seen.index.spec.group_column!r}): the text that they were cut from is not there,"
+            " and parts of parts would lose what stands between them; remove chunking, or create an EmbeddingIndex over"
+            " a table of whole documents"
+        )
+        return Obstacle("ChunkingUnsupported", text, permanent=True)
     prefix = len(model.document_prefix.encode())
     most = model.max_tokens - SPECIAL_TOKENS - prefix
     if chunking.max_tokens <= most:

@@ -33,8 +33,8 @@ OF_ENDPOINT = frozenset({MODEL_CHANGED, BUDGET_SPENT, ENDPOINT_FAILING})
 
 # The source is not what the index says, or may not be read: every pod would fail until somebody mends it.
 OF_SOURCE = frozenset({
-    "ExtensionMissing", "PrivilegesMissing", "SourceColumnMissing", "SourceFilterInvalid", "SourceKeyUnsupported",
-    "SourceTableMissing", "SourceTextInvalid",
+    "ExtensionMissing", "PrivilegesMissing", "SourceColumnMissing", "SourceFilterInvalid", "SourceGroupUnsupported",
+    "SourceKeyUnsupported", "SourceTableMissing", "SourceTextInvalid",
 })  # fmt: skip
 
 # An application does not keep the column that is the way back: nothing else is wrong, and nobody else can mend it.

@@ -285,10 +285,11 @@ def _origin(routing: Routing, answer: Answer[Any]) -> dict[str, Any]:
 
 
 def _found(hit: Hit) -> dict[str, Any]:
-    """Return a document found; with which characters of its text were nearest if it is cut, and its metadata if any."""
+    """Return a document found; with what of it was nearest if it has parts, and its metadata if any."""
     part = {"start": hit.span.start, "end": hit.span.end} if hit.span is not None else {}
+    row = {"row": hit.row} if hit.row is not None else {}
     metadata = {"metadata": hit.metadata} if hit.metadata is not None else {}
-    return {"id": hit.id, "score": hit.score, **part, **metadata}
+    return {"id": hit.id, "score": hit.score, **row, **part, **metadata}
 
 
 def _openai(asked: EmbeddingsRequest, embedded: Embedded) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from reembed.api.commands import parse_commands
 from reembed.api.fields import InvalidField
 from reembed.api.panel import parse_panel
 from reembed.api.routing import parse_index
-from reembed.api.specs import parse_migration, parse_pool
+from reembed.api.specs import parse_migration, parse_pool, parse_terms
 from reembed.api.status import parse_migration_status
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
@@ -25,7 +25,6 @@ from reembed.core.migration import Migration, SeenIndex
 from reembed.core.model import PanelRef, Routing
 from reembed.core.quorum.certificates import SKEW, Certificate, broken_chain, supporters
 from reembed.core.quorum.evidence import Objects, PanelObject, PoolObject
-from reembed.core.quorum.judging import terms_of
 from reembed.core.transitions import FINISHED
 from reembed.signing import verify
 
@@ -104,7 +103,7 @@ class ObjectReader:
             at=at,
             index=seen,
             migration=_migration(found) if found is not None else None,
-            terms=terms_of(found["spec"]) if found is not None else "",
+            terms=parse_terms(found) if found is not None else "",
             forced=annotations.get(names.ANNOTATION_FORCE_STABLE, "false") != "false",
             certified_by=self._certified_by(seen),
         )

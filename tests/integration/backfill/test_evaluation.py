@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reembed.backfill.evaluation import Evaluator
 from reembed.backfill.label_lines import reader
+from reembed.backfill.retries import Backoff, Retrying
+from reembed.backfill.shard import Work, fill
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
-from reembed.core.model import ConfigMapKey, EvaluationReport, EvaluationSpec, MetricReport, Problem, SliceReport
+from reembed.core.model import (
+    Arm,
+    ConfigMapKey,
+    EvaluationPlan,
+    EvaluationReport,
+    EvaluationSpec,
+    MetricReport,
+    Problem,
+    SliceReport,
+)
 from reembed.stores.pgvector.keeper import Keeper
+from reembed.stores.pgvector.shards import ShardStore
 from reembed.stores.protocol import Labels, Unfit
 from tests.fixtures.postgres import Database
-from tests.fixtures.stores import KEY, SPEC, UID, Documents
+from tests.fixtures.stores import KEY, SPEC, UID, Documents, FakeEmbedder, plan, vector_of
 
 TABLE = EvaluationSpec("public", "labels", "query", "doc", slice_column="tenant")
 
@@ -51,6 +66,54 @@ async def test_a_slice_column_that_is_missing_is_named(store: Keeper) -> None:
         '"public"."labels" has no column "language", so the models cannot be compared; add it or correct '
         "spec.evaluation",
     )
+
+
+async def test_labels_name_groups_where_rows_are_grouped(store: Keeper, database: Database) -> None:
+    """Rows 1 to 4 are of pages p1 and p2, row 5 of a page outside the filter; the others stand alone."""
+    Documents(database).run(
+        "ALTER TABLE docs ADD page text;"
+        "UPDATE docs SET page = CASE WHEN id < 3 THEN 'p1' WHEN id < 5 THEN 'p2' WHEN id = 5 THEN 'hidden' END;"
+        "INSERT INTO labels VALUES ('a', 'p1'), ('a', 'p2'), ('b', 'hidden'), ('b', '9')"
+    )
+    spec = replace(SPEC, group_column="page", filter="id <> 5")
+    found = await store.labels(TABLE, spec)
+    there = await store.present(spec, ["p1", "p2", "hidden", "1", "9"])
+    assert (found.relevant, found.vanished) == ({"a": frozenset(("p1", "p2")), "b": frozenset("9")}, 5)
+    assert there == {"p1", "p2", "9"}
+
+
+async def test_models_are_compared_by_groups(store: Keeper, database: Database) -> None:
+    """The old model finds another row of the right page, the new one a row of another page."""
+    spec = replace(SPEC, group_column="page")
+    Documents(database).run(
+        "ALTER TABLE docs ADD page text; UPDATE docs SET page = 'p' || (id - 1) / 3; TRUNCATE labels;"
+        "INSERT INTO labels SELECT 'text ' || id, page FROM docs WHERE id % 3 = 1"
+    )
+    await store.prepare(spec)
+    for arm in ARMS:
+        await store.create(spec, plan(name=arm.collection, fingerprint=arm.fingerprint, shards=1))
+        async with ShardStore(database.owner_dsn) as pods:
+            await fill(Work(arm.collection, 0, arm.fingerprint), pods, FakeEmbedder(arm.fingerprint))
+        await store.build_index(arm.collection)
+    report = await Evaluator(store, asking, Retrying(Backoff(0.001, 0.01), random.Random(1))).run(
+        EvaluationPlan("e1", *ARMS, replace(TABLE, slice_column=None, k=1)), spec
+    )
+    assert (report.queries, report.mrr_serving, report.mrr_candidate) == (3, 1.0, 0.0)
+
+
+ARMS = (Arm("text-v1", "c_old", "fp-old"), Arm("text-v2", "c_new", "fp-new"))
+
+
+@asynccontextmanager
+async def asking(arm: Arm) -> AsyncIterator[FakeEmbedder]:
+    """Embed a query as the text of the next row on the page, or of one on the next page."""
+    step = 1 if arm == ARMS[0] else 3
+
+    def vector(text: str, dimensions: int) -> bytes:
+        number = int(text.removeprefix("text "))
+        return vector_of(f"text {(number + step - 1) % 9 + 1}", dimensions)
+
+    yield FakeEmbedder(arm.fingerprint, vector=vector)
 
 
 async def test_documents_outside_the_sources_filter_are_vanished(store: Keeper) -> None:

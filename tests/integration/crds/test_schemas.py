@@ -129,6 +129,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("index", "spec.source.table", ABSENT, "a pgvector store needs source.table and source.idColumn"),
     ("chroma/index", "spec.source", {"table": "docs"}, "a Chroma store has no table, so its source is {}"),
     ("chroma/index", "spec.source", {"metadata": ["lang"]}, "a Chroma store has no table, so its source is {}"),
+    ("chroma/index", "spec.source", {"groupColumn": "page"}, "a Chroma store has no table, so its source is {}"),
     ("chroma/index", "spec.adopted", {"vectorColumn": "v", "poolRef": {"name": "old"}}, "and nothing is adopted"),
     ("chroma/index", "spec.vectorIndex.minRecall", 0.9, "set vectorIndex.minRecall to 0"),
     ("chroma/index", "spec.vectorIndex", ABSENT, "set vectorIndex.minRecall to 0"),
@@ -144,6 +145,7 @@ BAD: list[tuple[str, str, Any, str]] = [
         {"vectorColumn": "v", "poolRef": {"name": "old"}, "maintainedBy": "Nobody"},
         'supported values: "Application", "Reembed"',
     ),
+    ("index", "spec.source.groupColumn", "", "should be at least 1 chars long"),
     ("index", "spec.source.metadata", ["lang", "lang"], "Duplicate value"),
     ("index", "spec.source.metadata", [f"c{n}" for n in range(33)], "must have at most 32 items"),
     ("index", "spec.store.ownerSecretRef.key", ABSENT, "spec.store.ownerSecretRef.key: Required value"),
@@ -244,6 +246,7 @@ IMMUTABLE: list[tuple[str, str, Any, str]] = [
         }.items()
     ),
     ("index", "spec.source.table", "others", "the source cannot be changed"),
+    ("index", "spec.source.groupColumn", "page", "the source cannot be changed"),
     ("index", "spec.metric", "Euclidean", "the metric cannot be changed"),
     ("index", "spec.adopted", {"vectorColumn": "embedding", "poolRef": {"name": "old"}}, "adopted cannot be changed"),
     ("adopted/index", "spec.adopted", ABSENT, "adopted cannot be changed"),

@@ -427,6 +427,7 @@ async def test_what_a_store_cannot_do_is_refused_by_name(store: Kept) -> None:
     asked = {
         "capacity": replace(store.spec, capacity=1),
         "recall": replace(store.spec, vector_index=VectorIndex()),
+        "group": replace(store.spec, group_column="body"),
         "type": replace(store.spec, store=Store.PGVECTOR if store.kind == "Chroma" else Store.CHROMA),
         "panel": replace(store.spec, panel=PanelRef("reembed-panel", "panel", "a" * 64)),
     }
@@ -436,7 +437,7 @@ async def test_what_a_store_cannot_do_is_refused_by_name(store: Kept) -> None:
     with pytest.raises(Unfit):  # no such table here, no tables at all there
         await store.keeper.labels(labels, store.spec)
     expected: Mapping[str, Mapping[str, str | None]] = {
-        "pgvector": {"capacity": None, "recall": None, "type": "StoreMismatch", "panel": None},
+        "pgvector": {"capacity": None, "recall": None, "group": None, "type": "StoreMismatch", "panel": None},
         "Chroma": dict.fromkeys(asked, "StoreCannot") | {"type": "StoreMismatch"},
     }
     assert reasons == expected[store.kind]

@@ -21,6 +21,7 @@ from reembed.api.panel import (
     render_decision,
     render_memberships,
 )
+from reembed.api.specs import parse_terms
 from reembed.core.model import Meta
 from reembed.core.quorum import certificates
 from reembed.core.quorum.certificates import Choice
@@ -114,6 +115,12 @@ def test_members_that_have_no_digest_are_refused() -> None:
     raw = {"metadata": META | {"name": "panel"}, "spec": membership_json(PANEL.membership) | {"faulty": 2**53}}
     with pytest.raises(InvalidField):
         parse_panel(raw)
+
+
+def test_a_pause_is_none_of_a_migrations_terms() -> None:
+    spec = {"target": {"poolRef": {"name": "new"}}, "canary": {"steps": [{"weight": 100}]}}
+    paused, other = spec | {"paused": True}, spec | {"canary": {"steps": []}}
+    assert parse_terms({"spec": paused}) == parse_terms({"spec": spec}) != parse_terms({"spec": other})
 
 
 def test_a_panel_is_read_back_with_those_in_office() -> None:

@@ -14,7 +14,7 @@ from reembed.core.model import Approval, Command, Consumed, Holder, Limit, Limit
 from reembed.core.quorum import canonical
 from reembed.core.quorum.certificates import Choice
 from reembed.core.quorum.evidence import Evidence
-from reembed.core.quorum.judging import CHECKS, judge, terms_of
+from reembed.core.quorum.judging import CHECKS, judge
 from reembed.core.quorum.proposals import Kind, Proposal
 from reembed.core.transitions import State
 from tests import builders
@@ -325,12 +325,6 @@ def test_the_evidence_can_be_signed_and_holds_what_was_measured() -> None:
     assert len(canonical.digest(canonical.EVIDENCE, measured)) == 64
     assert measured["retrieval"]["half"] == "h" * 64
     assert measured["retrieval"]["measured"] == len(DIFFERENCES)
-
-
-def test_a_pause_is_none_of_a_migrations_terms() -> None:
-    spec = {"target": {"poolRef": {"name": "new"}}, "canary": {"steps": [{"weight": 100}]}}
-    assert terms_of(spec | {"paused": True}) == terms_of(spec)
-    assert terms_of(spec | {"canary": {"steps": []}}) != terms_of(spec)
 
 
 def test_routing_of_these_tests_is_the_index_of_these_tests() -> None:

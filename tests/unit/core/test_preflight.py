@@ -116,6 +116,18 @@ def test_a_store_that_holds_one_vector_of_a_document_cuts_none() -> None:
     assert (status.state, status.reason) == (State.FAILED, "ChunkingUnsupported")
 
 
+def test_rows_that_are_parts_of_documents_are_not_cut_again() -> None:
+    grouped = replace(FREE, spec=replace(FREE.spec, group_column="page"))
+    status = decide(b.migration(spec={"chunking": Chunking(64)}), b.seen(grouped), b.NOON).status
+    assert (status.state, status.reason) == (State.FAILED, "ChunkingUnsupported")
+    assert status.message == (
+        "target.chunking cuts documents, and rows of index 'docs' are parts already (source.groupColumn is 'page'): the"
+        " text that they were cut from is not there, and parts of parts would lose what stands between them; remove"
+        " chunking, or create an EmbeddingIndex over a table of whole documents"
+    )
+    assert decide(b.migration(), b.seen(grouped), b.NOON).status.state is State.PREFLIGHT
+
+
 def test_a_pool_that_serves_is_the_target_only_of_who_asks_for_the_same_parts() -> None:
     arm = replace(b.OLD, pool="new", fingerprint=of_collection(b.NEW.fingerprint, Chunking(64)))
     world = b.seen(b.index(held=False, candidate=None, routing=Routing(3, arm)))

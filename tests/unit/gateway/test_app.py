@@ -97,6 +97,17 @@ async def test_of_a_document_in_parts_an_answer_says_which_characters_were_neare
         }
 
 
+async def test_of_a_group_of_rows_an_answer_says_which_row_was_nearest() -> None:
+    async with running(World()) as world:
+        world.source.tell(ALL_ON_NEW)
+        world.store.row = "1204"
+        expected = answer("candidate")
+        assert (await world.search(k=1)).json() == {
+            **expected,
+            "results": [{**expected["results"][0], "row": "1204"}],
+        }
+
+
 async def test_a_user_stays_on_one_side_whatever_is_asked() -> None:
     async with running(World()) as world:
         for user in map(str, range(20)):

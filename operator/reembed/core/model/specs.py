@@ -265,6 +265,7 @@ class IndexSpec:
     text_sql: str | None = None  # an expression over the columns of a row
     filter: str | None = None  # a condition over them; a row that does not satisfy it is no document
     metadata: tuple[str, ...] = ()  # columns that a search returns and may filter by
+    group_column: str | None = None  # names the document that a row is a part of; None: a row is a document
     adopted: Adopted | None = None
     store: Store = Store.PGVECTOR
     panel: PanelRef | None = None  # None: the operator decides alone

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from reembed.core.quorum import asking, measured, others, proposals
+from reembed.core.quorum import asking, measured, others
 from reembed.core.quorum.asking import Check
 from reembed.core.quorum.certificates import Choice
 from reembed.core.quorum.evidence import Evidence
@@ -42,11 +42,6 @@ def judge(proposal: Proposal, evidence: Evidence, now: datetime, deep: tuple[Che
 def first(checks: tuple[Check, ...], proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
     """Return what the first check finds that finds anything."""
     return next((found for check in checks if (found := check(proposal, evidence, now)) is not None), None)
-
-
-def terms_of(spec: Mapping[str, Any]) -> str:
-    """Return the digest of what a migration's user asked for: its spec as the API has it, but for a pause."""
-    return proposals.terms({name: value for name, value in spec.items() if name != "paused"})
 
 
 # Cheap ones first, and what anybody can see before what only the agent measured.

@@ -319,4 +319,10 @@ def _refused(spec: IndexSpec) -> Problem | None:
             "Chroma has no roles, so nothing that gateways note of the panel's certificates would be theirs alone, and "
             "spec.panelRef cannot be kept; leave it out, or keep the index in a pgvector store",
         )
+    if spec.group_column is not None:
+        return Problem(
+            "StoreCannot",
+            "a Chroma store has no table whose rows spec.source.groupColumn could group, and holds one vector of each "
+            "document; leave it out",
+        )
     return None

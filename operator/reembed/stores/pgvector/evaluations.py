@@ -15,7 +15,7 @@ from reembed.stores.pgvector import rows, tables
 from reembed.stores.pgvector.connection import Pool, transaction, using
 from reembed.stores.pgvector.preflight import evaluation_table
 from reembed.stores.pgvector.tables import identifier as _name
-from reembed.stores.protocol import Labels, Unfit
+from reembed.stores.protocol import Labels, Source, Unfit
 
 _SECONDS = 600.0
 _COLUMNS = "id, verdict, queries, k, mrr_serving, mrr_candidate, low, high, message, metrics, slices"
@@ -36,16 +36,15 @@ async def labels(connections: Pool, spec: EvaluationSpec, index: IndexSpec) -> L
 
     async def read(document: sql.Composable) -> list[Any]:
         query = sql.SQL(
-            "SELECT e.{query}::text, e.{id}::text, s.{key} IS NOT NULL, {slices}::text FROM {labels} e"
-            " LEFT JOIN (SELECT s.{key} FROM {source}) s ON s.{key}::text = e.{id}::text"
+            "SELECT e.{query}::text, e.{id}::text, d.name IS NOT NULL, {slices}::text FROM {labels} e"
+            " LEFT JOIN ({documents}) d ON d.name = e.{id}::text"
             " WHERE e.{query} IS NOT NULL AND e.{id} IS NOT NULL"
         ).format(
             query=_name(spec.query_column),
             id=_name(spec.id_column),
-            key=_name(source.id_column),
             slices=slices,
             labels=_name(spec.schema, spec.table),
-            source=rows.documents(source, document),
+            documents=_documents(source, document),
         )
         async with transaction(connections, _SECONDS) as connection:
             return await (await connection.execute(query, [])).fetchall()
@@ -69,13 +68,21 @@ async def labels(connections: Pool, spec: EvaluationSpec, index: IndexSpec) -> L
     )
 
 
+def _documents(source: Source, document: sql.Composable) -> sql.Composable:
+    """Return a query of the names of all documents, each once, as answers name them."""
+    return sql.SQL("SELECT {distinct}{named} AS name FROM {source} WHERE s.{key} IS NOT NULL").format(
+        distinct=sql.SQL("DISTINCT " if source.group_column is not None else ""),
+        named=rows.named(source),
+        source=rows.documents(source, document),
+        key=_name(source.id_column),
+    )
+
+
 async def present(connections: Pool, index: IndexSpec, ids: Collection[str]) -> frozenset[str]:
     source = tables.source_of(index)
 
     async def read(document: sql.Composable) -> list[Any]:
-        query = sql.SQL("SELECT s.{key}::text FROM {source} WHERE s.{key}::text = ANY(%s)").format(
-            key=_name(source.id_column), source=rows.documents(source, document)
-        )
+        query = sql.SQL("SELECT d.name FROM ({}) d WHERE d.name = ANY(%s)").format(_documents(source, document))
         async with transaction(connections, _SECONDS) as connection:
             return await (await connection.execute(query, [sorted(ids)])).fetchall()
 

@@ -49,7 +49,7 @@ SELECT has_schema_privilege(current_user, %(namespace)s, 'USAGE'),
             ELSE has_column_privilege(current_user, %(table)s::oid, %(id)s, 'SELECT')
              AND has_column_privilege(current_user, %(table)s::oid, %(text)s::text, 'SELECT')
              AND (SELECT coalesce(bool_and(has_column_privilege(current_user, %(table)s::oid, m, 'SELECT')), true)
-                  FROM unnest(%(metadata)s::text[]) AS m) END,
+                  FROM unnest(%(beside)s::text[]) AS m) END,
        %(text)s::text IS NOT NULL OR has_database_privilege(current_user, current_database(), 'TEMPORARY'),
        CASE WHEN to_regnamespace('reembed') IS NULL
             THEN has_database_privilege(current_user, current_database(), 'CREATE')
@@ -128,7 +128,7 @@ async def table_missing(connection: Connection, asked: Asked) -> Problem | None:
 async def column_missing(connection: Connection, asked: Asked) -> Problem | None:
     table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
     text = () if asked.spec.text_sql is not None else (asked.spec.text_column or "",)
-    for name in (asked.spec.id_column, *text, *asked.spec.metadata):
+    for name in (asked.spec.id_column, *text, *_beside(asked.spec)):
         if await _row(connection, _COLUMN, [table, name], None) is None:
             return Problem(
                 "SourceColumnMissing",
@@ -170,6 +170,27 @@ def _composite(asked: Asked, parts: list[str]) -> str:
     )
 
 
+async def group_unsupported(connection: Connection, asked: Asked) -> Problem | None:
+    name = asked.spec.group_column
+    if name is None:
+        return None
+    table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
+    type_name, _ = await _row(connection, _COLUMN, [table, name])
+    if type_name in KEY_TYPES:
+        return None
+    return Problem(
+        "SourceGroupUnsupported",
+        f"column {quoted(name)} of {asked.table} is of type {type_name}, so it cannot name the documents that its rows "
+        "are parts of; groupColumn must be of type bigint, integer, smallint, text, varchar or uuid: choose such a "
+        f"column or add one{_ANOTHER}",
+    )
+
+
+def _beside(spec: IndexSpec) -> tuple[str, ...]:
+    """Return the columns that a search reads beside a document's id and text."""
+    return (*spec.metadata, *([spec.group_column] if spec.group_column is not None else []))
+
+
 async def privileges_missing(connection: Connection, asked: Asked) -> Problem | None:
     table, _ = await _row(connection, _TABLE, [asked.spec.schema, asked.spec.table])
     spec = asked.spec
@@ -178,7 +199,7 @@ async def privileges_missing(connection: Connection, asked: Asked) -> Problem | 
         "table": table,
         "id": spec.id_column,
         "text": None if spec.filter is not None else spec.text_column,
-        "metadata": list(spec.metadata),
+        "beside": list(_beside(spec)),
         "gateway": spec.gateway_role,
         "agents": spec.agent_role,
     }
@@ -269,6 +290,7 @@ CHECKS: tuple[Check, ...] = (
     table_missing,
     column_missing,
     key_unsupported,
+    group_unsupported,
     privileges_missing,
     text_invalid,
     filter_invalid,

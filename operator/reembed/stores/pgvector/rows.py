@@ -59,6 +59,14 @@ def documents(source: Source, document: sql.Composable, percent: sql.Composable 
     return sql.SQL("{} s{}{}").format(tables.table(source), sample, inside)
 
 
+def named(source: Source) -> sql.Composable:
+    """Return the name of the document that the row `s` is, or is a part of; one that is of no group stands alone."""
+    key = sql.SQL("s.{}::text").format(tables.identifier(source.id_column))
+    if source.group_column is None:
+        return key
+    return sql.SQL("coalesce(s.{}::text, {})").format(tables.identifier(source.group_column), key)
+
+
 def inside(source: Source, alias: str) -> sql.Composable:
     """Return whether the row or record `alias` is a document, for a function's body: nothing is doubled there."""
     if source.filter is None:

@@ -136,13 +136,15 @@ $condition$;
 REVOKE ALL ON FUNCTION reembed.condition(jsonb, jsonb) FROM PUBLIC;
 
 -- The k documents nearest to a vector, within a filter, with their metadata, and of documents that are cut which part is
--- the nearest; a document is as near as that. This is the only body: the other functions ask it. It raises RE001 instead of answering from a
--- collection that is not of this fingerprint, not indexed, withdrawn or gone. SECURITY DEFINER: who searches needs no
--- right on any table, and a row-level policy that would hide documents from the owner is an error. A document whose row
--- left the source or its filter is not found, before the follower knows.
+-- the nearest; a document is as near as that. Where rows are grouped (source ->> 'group'), a document is a group, named
+-- by it, or a row without one; it is as near as its nearest row, which is told as `row_id` and whose metadata it has.
+-- This is the only body: the other functions ask it. It raises RE001 instead of answering from a collection that is not
+-- of this fingerprint, not indexed, withdrawn or gone. SECURITY DEFINER: who searches needs no right on any table, and a
+-- row-level policy that would hide documents from the owner is an error. A document whose row left the source or its
+-- filter is not found, before the follower knows.
 CREATE FUNCTION reembed.find(
     p_collection text, p_fingerprint text, p_vector {ext}.vector, p_k integer, p_filter jsonb DEFAULT NULL)
-RETURNS TABLE (id text, score double precision, starts integer, ends integer, metadata jsonb)
+RETURNS TABLE (id text, score double precision, starts integer, ends integer, metadata jsonb, row_id text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET row_security = off
@@ -160,7 +162,10 @@ DECLARE
     distance text;
     vectors text;
     there text;
+    grouped boolean;
+    document text := 'm.id';
     ids text[];
+    row_ids text[];
     distances double precision[];
     began integer[];
     ended integer[];
@@ -194,6 +199,12 @@ BEGIN
         key := format('s.%I', c.source ->> 'id');
         embedding := format('s.%I', c.adopted);
     END IF;
+    grouped := c.source ->> 'group' IS NOT NULL;
+    IF grouped THEN
+        -- Of the rows that were found alone, each by its key: a join would be planned for a share of the whole table.
+        document := format('coalesce((SELECT s.%I::text FROM %I.%I s WHERE s.%I = m.id::%s), m.id)',
+            c.source ->> 'group', c.source ->> 'schema', c.source ->> 'table', c.source ->> 'id', c.id_type);
+    END IF;
     -- A halfvec is made of the vector here, once, rounded as from text.
     distance := format(
         '%s OPERATOR({ext}.%s) $1::{ext}.%I', embedding,
@@ -202,10 +213,11 @@ BEGIN
         BEGIN
             -- The second time the ordering is hidden from the vector index, and every document that the filter leaves is
             -- compared. It is needed only if the index gave up among vectors whose documents are gone or filtered.
+            asked := 4 * p_k::bigint;
             FOR thorough IN 0..1 LOOP
                 there := reembed.present(c, wanted, within => attempt = 2, first => thorough = 0);
                 ordering := CASE thorough WHEN 0 THEN distance ELSE format('(%s) + 0', distance) END;
-                IF NOT c.cut THEN
+                IF NOT c.cut AND NOT grouped THEN
                     EXECUTE format(
                         'SELECT array_agg(n.id ORDER BY n.distance, n.id),'
                         ' array_agg(n.distance ORDER BY n.distance, n.id)'
@@ -216,22 +228,22 @@ BEGIN
                     EXIT WHEN cardinality(ids) >= p_k;
                     CONTINUE;
                 END IF;
-                -- Parts are asked for until they are of k documents: more and more of them, since nobody knows how many
-                -- of the nearest are of one document.
-                asked := 4 * p_k::bigint;
+                -- Parts, or rows, are asked for until they are of k documents: more and more of them, since nobody
+                -- knows how many of the nearest are of one document. Where all are compared each round costs as much.
                 LOOP
                     EXECUTE format(
-                        'SELECT array_agg(b.id ORDER BY b.distance, b.id),'
-                        ' array_agg(b.distance ORDER BY b.distance, b.id),'
-                        ' array_agg(b.starts ORDER BY b.distance, b.id), array_agg(b.ends ORDER BY b.distance, b.id),'
-                        ' coalesce(max(b.fetched), 0) FROM (SELECT DISTINCT ON (n.id) n.*, count(*) OVER () AS fetched'
-                        ' FROM (SELECT %1$s::text AS id, c.part, %2$s AS distance, c.starts, c.ends FROM %3$s'
-                        ' WHERE %4$s IS NOT NULL AND %5$s ORDER BY %6$s LIMIT $2) n'
-                        ' ORDER BY n.id, n.distance, n.part) b',
-                        key, distance, vectors, embedding, there, ordering
-                    ) INTO ids, distances, began, ended, fetched USING p_vector, asked;
+                        'SELECT array_agg(b.document), array_agg(b.distance), array_agg(b.starts), array_agg(b.ends),'
+                        ' array_agg(b.id), coalesce(max(b.fetched), 0) FROM (SELECT * FROM ('
+                        'SELECT DISTINCT ON (n.document) n.*, count(*) OVER () AS fetched'
+                        ' FROM (SELECT m.*, %7$s AS document FROM (SELECT %1$s::text AS id, %2$s AS distance, %8$s'
+                        ' FROM %3$s WHERE %4$s IS NOT NULL AND %5$s ORDER BY %6$s LIMIT $2) m) n'
+                        ' ORDER BY n.document, n.distance, n.id, n.part) a ORDER BY a.distance, a.document) b',
+                        key, distance, vectors, embedding, there, ordering, document,
+                        CASE WHEN c.cut THEN 'c.part, c.starts, c.ends'
+                             ELSE '0 AS part, NULL::integer AS starts, NULL::integer AS ends' END
+                    ) INTO ids, distances, began, ended, row_ids, fetched USING p_vector, asked;
                     EXIT WHEN cardinality(ids) >= p_k OR fetched < asked;
-                    asked := 4 * asked;
+                    asked := CASE thorough WHEN 0 THEN 4 ELSE 64 END * asked;
                 END LOOP;
                 EXIT WHEN cardinality(ids) >= p_k;
             END LOOP;
@@ -244,10 +256,11 @@ BEGIN
             END IF;
         END;
     END LOOP;
-    datas := reembed.metadata(c, ids);
+    datas := reembed.metadata(c, (CASE WHEN grouped THEN row_ids ELSE ids END)[:p_k]);
     RETURN QUERY
-        SELECT u.id, CASE c.metric WHEN 'Cosine' THEN 1 - u.distance ELSE - u.distance END, u.starts, u.ends, u.metadata
-        FROM unnest(ids, distances, began, ended, datas) AS u (id, distance, starts, ends, metadata)
+        SELECT u.id, CASE c.metric WHEN 'Cosine' THEN 1 - u.distance ELSE - u.distance END, u.starts, u.ends, u.metadata,
+               CASE WHEN grouped THEN u.row_id END
+        FROM unnest(ids, distances, began, ended, datas, row_ids) AS u (id, distance, starts, ends, metadata, row_id)
         ORDER BY u.distance, u.id LIMIT p_k;
 END
 $search$;
@@ -363,7 +376,7 @@ $search$;
 -- to be embedded again, by the model that POST /v1/embeddings of the gateway asks.
 CREATE FUNCTION reembed.search_index(
     p_index text, p_fingerprint text, p_vector {ext}.vector, p_k integer DEFAULT 10, p_filter jsonb DEFAULT NULL)
-RETURNS TABLE (id text, score double precision, starts integer, ends integer, metadata jsonb)
+RETURNS TABLE (id text, score double precision, starts integer, ends integer, metadata jsonb, row_id text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $search$

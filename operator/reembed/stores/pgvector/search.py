@@ -28,7 +28,7 @@ from reembed.stores.pgvector.connection import Connection, Pooled, searching_poo
 from reembed.stores.protocol import Filter, FilterRefused, Hit
 
 # The server finds the parameter's type by the function, so nobody has to look up where the extension is.
-_BINARY = "SELECT id, score, starts, ends, metadata FROM reembed.find(%s, %s, %b, %s, %s)"
+_BINARY = "SELECT id, score, starts, ends, metadata, row_id FROM reembed.find(%s, %s, %b, %s, %s)"
 _TEXT = "SELECT id, score FROM reembed.search(%s, %s, %s, %s)"
 _MAY_FIND = """
 SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -117,8 +117,8 @@ async def search(
     given = [collection, fingerprint, binary(vector), k, wanted]
     cursor = await connection.execute(_BINARY, given, binary=True)
     return [
-        Hit(found, score, Span(starts, ends) if starts is not None else None, metadata)
-        for found, score, starts, ends, metadata in await cursor.fetchall()
+        Hit(found, score, Span(starts, ends) if starts is not None else None, metadata, row)
+        for found, score, starts, ends, metadata, row in await cursor.fetchall()
     ]
 
 

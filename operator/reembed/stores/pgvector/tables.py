@@ -89,7 +89,16 @@ def operator_class(kind: str, metric: str) -> str:
 
 
 def source_of(spec: IndexSpec) -> Source:
-    return Source(spec.schema, spec.table, spec.id_column, spec.text_column, spec.text_sql, spec.filter, spec.metadata)
+    return Source(
+        schema=spec.schema,
+        table=spec.table,
+        id_column=spec.id_column,
+        text_column=spec.text_column,
+        text_sql=spec.text_sql,
+        filter=spec.filter,
+        metadata=spec.metadata,
+        group_column=spec.group_column,
+    )
 
 
 def source_row(source: Source) -> dict[str, Any]:
@@ -101,13 +110,22 @@ def source_row(source: Source) -> dict[str, Any]:
         "text_sql": source.text_sql,
         "filter": source.filter,
         "metadata": list(source.metadata),
+        "group": source.group_column,
     }
 
 
 def source_from(row: dict[str, Any]) -> Source:
     """Return the source that a collection was made with; those of before expressions name a column."""
-    metadata = tuple(row.get("metadata") or ())
-    return Source(row["schema"], row["table"], row["id"], row["text"], row.get("text_sql"), row.get("filter"), metadata)
+    return Source(
+        schema=row["schema"],
+        table=row["table"],
+        id_column=row["id"],
+        text_column=row["text"],
+        text_sql=row.get("text_sql"),
+        filter=row.get("filter"),
+        metadata=tuple(row.get("metadata") or ()),
+        group_column=row.get("group"),
+    )
 
 
 def identifier(*parts: str) -> sql.Identifier:

@@ -15,12 +15,16 @@ Filter = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One document found; a higher score is nearer, whatever the metric."""
+    """One document found; a higher score is nearer, whatever the metric.
+
+    Where the source groups its rows, `id` names the group, or a row that is of none.
+    """
 
     id: str
     score: float
     span: Span | None = None  # the part of its text that was nearest; None: it is not cut
     metadata: Mapping[str, Any] | None = None  # of its columns that the source lists
+    row: str | None = None  # of a group the nearest row, whose metadata it has; None: rows are not grouped
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ class Source:
     text_sql: str | None = None  # over the row's own columns
     filter: str | None = None  # over them too; None: every row is a document
     metadata: tuple[str, ...] = ()  # columns that a search returns and may filter by
+    group_column: str | None = None  # names the document that a row is a part of; None: a row is a document
 
     @property
     def plain(self) -> bool:

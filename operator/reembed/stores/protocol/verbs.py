@@ -71,7 +71,7 @@ class Searching(Protocol):
     async def search(
         self, collection: str, fingerprint: str, vector: bytes, k: int, within: Filter | None = None
     ) -> list[Hit]:
-        """Return the `k` nearest documents, of those within the filter, or raise FilterRefused."""
+        """Return the `k` nearest documents, of the rows within the filter, or raise FilterRefused."""
         ...
 
 
