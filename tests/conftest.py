@@ -2,6 +2,12 @@
 
 import asyncio
 
+from hypothesis import settings
+
+# No test fails by a time: a busy machine takes as long as it takes.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
 # looptime asks for the current loop before every test; without this, Python makes one that nobody closes.
 asyncio.set_event_loop(None)
 
