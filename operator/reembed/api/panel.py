@@ -15,9 +15,15 @@ from reembed.core.quorum import certificates, proposals
 from reembed.core.quorum import membership as members_of
 from reembed.core.quorum.certificates import Certificate, Certified, Choice, Vote
 from reembed.core.quorum.membership import Member, Membership, Role, decoded, encoded
-from reembed.core.quorum.proposals import Kind, Proposal, Side, Split, Subject
+from reembed.core.quorum.proposals import OF_ROUTING, Kind, Proposal, Side, Split, Subject
 
 _API_VERSION = f"{names.GROUP}/{names.VERSION}"
+
+# The proposer that is no agent, and what it alone may propose.
+OPERATOR = "operator"
+OF_OPERATOR = OF_ROUTING | {Kind.LOAD_MODEL}
+# Half of the largest number that can be signed: whatever was proposed, a later epoch has a digest.
+MOST_EPOCH = 2**52
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +83,21 @@ def parse_decision(raw: Raw) -> Decision:
     """Return a Decision.
 
     Raises:
-        InvalidField: a field does not hold what the CRD asks for, or its name is not that of its proposal.
+        InvalidField: a field does not hold what the CRD asks for, its name is not that of its proposal, or it is not
+            its proposer's to propose. Whoever counts epochs or votes must leave it out: an agent votes once in a slot,
+            so a liar that filled the operator's slots would stop every migration.
 
     """
     spec = Fields(raw["spec"], "spec")
     proposal, meta = parse_proposal(spec.into("proposal")), parse_meta(raw)
     if meta.name != proposal.name:
         raise InvalidField("metadata.name", meta.name, f"{proposal.name}, which names what is proposed")
-    return Decision(meta, proposal, spec.text("proposer"))
+    proposer = spec.text("proposer")
+    if proposer != OPERATOR and proposal.kind in OF_OPERATOR:
+        raise InvalidField("spec.proposer", proposer, f"{OPERATOR}, which alone proposes {proposal.kind.value}")
+    if proposal.epoch > MOST_EPOCH:
+        raise InvalidField("spec.proposal.epoch", proposal.epoch, f"at most {MOST_EPOCH}, so that others can follow it")
+    return Decision(meta, proposal, proposer)
 
 
 def render_decision(proposal: Proposal, namespace: str, proposer: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from reembed.api.specs import parse_terms
 from reembed.core.model import Meta
 from reembed.core.quorum import certificates
 from reembed.core.quorum.certificates import Choice
+from reembed.core.quorum.proposals import Kind
 from tests import panels
 
 PROPOSAL = panels.raising(10, 50)
@@ -53,6 +54,24 @@ def test_a_decision_is_read_back_as_it_was_proposed() -> None:
 def test_a_decision_whose_name_is_not_that_of_its_proposal_is_refused() -> None:
     with pytest.raises(InvalidField):
         parse_decision(stored(render_decision(PROPOSAL, "reembed-panel", "operator"), name="d" + "0" * 40))
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_moves_queries_or_loads_a_model_is_the_operators_alone_to_propose(kind: Kind) -> None:
+    raw = stored(render_decision(replace(PROPOSAL, kind=kind), "reembed-panel", "agent-1"))
+    if kind in (Kind.TRAFFIC, Kind.COMPLETE, Kind.LOAD_MODEL):
+        with pytest.raises(InvalidField):
+            parse_decision(raw)
+    else:
+        assert parse_decision(raw).proposer == "agent-1"
+
+
+def test_no_decision_leaves_later_ones_without_an_epoch() -> None:
+    last, beyond = (replace(PROPOSAL, kind=Kind.MEMORY, epoch=2**52 + more) for more in (0, 1))
+    found = parse_decision(stored(render_decision(last, "reembed-panel", "agent-1")))
+    assert replace(last, epoch=found.proposal.epoch + 1).digest
+    with pytest.raises(InvalidField):
+        parse_decision(stored(render_decision(beyond, "reembed-panel", "agent-1")))
 
 
 def test_a_ballot_is_read_back_as_it_was_cast() -> None:
@@ -105,7 +124,7 @@ def test_what_an_agent_may_write_is_never_nested_deeper_than_its_readers_can_rea
 
 @pytest.mark.parametrize("changed", [{"epoch": 2**53}, {"terms": "\ud800"}], ids=["a number", "half a character"])
 def test_a_proposal_that_has_no_digest_is_refused_and_ends_no_reader(changed: dict[str, Any]) -> None:
-    raw = stored(render_decision(PROPOSAL, "reembed-panel", "agent-1"))
+    raw = stored(render_decision(PROPOSAL, "reembed-panel", "operator"))
     raw["spec"]["proposal"] |= changed
     with pytest.raises(InvalidField):
         parse_decision(raw)

@@ -142,7 +142,16 @@ class Lives(RuleBasedStateMachine):
         if self.rotations < 3:
             self.rotations += 1
             old = self.world.generations
-            self.world.wish(old | {name: old[name] + 1 for name in names})
+            self.world.wish(old | {name: old[name] + 1 for name in names if name in old})
+            if voted:
+                self.all_agents_vote()
+                self.world.operators[0].count(self.world)
+
+    @rule(name=HONEST, voted=st.booleans())
+    def a_member_is_replaced(self, name: str, voted: bool) -> None:
+        old = self.world.generations
+        if "agent-8" not in old:
+            self.world.wish({one: at for one, at in old.items() if one != name} | {"agent-8": 0})
             if voted:
                 self.all_agents_vote()
                 self.world.operators[0].count(self.world)
