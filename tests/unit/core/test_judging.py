@@ -296,6 +296,16 @@ def test_the_old_side_is_kept_for_the_whole_retention_and_need_not_live_at_its_e
     assert reason(proposal(100), late) == "Measured"
 
 
+def test_an_old_side_that_died_keeps_nobody_from_the_end() -> None:
+    """Each raise was proven while it lived; to ask for more would leave the index without any way."""
+    known = evidence(100, pods={"new": pods("new")}, retrieval=retrieval(at=at(-3600)))
+    assert reason(proposal(100), known) == "Stale"
+    pools = objects(100).pools
+    dead = of(known, pools={**pools, "old": replace(pools["old"], ready=())})
+    assert reason(proposal(100), dead) == "Measured"
+    assert reason(proposal(50, 100), replace(dead, objects=replace(objects(50), pools=pools))) != "Measured"
+
+
 def test_the_pointer_follows_the_queries_before_the_end() -> None:
     assert reason(proposal(100), evidence(100, stored=stored(OLD))) == "PointerInconsistent"
 
