@@ -97,7 +97,8 @@ class Measured:
             return await self._look_at_vectors(around)
 
     async def close(self) -> None:
-        await self._store.close()
+        async with self._lock:
+            await self._store.close()
 
     async def _look_at_gateways(self, around: Around) -> None:
         self._seen = await self._gateways.look(around.objects.index, around.gateways)
@@ -119,18 +120,18 @@ class Measured:
         migration = around.objects.migration
         if migration is None or migration.status.candidate is None or not self._indexed(migration.status.candidate):
             return False
-        candidate, left = migration.status.candidate, False
+        candidate, serving, left = migration.status.candidate, migration.status.serving, False
         async with _embedders(around, self._means.port) as embedders:
-            arms = [arm for arm in (migration.status.serving, candidate) if arm is not None]
-            if any(arm.pool not in embedders for arm in arms):
-                return False
 
             async def queries() -> None:
                 nonlocal left
-                left = await self._halves.step(self._store, around.objects.index.spec, migration, embedders)
+                if all(arm is not None and arm.pool in embedders for arm in (serving, candidate)):
+                    spec = around.objects.index.spec
+                    left = await self._halves.step(self._store, spec, migration, embedders)
 
             async def vectors() -> None:
-                if self._sample_due(candidate):
+                # Of a candidate that alone is left, too.
+                if candidate.pool in embedders and self._sample_due(candidate):
                     self._sample = await self._store.sample(candidate, SAMPLE, embedders[candidate.pool])
 
             await self._trying("labelled queries", queries)

@@ -6,6 +6,7 @@ that index is approved.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -108,4 +109,6 @@ async def _again(client: EmbedderClient, drawn: list[Sampled]) -> list[float]:
         if len(drawn) == 1:
             raise
         return [one for each in drawn for one in await _again(client, [each])]
-    return [cosine(one.vector, vector) for one, vector in zip(drawn, found.vectors, strict=True)]
+    cosines = [cosine(one.vector, vector) for one, vector in zip(drawn, found.vectors, strict=True)]
+    # A vector of zeros, or of another size, is no text's.
+    return [one if math.isfinite(one) else 0.0 for one in cosines]

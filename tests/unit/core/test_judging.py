@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +14,7 @@ from reembed.core.migration import Migration
 from reembed.core.model import Approval, Command, Consumed, Holder, Limit, Limits, Routing, Step, Verb
 from reembed.core.quorum import canonical
 from reembed.core.quorum.certificates import Choice
-from reembed.core.quorum.evidence import Evidence
+from reembed.core.quorum.evidence import Evidence, Prediction
 from reembed.core.quorum.judging import CHECKS, judge
 from reembed.core.quorum.proposals import Kind, Proposal
 from reembed.core.transitions import State
@@ -296,6 +297,16 @@ def test_the_old_side_is_kept_for_the_whole_retention_and_need_not_live_at_its_e
     assert reason(proposal(100), late) == "Measured"
 
 
+def test_an_old_side_that_died_keeps_nobody_from_the_end() -> None:
+    """Each raise was proven while it lived; to ask for more would leave the index without any way."""
+    known = evidence(100, pods={"new": pods("new")}, retrieval=retrieval(at=at(-3600)))
+    assert reason(proposal(100), known) == "Stale"
+    pools = objects(100).pools
+    dead = of(known, pools={**pools, "old": replace(pools["old"], ready=())})
+    assert reason(proposal(100), dead) == "Measured"
+    assert reason(proposal(50, 100), replace(dead, objects=replace(objects(50), pools=pools))) != "Measured"
+
+
 def test_the_pointer_follows_the_queries_before_the_end() -> None:
     assert reason(proposal(100), evidence(100, stored=stored(OLD))) == "PointerInconsistent"
 
@@ -321,7 +332,10 @@ def test_the_first_finding_decides_and_cheap_checks_come_first() -> None:
 
 
 def test_the_evidence_can_be_signed_and_holds_what_was_measured() -> None:
-    measured = judge(proposal(), evidence(), NOON).evidence
+    predicted = Prediction(10, 0.01, math.inf, None, 5.0)
+    broken = {"old": pods("old"), "new": pods("new", cosine=math.nan)}
+    measured = judge(proposal(), evidence(prediction=predicted, pods=broken), NOON).evidence
+    assert all(len(json.dumps(part, allow_nan=False)) < 8192 for part in measured.values())
     assert len(canonical.digest(canonical.EVIDENCE, measured)) == 64
     assert measured["retrieval"]["half"] == "h" * 64
     assert measured["retrieval"]["measured"] == len(DIFFERENCES)

@@ -128,7 +128,7 @@ async def test_an_index_that_is_not_there_any_more_is_refused() -> None:
 
 async def test_a_stranger_may_not_propose_and_a_member_may() -> None:
     async with one() as (panel, uid):
-        strange, known = panel.raising("docs", uid, 5), panel.raising("docs", uid, 6)
+        strange, known = (replace(panel.raising("docs", uid, epoch), kind=Kind.MEMORY) for epoch in (5, 6))
         await panel.propose(strange, "somebody")
         await panel.propose(known, NAMES[3])
         assert [await said(panel, each) for each in (strange, known)] == [

@@ -183,7 +183,7 @@ def coming(objects: Objects) -> tuple[Kind, Split] | None:
     if weight == 100 or status.serving is None:
         done = raising.split(Routing(serving=status.candidate), uids)
         return Kind.COMPLETE, done
-    more = next(step.weight for step in migration.spec.steps if step.weight > weight)
+    more = next((step.weight for step in migration.spec.steps if step.weight > weight), 100)
     both = raising.split(Routing(serving=status.serving, candidate=status.candidate, weight=more), uids)
     return Kind.TRAFFIC, both
 

@@ -165,6 +165,8 @@ def proven(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | N
     spec = migration.spec.evaluation if migration is not None else None
     if spec is None or migration is None or proposal.before.serving is None:
         return None  # nobody asked for it, or there is nothing to compare with
+    if proposal.kind is Kind.COMPLETE and not _ready(proposal.before.serving, evidence):
+        return None  # each raise was proven; a dead old side must not keep its successor from being left alone
     found = evidence.retrieval
     late = stale("labelled queries", found, now, FRESH_QUERIES)
     if late is not None or found is None:
@@ -230,6 +232,11 @@ def stale(what: str, look: Any, now: datetime, limit: timedelta = FRESH) -> Find
         return Finding("NotMeasured", f"{what}: not measured")
     age = now - look.at
     return Finding("Stale", f"{what}: measured {seconds(age)} ago, above {seconds(limit)}") if age > limit else None
+
+
+def _ready(side: ProposedSide, evidence: Evidence) -> bool:
+    pool = objects_of(evidence).pools.get(side.pool)
+    return pool is not None and bool(pool.ready)
 
 
 def _candidate(proposal: Proposal) -> ProposedSide | None:

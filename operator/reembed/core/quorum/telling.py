@@ -23,12 +23,13 @@ def told(proposal: Proposal, evidence: Evidence, now: datetime) -> dict[str, Any
         parts["gateways"] = {"running": len(one.running), "answered": len(one.reports), "age": _age(one.at, now)}
         if one.followed_since is not None:
             parts["gateways"]["followedSeconds"] = _age(one.followed_since, now)
-    named = (side.pool for side in (proposal.before.serving, proposal.after.candidate, proposal.after.serving) if side)
-    pools = {pool: _pods(evidence.pods[pool], now) for pool in sorted(set(named)) if pool in evidence.pods}
+    sides = [one for one in (proposal.before.serving, proposal.after.candidate, proposal.after.serving) if one]
+    named = {one.pool for one in sides}
+    pools = {pool: _pods(evidence.pods[pool], now) for pool in sorted(named) if pool in evidence.pods}
     if pools:
         parts["pools"] = pools
     if evidence.stored is not None:
-        parts["store"] = _stored(evidence.stored, now)
+        parts["store"] = _stored(evidence.stored, {one.collection for one in sides}, now)
     if evidence.retrieval is not None:
         parts["retrieval"] = _retrieval(evidence.retrieval, now)
     if evidence.sample is not None and evidence.sample.cosines:
@@ -55,9 +56,10 @@ def _known(name: str, which: Any, values: Iterable[float | None], digits: int) -
     return {name: round(which(found), digits)} if found else {}
 
 
-def _stored(stored: Stored, now: datetime) -> dict[str, Any]:
+def _stored(stored: Stored, named: set[str], now: datetime) -> dict[str, Any]:
     pointer = stored.pointer.collection if stored.pointer is not None else ""
-    held = {one.name: {"state": one.state, "written": one.written, "valid": one.valid} for one in stored.collections}
+    found = [one for one in stored.collections if one.name in named]
+    held = {one.name: {"state": one.state, "written": one.written, "valid": one.valid} for one in found}
     return {"pointer": pointer, "collections": held, "age": _age(stored.at, now)}
 
 
@@ -85,7 +87,9 @@ def _prediction(evidence: Evidence) -> dict[str, Any]:
         "predictedRate": one.predicted_rate,
         "seenRate": one.seen_rate,
     }
-    return {"weight": one.weight} | {name: round(value, 4) for name, value in values.items() if value is not None}
+    return {"weight": one.weight} | {
+        name: round(value, 4) for name, value in values.items() if value is not None and math.isfinite(value)
+    }
 
 
 def _age(at: datetime, now: datetime) -> int:
