@@ -11,7 +11,7 @@ from typing import Any
 
 from reembed import signing
 from reembed.cluster import kinds
-from reembed.cluster.client import Cluster, ClusterError, Gone
+from reembed.cluster.client import Cluster, ClusterError
 from reembed.core.quorum.watch import DEAD
 from reembed.panel.coordinator import Coordinator
 from reembed.panel.garbage import Garbage
@@ -116,7 +116,9 @@ class Agent:
 
     async def _watch_panel(self) -> None:
         here, name = self._settings.namespace, self._settings.panel
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 self.office.see(await self._cluster.get(kinds.PANEL, here, name))
                 async for event, raw in self._cluster.watch(kinds.PANEL, here, name=name):
@@ -124,11 +126,10 @@ class Agent:
                     self.office.see(None if event == "DELETED" else raw)
                     if self.office.active != before:
                         await self._believe()
-            except Gone:
-                continue
             except (ClusterError, OSError, TimeoutError, ValueError, KeyError) as error:
-                text = "the watch of Panel %s/%s ended: %s; begun again in %g s"
-                _LOGGER.warning(text, here, name, str(error) or type(error).__name__, _AGAIN)
+                text = "the watch of Panel %s/%s ended: %s; it is begun again"
+                _LOGGER.warning(text, here, name, str(error) or type(error).__name__)
+            if loop.time() - began < _AGAIN:
                 await asyncio.sleep(_AGAIN)
 
     async def _look_after_keys(self) -> None:

@@ -18,7 +18,7 @@ from typing import Protocol
 from reembed.api import InvalidField, parse_index
 from reembed.api.panel import Ballot, Decision, parse_decision, render_ballot
 from reembed.cluster import kinds
-from reembed.cluster.client import ClusterError, Conflict, Gone, Object, Refused
+from reembed.cluster.client import ClusterError, Conflict, Object, Refused
 from reembed.core.model import IndexSpec
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Choice, Vote, ballot_message, evidence_digest
 from reembed.core.quorum.judging import Judgement
@@ -35,6 +35,8 @@ _ROOM_SECONDS = 10.0
 # Judged side by side; each waits for measurements for most of its time.
 _AT_ONCE = 64
 _AGAIN = 1.0
+# Decisions that are remembered as seen to; of more, the API server is asked again whether they have its Ballot.
+_MOST_KNOWN = 5000
 OPERATOR = "operator"
 
 _LOGGER = logging.getLogger("reembed.panel")
@@ -68,13 +70,14 @@ class Voter:
         """Vote until cancelled, as `judge` says."""
         async with asyncio.TaskGroup() as tasks:
             while True:
+                began = asyncio.get_running_loop().time()
                 try:
                     await self._watch(tasks, judge)
-                except Gone:
-                    continue  # lists again
                 except (ClusterError, OSError, TimeoutError, ValueError, KeyError) as error:
                     self.watching = False
-                    _LOGGER.warning("the watch of Decisions ended: %s; begun again in %g s", _told(error), _AGAIN)
+                    _LOGGER.warning("the watch of Decisions ended: %s; it is begun again", _told(error))
+                # It lists what there is when it begins. A server that ends it at once is not asked without a pause.
+                if asyncio.get_running_loop().time() - began < _AGAIN:
                     await asyncio.sleep(_AGAIN)
 
     async def finish(self, seconds: float) -> None:
@@ -85,6 +88,8 @@ class Voter:
 
     async def _watch(self, tasks: asyncio.TaskGroup, judge: Judge) -> None:
         self.watching = True
+        if len(self._voting) > _MOST_KNOWN:
+            self._voting = {name: task for name, task in self._voting.items() if not task.done()}
         async for event, raw in self._cluster.watch(kinds.DECISION, self._settings.namespace):
             name = raw["metadata"]["name"]
             if event == "DELETED":
@@ -145,7 +150,7 @@ class Voter:
         try:
             async with asyncio.timeout(max(left, 0.0)):
                 refused = self._not_proposed_well(decision, now) or await self._foreign(decision.proposal)
-                return refused or await judge.judge(decision, now)
+                return refused or _written(await judge.judge(decision, now))
         except TimeoutError:
             return _refusal(
                 "NotMeasured", f"no judgement within {left:.0f} s; nobody can vouch for what was not measured"
@@ -253,6 +258,13 @@ class Voter:
                 _LOGGER.info("Ballot %s is there already", body["metadata"]["name"])
                 return
             except ClusterError as error:
+                if (
+                    isinstance(error, Refused) and error.status != 403
+                ):  # rights may come; what is no Ballot never is one
+                    _LOGGER.error(
+                        "Ballot %s is none: %s; there is no vote of this agent", body["metadata"]["name"], error
+                    )
+                    return
                 _LOGGER.warning("Ballot %s: %s; sent again in %g s", body["metadata"]["name"], error, _AGAIN)
                 await asyncio.sleep(_AGAIN)
             else:
@@ -267,6 +279,17 @@ class Voter:
                     ballot.reasons[0] if ballot.reasons else "",
                 )
                 return
+
+
+def _written(judged: Judgement) -> Judgement:
+    """Return the judgement if its evidence can be written down.
+
+    Raises:
+        ValueError: it has numbers that JSON cannot carry.
+
+    """
+    evidence_digest(judged.evidence)
+    return judged
 
 
 def changed(before: Membership, after: Membership) -> list[str]:

@@ -86,7 +86,11 @@ async def test_six_of_eight_make_a_certificate_that_gateways_obey() -> None:
         assert (len(certificate.votes), obeyed(panel, certificate, uid)) == (6, True)
 
 
-@pytest.mark.parametrize(("judge", "seconds"), [(Hanging(), 155), (Failing(), 5)], ids=["hangs", "fails"])
+@pytest.mark.parametrize(
+    ("judge", "seconds"),
+    [(Hanging(), 155), (Failing(), 5), (Saying(evidence={"share": float("nan")}), 5)],
+    ids=["hangs", "fails", "measured what is no number"],
+)
 async def test_a_judge_that_says_nothing_refuses(judge: Saying, seconds: float) -> None:
     async with one(judge) as (panel, uid):
         proposal = panel.raising("docs", uid, 5)
