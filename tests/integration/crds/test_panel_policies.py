@@ -18,6 +18,7 @@ from hack.cache import ROOT
 from reembed.api.panel import Ballot, membership_json, render_ballot, render_decision
 from reembed.core.model import Meta
 from reembed.core.quorum.certificates import Choice
+from reembed.core.quorum.proposals import Kind
 from tests import panels
 from tests.integration.crds.objects import Kubectl, Object
 from tests.integration.crds.releases import PATIENCE_SECONDS, account, helm
@@ -88,8 +89,12 @@ def panel_object(name: str) -> Object:
     }
 
 
-def decision(proposer: str, epoch: int = 5) -> Object:
-    made = render_decision(panels.raising(10, 50, epoch), "unused", proposer)
+def decision(proposer: str, epoch: int = 5, kind: Kind | None = None) -> Object:
+    """Return a Decision; an agent's is about memory, unless something else is said."""
+    raising = panels.raising(10, 50, epoch)
+    by_agent = replace(raising, kind=Kind.MEMORY, after=raising.before, change=(("pool", "new"),))
+    proposal = raising if proposer == "operator" else by_agent
+    made = render_decision(replace(proposal, kind=kind or proposal.kind), "unused", proposer)
     del made["metadata"]["namespace"]
     return made
 
@@ -171,6 +176,13 @@ def test_who_proposes_says_who_it_is(
     wrong = ((operator, OTHER), (agent, "operator"), (agent, OTHER), (panel, "operator"), (panel, OTHER))
     for who, proposer in wrong:
         assert f"may not propose as '{proposer}'" in who.refused("create", "-f", "-", DRY, stdin=decision(proposer))
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
+def test_the_steps_of_a_migration_are_the_operator_s_to_propose(plain_agent: Kubectl, kind: Kind) -> None:
+    done = plain_agent.run("create", "-f", "-", DRY, stdin=decision(OTHER, kind=kind))
+    steps = {Kind.LOAD_MODEL, Kind.TRAFFIC, Kind.COMPLETE}
+    assert ("are the operator's to propose" in done.stderr, done.returncode == 0) == (kind in steps, kind not in steps)
 
 
 def test_no_decision_outlives_its_deletion(plain_agent: Kubectl) -> None:

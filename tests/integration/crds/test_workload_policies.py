@@ -18,7 +18,7 @@ from reembed.core.hooks import Hook, HttpHook, Moment, On, RunHook
 from reembed.core.model import ConfigMapKey, DownloadSpec, External, Hosted, SecretKey, Validation
 from reembed.core.transitions import State
 from tests import builders as b
-from tests.integration.crds.objects import Kubectl, Object
+from tests.integration.crds.objects import Kubectl, Object, changed
 from tests.integration.crds.releases import PATIENCE_SECONDS, account, helm
 from tests.unit.controller.test_manifests import JOB, ORDER
 
@@ -184,6 +184,15 @@ def token(one: Object) -> None:
     pod(one)["automountServiceAccountToken"] = True
 
 
+def store_of_its_own(one: Object) -> None:
+    environment = [each for each in container(one)["env"] if each["name"] != "REEMBED_DSN"]
+    container(one)["env"] = [*environment, {"name": "REEMBED_DSN", "value": "postgresql://elsewhere"}]
+
+
+def projected(one: Object) -> None:
+    pod(one)["volumes"].append({"name": "more", "projected": {"sources": [{"secret": {"name": "x"}}]}})
+
+
 def host_path(one: Object) -> None:
     pod(one)["volumes"].append({"name": "node", "hostPath": {"path": "/"}})
 
@@ -213,9 +222,11 @@ NO_CODE = "The operator may bring no code of its own into pods"
         (probe, NO_CODE),
         (hook_after_start, NO_CODE),
         (all_of_a_secret, NO_CODE),
+        (store_of_its_own, NO_CODE),
         (other_account, "no account but those of gateways and workers, in their images"),
         (worker_s_account, "no account but those of gateways and workers, in their images"),
         (token, "Without an account a pod has no token"),
+        (projected, "nothing of the node's"),
         (host_path, "nothing of the node's"),
         (host_network, "nothing of the node's"),
         (privileged, "nothing of the node's"),
@@ -226,6 +237,105 @@ def test_the_operator_makes_no_other_pods(operator: Kubectl, spoil: Callable[[Ob
     spoilt = made()["gateway"]
     spoil(spoilt)
     assert why in operator.refused("create", "-f", "-", DRY, stdin=spoilt)
+
+
+@pytest.fixture(scope="module")
+def with_index(installed: Kubectl) -> Kubectl:
+    """Return kubectl as the operator, where there is the index whose pods the operator makes."""
+    installed.ok("create", "-f", "-", stdin=changed("index", "metadata.name", "docs"))
+    seen = changed("index", "metadata.name", "docs")["spec"]["store"]
+    assert (seen["ownerSecretRef"], seen["gatewaySecretRef"]) == (OWNER, GATEWAY)
+    operator, patient_until = (
+        replace(installed, user=account(installed, "reembed")),
+        time.monotonic() + PATIENCE_SECONDS,
+    )
+    while operator.run("create", "-f", "-", DRY, stdin=given(made()["gateway"], OWNER)).returncode == 0:
+        assert time.monotonic() < patient_until, "the policy is not in force"
+    return operator
+
+
+OWNER = {"name": "functions-store", "key": "owner"}
+GATEWAY = {"name": "functions-store", "key": "gateway"}
+
+
+def given(one: Object, secret: dict[str, str], name: str = "REEMBED_DSN") -> Object:
+    """Return a pod whose variable comes from a Secret."""
+    environment = [each for each in container(one)["env"] if each["name"] != name]
+    container(one)["env"] = [*environment, {"name": name, "valueFrom": {"secretKeyRef": secret}}]
+    return one
+
+
+def mounting(one: Object, secret: dict[str, object]) -> Object:
+    pod(one)["volumes"].append({"name": "given", "secret": secret})
+    return one
+
+
+def test_an_index_s_pods_have_its_store(with_index: Kubectl) -> None:
+    for name, secret in (("gateway", GATEWAY), ("worker", OWNER), ("backfill", OWNER), ("inspect", OWNER)):
+        with_index.ok("create", "-f", "-", DRY, stdin=given(made()[name], secret))
+    key = {"secretName": "functions-store", "items": [{"key": "openai", "path": "key"}]}
+    for one in (made()["loading"], mounting(made()["external"], key)):
+        with_index.ok("create", "-f", "-", DRY, stdin=one)
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"), [("gateway", OWNER), ("gateway", {"name": "other", "key": "gateway"}), ("worker", GATEWAY)]
+)
+def test_an_index_s_pods_have_no_other_store(with_index: Kubectl, name: str, secret: dict[str, str]) -> None:
+    refusal = with_index.refused("create", "-f", "-", DRY, stdin=given(made()[name], secret))
+    assert "pods of EmbeddingIndex 'docs' no store but the one that the index names" in refusal
+
+
+def test_a_store_s_connection_string_is_given_to_nothing_that_would_send_it_away(with_index: Kubectl) -> None:
+    away = (
+        mounting(made()["external"], {"secretName": "functions-store"}),
+        mounting(made()["external"], {"secretName": "functions-store", "items": [{"key": "gateway", "path": "key"}]}),
+        given(made()["announce"], GATEWAY, "REEMBED_HOOK_HMAC_SECRET"),
+        given(made()["embedder"], GATEWAY, "HF_TOKEN"),
+    )
+    for one in away:
+        refusal = with_index.refused("create", "-f", "-", DRY, stdin=one)
+        assert "the store's connection string of EmbeddingIndex 'docs' to no pod but as REEMBED_DSN" in refusal
+
+
+def services() -> list[Object]:
+    """Return the Services that the operator makes, with short and with long names."""
+    # Cut where it has dashes, which a name cannot end with.
+    long = f"{'n' * 36}--{'n' * 20}"
+    found = [
+        embedder.service(b.pool("new").meta),
+        embedder.service(b.pool(long).meta),
+        index.gateway_service(b.index().meta),
+        index.gateway_service(replace(b.index().meta, name=long)),
+    ]
+    return [_here(one, kinds.SERVICE) for one in found]
+
+
+def test_the_operator_makes_its_services(operator: Kubectl) -> None:
+    for one in services():
+        operator.ok("create", "-f", "-", DRY, stdin=one)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"type": "ExternalName", "externalName": "example.org"}, "send nobody out of the cluster"),
+        ({"type": "NodePort"}, "send nobody out of the cluster"),
+        ({"externalIPs": ["192.0.2.1"]}, "send nobody out of the cluster"),
+        ({"selector": {"app": "other"}}, "to no pods but those of the index or pool that it is named for"),
+        ({"selector": {}}, "to no pods but those of the index or pool that it is named for"),
+    ],
+)
+def test_the_operator_sends_callers_nowhere_else(operator: Kubectl, change: dict[str, object], why: str) -> None:
+    _, _, gateway, _ = services()
+    gateway["spec"] = gateway["spec"] | change
+    assert why in operator.refused("create", "-f", "-", DRY, stdin=gateway)
+
+
+def test_a_service_leads_to_pods_of_its_own_index(operator: Kubectl) -> None:
+    _, _, gateway, _ = services()
+    gateway["spec"]["selector"]["reembed.dev/index"] = "another"
+    assert "that it is named for" in operator.refused("create", "-f", "-", DRY, stdin=gateway)
 
 
 def test_a_running_pod_s_template_is_not_changed_to_another_s(installed: Kubectl, operator: Kubectl) -> None:

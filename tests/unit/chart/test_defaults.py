@@ -19,7 +19,9 @@ POLICIES = [
     "reembed-reembed-system-config-maps-are-classes",
     "reembed-reembed-system-pool-in-use",
     "reembed-reembed-system-promote-needs-approve",
+    "reembed-reembed-system-services-are-ours",
     "reembed-reembed-system-spec-is-the-users",
+    "reembed-reembed-system-stores-are-theirs",
     "reembed-reembed-system-workloads-are-ours",
 ]
 
