@@ -16,7 +16,7 @@ from reembed.cluster.client import ClusterError
 from reembed.core.quorum.certificates import Choice
 from reembed.core.quorum.counting import Standing
 from reembed.core.quorum.judging import Judgement
-from reembed.core.quorum.proposals import ballot_name
+from reembed.core.quorum.proposals import Kind, ballot_name
 from tests.panel_agents.memory import Memory, memory_panel
 from tests.panel_agents.world import NAMES, Panel, Saying, obeyed
 from tests.sim.api_server import NAMESPACE
