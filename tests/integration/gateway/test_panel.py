@@ -32,6 +32,7 @@ from tests.fixtures.gateways import Listening
 from tests.fixtures.postgres import GATEWAY, Database
 from tests.integration.gateway.test_process import Process
 from tests.integration.gateway.two_models import NEW, OLD, embedders, filled
+from tests.panels import NEW as CANDIDATE
 from tests.panels import agents, raising
 
 PANEL = agents()
@@ -163,6 +164,14 @@ def of_another_index(index: Index) -> Routing:
     return index.raised(3, 100, uid="11111111-1111-1111-1111-111111111111")
 
 
+def of_another_migration(index: Index) -> Routing:
+    """Return a raise with what was certified for a migration to the same pool, which filled another collection."""
+    proposal = index.proposal(3, 100)
+    after = replace(proposal.after, candidate=replace(CANDIDATE, collection="c_other"))
+    proposal = replace(proposal, subject=replace(proposal.subject, migration_uid="another"), after=after)
+    return Routing(3, OLD, NEW, 100, certificate=PANEL.certificate(proposal))
+
+
 def five(index: Index) -> Routing:
     return index.raised(3, 100, 5)
 
@@ -195,6 +204,7 @@ def promoted(index: Index) -> Routing:
         (promoted, "CertificateMissing"),
         (renumbered, "CertificateOfOther"),
         (of_another_index, "CertificateOfOther"),
+        (of_another_migration, "CertificateOfOther"),
         (of_another_panel, "ForeignPanel"),
         (five, "QuorumMissing"),
         (five_and_one_twice, "QuorumMissing"),
