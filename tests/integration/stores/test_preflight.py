@@ -247,6 +247,13 @@ async def test_a_gateways_role_that_does_not_exist_is_named(database: Database) 
     )
 
 
+async def test_an_agents_role_that_does_not_exist_is_named(database: Database) -> None:
+    Documents(database).create(1)
+    found = await problem(database.owner_dsn, replace(SPEC, agent_role="judge"))
+    assert found is not None
+    assert found.message.startswith('the agents\' role "judge" does not exist, so nothing was made; run')
+
+
 async def test_the_first_of_several_findings_is_reported(database: Database) -> None:
     documents = Documents(database)
     documents.run("DROP EXTENSION vector", dsn=database.superuser_dsn)
