@@ -11,10 +11,12 @@ import aiohttp
 import psycopg
 import pytest
 
+from reembed.core.model import CollectionPlan, Desired
 from reembed.core.quorum.evidence import Evidence
 from reembed.core.quorum.judging import judge
 from reembed.panel.measure import Means, Measured
 from reembed.panel.probes import Prober
+from reembed.stores.pgvector.keeper import Keeper
 from tests.fixtures.embedders import Start
 from tests.fixtures.postgres import Database
 from tests.integration.panel.world import DOCUMENTS, NEW, UID, World, standing
@@ -99,6 +101,22 @@ async def test_the_agents_role_changes_nothing(world: World, tmp_path: Path) -> 
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
+
+
+async def test_what_is_made_later_can_be_read_too_and_a_table_of_anothers_stops_nobody(
+    world: World, tmp_path: Path, database: Database
+) -> None:
+    plan = CollectionPlan("c_later", "new", "fp-test", 384, 1, Desired.PRESENT)
+    with psycopg.connect(database.superuser_dsn, autocommit=True) as connection:
+        connection.execute("ALTER TABLE docs OWNER TO postgres")
+        connection.execute("GRANT SELECT ON docs TO reembed_owner")
+        connection.execute(f"REVOKE SELECT ON reembed.version FROM {world.spec.agent_role}")
+    async with Keeper(database.owner_dsn, "rag/docs", UID) as keeper:
+        await keeper.prepare(world.spec)
+        await keeper.create(world.spec, plan)
+    with psycopg.connect((tmp_path / "rag.docs").read_text(), autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM reembed.c_later").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM reembed.version").fetchone() == (1,)
 
 
 async def test_without_a_connection_string_the_store_is_not_measured(

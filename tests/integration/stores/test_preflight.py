@@ -260,6 +260,13 @@ async def test_the_gateways_of_an_index_with_a_panel_need_a_role_of_their_own(
     assert await problem(database.owner_dsn, replace(SPEC, panel=panel)) is None
 
 
+async def test_an_agents_role_that_does_not_exist_is_named(database: Database) -> None:
+    Documents(database).create(1)
+    found = await problem(database.owner_dsn, replace(SPEC, agent_role="judge"))
+    assert found is not None
+    assert found.message.startswith('the agents\' role "judge" does not exist, so nothing was made; run')
+
+
 async def test_the_first_of_several_findings_is_reported(database: Database) -> None:
     documents = Documents(database)
     documents.run("DROP EXTENSION vector", dsn=database.superuser_dsn)

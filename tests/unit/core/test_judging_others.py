@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reembed.core.model import PointerPlan
+from reembed.core.model import Approval, PointerPlan
 from reembed.core.quorum.certificates import Certified, Choice
 from reembed.core.quorum.evidence import Evidence, PanelObject
 from reembed.core.quorum.judging import judge
@@ -223,3 +223,107 @@ def test_members_are_those_of_the_panels_spec_and_few_change_at_once(
 
 def test_an_approval_says_that_everything_was_measured() -> None:
     assert judge(members(wished(1)), panel(wished(1)), NOON).choice is Choice.APPROVE
+
+
+# A good proposal of every kind with the evidence that it needs; below it loses one thing that all of its kind need.
+GOOD: dict[Kind, tuple[Proposal, Evidence]] = {
+    Kind.TRAFFIC: (proposal(), evidence()),
+    Kind.COMPLETE: (proposal(100), evidence(100)),
+    Kind.LOAD_MODEL: CASES["the migration's own model"][:2],
+    Kind.MEMORY: CASES["careful limits for who is short of memory"][:2],
+    Kind.TUNING: CASES["more shards side by side"][:2],
+    Kind.RECOVER: CASES["a new beginning"][:2],
+    Kind.ROLLBACK: CASES["a way back from a loss that is certain"][:2],
+    Kind.CORRECT: CASES["the correction of a drift"][:2],
+    Kind.MEMBERSHIP: MEMBERS["two new keys"][:2],
+}
+ROUTING = frozenset({Kind.TRAFFIC, Kind.COMPLETE})
+OF_INDEX = frozenset(Kind) - {Kind.MEMBERSHIP}
+HOLDER = ROUTING | {Kind.TUNING, Kind.ROLLBACK}
+STOPPABLE = ROUTING | {Kind.LOAD_MODEL, Kind.TUNING, Kind.RECOVER}
+
+
+def without_holder(known: Evidence) -> Evidence:
+    assert known.objects is not None
+    index = known.objects.index
+    return of(known, index=replace(index, status=replace(index.status, active_migration=None)))
+
+
+def with_gateways(known: Evidence, **changes: Any) -> Evidence:
+    assert known.gateways is not None
+    return replace(known, gateways=replace(known.gateways, **changes))
+
+
+def paused(known: Evidence) -> Evidence:
+    assert known.objects is not None
+    assert known.objects.migration is not None
+    found = known.objects.migration
+    return of(known, migration=replace(found, spec=replace(found.spec, paused=True)))
+
+
+def approval_asked(known: Evidence) -> Evidence:
+    assert known.objects is not None
+    assert known.objects.migration is not None
+    found = known.objects.migration
+    steps = tuple(replace(one, approval=Approval.REQUIRED) for one in found.spec.steps)
+    return of(known, migration=replace(found, spec=replace(found.spec, steps=steps)))
+
+
+def candidate(known: Evidence, **changes: Any) -> Evidence:
+    return replace(known, pods={"old": pods("old"), "new": pods("new", **changes)})
+
+
+BREAKS: dict[str, tuple[Any, str, frozenset[Kind]]] = {
+    "its time is over": (lambda p, k: (replace(p, expires=at(-31)), k), "Expired", frozenset(Kind)),
+    "another was in its slot": (lambda p, k: (p, replace(k, other="d" * 64)), "SlotTaken", frozenset(Kind)),
+    "objects unread": (lambda p, k: (p, replace(k, objects=None)), "ObjectsNotRead", OF_INDEX),
+    "of another index": (
+        lambda p, k: (replace(p, subject=replace(p.subject, uid="uid-x")), k), "IndexOther", OF_INDEX,
+    ),
+    "of other terms": (lambda p, k: (replace(p, terms="u" * 64), k), "TermsOther", OF_INDEX),
+    "from elsewhere": (
+        lambda p, k: (replace(p, before=replace(p.before, epoch=1), after=replace(p.after, epoch=1)), k),
+        "BeforeOther", OF_INDEX,
+    ),
+    "with queries by the way": (
+        lambda p, k: (replace(p, after=replace(p.after, weight=99)), k), "MovesQueries", OF_INDEX - ROUTING,
+    ),
+    "of an index that nobody holds": (lambda p, k: (p, without_holder(k)), "NotHolder", HOLDER),
+    "of a migration that is paused": (lambda p, k: (p, paused(k)), "Paused", STOPPABLE),
+    "with an old epoch": (
+        lambda p, k: (replace(p, epoch=7, after=replace(p.after, epoch=7)), k), "EpochConsumed", ROUTING,
+    ),
+    "unapproved": (lambda p, k: (p, approval_asked(k)), "NotApproved", ROUTING),
+    "gateways unseen": (lambda p, k: (p, replace(k, gateways=None)), "NotMeasured", ROUTING),
+    "a gateway that is late": (
+        lambda p, k: (p, with_gateways(k, running=("a", "b", "c"))), "GatewaysSilent", ROUTING,
+    ),
+    "a hold unseen": (lambda p, k: (p, with_gateways(k, followed_since=None)), "HoldNotSeen", ROUTING),
+    "a dead candidate": (lambda p, k: (p, candidate(k, problem="silent")), "ProbesFail", ROUTING),
+    "a slow candidate": (lambda p, k: (p, candidate(k, seconds=9.0)), "Latency", ROUTING),
+    "a full candidate": (lambda p, k: (p, candidate(k, memory=0.95)), "MemoryPressure", ROUTING),
+    "a store unseen": (lambda p, k: (p, replace(k, stored=None)), "NotMeasured", ROUTING),
+    "a loss": (lambda p, k: (p, replace(k, retrieval=LOST)), "RetrievalNotProven", ROUTING),
+    "vectors unseen": (lambda p, k: (p, replace(k, sample=None)), "NotMeasured", ROUTING),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", Kind, ids=[kind.value for kind in Kind])
+def test_a_good_proposal_of_each_kind_is_approved(kind: Kind) -> None:
+    assert reason(*GOOD[kind]) == "Measured"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for name, (_, _, kinds) in BREAKS.items() for kind in sorted(kinds, key=lambda kind: kind.value)],
+    ids=lambda one: one.value if isinstance(one, Kind) else one,
+)
+def test_what_every_proposal_of_a_kind_needs_it_is_rejected_without(kind: Kind, name: str) -> None:
+    breaks, expected, _ = BREAKS[name]
+    assert reason(*breaks(*GOOD[kind])) == expected
+
+
+@pytest.mark.parametrize("kind", STOPPABLE - ROUTING, ids=lambda kind: kind.value)
+def test_who_takes_queries_back_by_hand_stops_what_goes_on(kind: Kind) -> None:
+    asked, known = GOOD[kind]
+    assert reason(asked, of(known, forced=True)) == "ForcedStable"
