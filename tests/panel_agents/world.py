@@ -36,6 +36,7 @@ _SPEC = {
     "store": {
         "ownerSecretRef": {"name": "store", "key": "owner"},
         "gatewaySecretRef": {"name": "store", "key": "gateway"},
+        "gatewayRole": "reembed_gateway",
     },
     "source": {"table": "docs", "idColumn": "id", "textColumn": "body"},
 }
@@ -152,7 +153,7 @@ class Panel:
         """Make an index that refers to this panel; return its UID."""
         ref = panel or {"namespace": self.namespace, "name": PANEL, "digest": self.anchor}
         body = {"metadata": {"namespace": self.namespace, "name": name}, "spec": {**_SPEC, "panelRef": ref}}
-        made = await self.cluster.apply(kinds.INDEX, body, manager="reembed-test")
+        made = await self.cluster.create(kinds.INDEX, self.namespace, body, manager="reembed-test")
         return str(made["metadata"]["uid"])
 
     def raising(self, index: str, uid: str, epoch: int, *, to: int = 50, seconds: float = 300) -> Proposal:

@@ -32,6 +32,9 @@ from reembed.panel.wishing import Around, Wish
 JUDGE_SECONDS = 150.0
 # A vote that is cast so long before the proposal's time is over can still be counted.
 _ROOM_SECONDS = 10.0
+# Of what is seen so soon after the start, this agent may have voted before. What comes later is new: a question less
+# for the API server.
+_OLD_SECONDS = 10.0
 # Judged side by side; each waits for measurements for most of its time.
 _AT_ONCE = 64
 _AGAIN = 1.0
@@ -64,10 +67,12 @@ class Voter:
         self._clock = seat.clock
         self._voting: dict[str, asyncio.Task[None]] = {}  # by the Decision's name, for as long as it exists
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._began = 0.0
         self.watching = False
 
     async def run(self, judge: Judge) -> None:
         """Vote until cancelled, as `judge` says."""
+        self._began = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 began = asyncio.get_running_loop().time()
@@ -116,9 +121,9 @@ class Voter:
 
     async def _vote(self, decision: Decision, judge: Judge) -> None:
         proposal = decision.proposal
-        if self._over(proposal) or await self._voted(proposal):
-            return
         began = asyncio.get_running_loop().time()
+        if self._over(proposal) or (began - self._began < _OLD_SECONDS and await self._voted(proposal)):
+            return
         if proposal.kind is Kind.MEMBERSHIP:
             judged = await self._when_agreed(proposal)
         else:

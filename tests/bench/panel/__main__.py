@@ -46,6 +46,7 @@ _SPEC = {
     "store": {
         "ownerSecretRef": {"name": "store", "key": "owner"},
         "gatewaySecretRef": {"name": "store", "key": "gateway"},
+        "gatewayRole": "reembed_gateway",
     },
     "source": {"table": "docs", "idColumn": "id", "textColumn": "body"},
 }
@@ -204,7 +205,7 @@ async def indexes(cluster: Cluster, anchor: str) -> list[Subject]:
     for number in range(MIGRATIONS):
         ref = {"namespace": HERE, "name": PANEL, "digest": anchor}
         body = {"metadata": {"namespace": THERE, "name": f"docs-{number}"}, "spec": {**_SPEC, "panelRef": ref}}
-        found = await cluster.apply(kinds.INDEX, body, manager="bench")
+        found = await cluster.create(kinds.INDEX, THERE, body, manager="bench")
         made.append(Subject(THERE, f"docs-{number}", found["metadata"]["uid"], f"m-{number}", f"uid-m-{number}"))
     return made
 
