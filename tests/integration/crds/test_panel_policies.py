@@ -7,9 +7,11 @@ namespace, so that what is refused is refused by a policy.
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -185,6 +187,13 @@ def test_the_steps_of_a_migration_are_the_operator_s_to_propose(plain_agent: Kub
     assert ("are the operator's to propose" in done.stderr, done.returncode == 0) == (kind in steps, kind not in steps)
 
 
+@pytest.mark.parametrize("expires", ["never", "2026-01-01T12:00:00Z", "2026-13-41T12:00:00.000Z"])
+def test_a_decision_has_a_time_that_all_can_read(plain_agent: Kubectl, expires: str) -> None:
+    odd = decision(OTHER)
+    odd["spec"]["proposal"]["expires"] = expires
+    plain_agent.refused("create", "-f", "-", DRY, stdin=odd)
+
+
 def test_no_decision_outlives_its_deletion(plain_agent: Kubectl) -> None:
     stays = decision(OTHER)
     stays["metadata"]["finalizers"] = ["example.org/stay"]
@@ -223,6 +232,26 @@ def test_agents_clear_away_what_was_proposed_and_nobody_else_does(
         assert "may be deleted by agents alone" in who.refused("delete", "decision", proposed, DRY)
     for who in (plain_agent, cleaner):
         who.ok("delete", "decision", proposed, DRY)
+
+
+@pytest.mark.parametrize("kind", [Kind.MEMORY, Kind.MEMBERSHIP], ids=lambda kind: kind.value)
+def test_agents_delete_nothing_on_which_others_may_vote_still(
+    plain_agent: Kubectl, cleaner: Kubectl, kind: Kind
+) -> None:
+    patient_until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        late = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)
+        # A change of members has no end; what counts is when it was proposed.
+        expires = late if kind is Kind.MEMORY else panels.NOON
+        proposal = replace(panels.raising(10, 50, secrets.randbelow(10**6)), kind=kind, expires=expires)
+        mine = render_decision(proposal, plain_agent.namespace, OTHER)
+        plain_agent.ok("create", "-f", "-", stdin=mine)
+        done = plain_agent.run("delete", "decision", proposal.name)
+        if done.returncode != 0:
+            break
+        assert time.monotonic() < patient_until, "the policy is not in force"
+    assert "while agents may vote on it" in done.stderr
+    cleaner.ok("delete", "decision", proposal.name, DRY)
 
 
 def test_a_heartbeat_is_the_agent_s_own(
