@@ -11,7 +11,7 @@ from reembed import signing
 from reembed.core.decide import Verdict, decide
 from reembed.core.effects import Propose, ProtectPools, SetIndexStatus
 from reembed.core.migration import Migration, Seen, SeenIndex
-from reembed.core.model import Consensus, Decides, PanelRef, PanelReport, PointerPlan, Routing
+from reembed.core.model import Consensus, Decides, PanelRef, PanelReport, PointerPlan, RefusedRaise, Routing
 from reembed.core.quorum.certificates import Certificate, Certified, Choice
 from reembed.core.quorum.counting import Cast, Standing, count
 from reembed.core.quorum.proposals import ROUTING, Kind, Proposal
@@ -144,6 +144,25 @@ def test_a_lowering_needs_nobody_and_consumes_what_is_still_before_the_panel() -
     found = routed(verdict)
     assert found is not None
     assert (found.weight, found.epoch, found.certificate) == (0, 10, None)
+
+
+def test_a_raise_that_gateways_refuse_is_taken_back_and_asked_for_anew() -> None:
+    """Its certificate expired, say, before they could note in the store that they accepted it."""
+    routing = replace(watched(50).status.routing, certificate=AGENTS.certificate(panels.raising(10, 50)))
+    seen = world(watched(50, routing=routing))
+    refused = RefusedRaise(routing.epoch, "CertificateExpired", "it was to be used until noon")
+    late = [replace(one, epoch=routing.epoch - 1, weight=10, refused=refused) for one in seen.gateways]
+    second = b.migration(State.CANARY, step=1)
+    verdict = decide(second, replace(seen, gateways=tuple(late)), b.NOON)
+    found = routed(verdict)
+    assert found is not None
+    assert (found.weight, found.epoch, found.certificate) == (10, routing.epoch + 1, None)
+
+    told = replace(seen.index, status=replace(watched().status, routing=found))  # type: ignore[type-var]
+    again = decide(replace(second, status=verdict.status), world(told), b.after(5))
+    proposal = asked_for(again)
+    assert proposal is not None
+    assert (proposal.before.weight, proposal.after.weight) == (10, 50)
 
 
 def test_the_way_back_ends_only_by_certificate() -> None:

@@ -97,6 +97,9 @@ def allowed(migration: Migration, index: SeenIndex, wanted: IndexStatus, seen: S
     if not votes(index):
         return wanted
     now, need = index.status.routing, routed(index, wanted, seen)
+    refused = _refused(now, seen)
+    if refused is not None and wanted.routing.epoch == now.epoch:
+        return replace(wanted, routing=replace(refused, epoch=_newest(now, seen) + 1))
     if need is None:
         kept = now.certificate if (wanted.routing.weight, wanted.routing.epoch) == (now.weight, now.epoch) else None
         return replace(wanted, routing=replace(wanted.routing, certificate=kept, epoch=_above(now, wanted, seen)))
@@ -149,6 +152,24 @@ def describe(proposal: Proposal) -> str:
         side = proposal.after.serving
         return f"that pool {side.pool if side is not None else ''!r} alone serves (epoch {proposal.epoch})"
     return f"{proposal.kind.value} (epoch {proposal.epoch})"
+
+
+def _refused(now: Routing, seen: Seen) -> Routing | None:
+    """Return what gateways serve that do not take what the index says for certified, None if all of them do.
+
+    A certificate may expire while the store is away in which gateways note what they accept, and nobody would ever
+    follow it then. So the index says again what is served, and the step is put to the panel anew.
+    """
+    found = [one for one in seen.gateways if one.refused is not None and one.refused.epoch == now.epoch]
+    if not found:
+        return None
+    least = min(found, key=lambda one: one.weight)
+    return Routing(now.epoch, least.serving, least.candidate, least.weight)
+
+
+def _newest(now: Routing, seen: Seen) -> int:
+    known = seen.panel.newest.get(ROUTING, 0) if seen.panel is not None else 0
+    return max(now.epoch, known, *(one.epoch for one in seen.gateways))
 
 
 def _above(now: Routing, wanted: IndexStatus, seen: Seen) -> int:
