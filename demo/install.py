@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,11 @@ class Release:
     async def upgrade(self, key: str, value: str) -> None:
         """Change one value of what is installed."""
         await self._helm("upgrade", "reembed", str(_CHART), "--reuse-values", "--set-string", f"{key}={value}")
+
+    async def set(self, values: Mapping[str, str]) -> None:
+        """Change values of what is installed, each as Helm reads it."""
+        settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+        await self._helm("upgrade", "reembed", str(_CHART), "--reuse-values", *settings)
 
     async def roll_back(self) -> None:
         """Go back to the revision before the last one."""

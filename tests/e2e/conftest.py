@@ -18,7 +18,7 @@ from demo.world import World
 pytest.register_assert_rewrite(
     *(
         f"tests.e2e.{name}"
-        for name in ("hooking", "people", "plugin", "pressure", "recycling", "scaling", "story", "writing")
+        for name in ("hooking", "panel", "people", "plugin", "pressure", "recycling", "scaling", "story", "writing")
     )
 )
 
@@ -35,6 +35,7 @@ NAMESPACES = (
     "reembed-e2e-killed",
     "reembed-e2e-leak",
     "reembed-e2e-writes",
+    "reembed-e2e-panel",
 )
 _DOCUMENTS = 600
 # Where something has to happen during a backfill, it must last long enough on a fast machine, too.
