@@ -54,7 +54,7 @@ def _preflight(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if hooked is not None:
         return hooked
     ready = replace(status, baseline=_baseline(status, seen, now))
-    voted = _voted(replace(migration, status=ready), seen, queen.loading(seen))
+    voted = _voted(replace(migration, status=ready), seen, queen.loading(migration, seen))
     if voted is not None:
         return voted
     return Outcome(

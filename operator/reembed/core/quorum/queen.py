@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reembed.core import reasons
+from reembed.core.fingerprint import fingerprint
 from reembed.core.migration import Migration, Seen, SeenIndex
 from reembed.core.model import IndexStatus, PanelReport, Routing
 from reembed.core.quorum import asked as asking
@@ -35,6 +36,7 @@ class Need:
     kind: Kind
     before: Split
     after: Split
+    change: tuple[tuple[str, str], ...] = ()
 
 
 def votes(index: SeenIndex | None) -> bool:
@@ -50,9 +52,19 @@ def completing(migration: Migration, seen: Seen) -> Need | None:
     return _need(Kind.COMPLETE, seen.index, wanted, seen)
 
 
-def loading(seen: Seen) -> Need | None:
-    """Return the first step of a migration: it moves no traffic."""
-    return _need(Kind.LOAD_MODEL, seen.index, seen.index.status.routing, seen) if seen.index is not None else None
+def loading(migration: Migration, seen: Seen) -> Need | None:
+    """Return the first step of a migration's attempt: pods embed with the model of its target, no traffic moves."""
+    if seen.index is None or seen.target is None:
+        return None
+    pool = seen.target
+    change = {
+        "attempt": str(migration.status.attempt),
+        "fingerprint": fingerprint(pool.spec.model),
+        "pool": pool.meta.name,
+        "poolUid": pool.meta.uid,
+    }
+    need = _need(Kind.LOAD_MODEL, seen.index, seen.index.status.routing, seen)
+    return replace(need, change=tuple(sorted(change.items())))
 
 
 def routed(index: SeenIndex, wanted: IndexStatus, seen: Seen) -> Need | None:
@@ -208,7 +220,7 @@ def _proposal(
         terms=migration.terms,
         # Whole milliseconds: what is hashed must be what is read back.
         expires=(now + migration.spec.consensus.deadline).replace(microsecond=0),
-        change=() if need.kind in OF_ROUTING else (("attempt", str(migration.status.attempt)),),
+        change=need.change,
     )
 
 
@@ -228,11 +240,11 @@ def _stands(last: Asked, need: Need, migration: Migration, index: SeenIndex, now
 
 def _about(proposal: Proposal, need: Need, migration: Migration, index: SeenIndex) -> bool:
     """Return whether a proposal is of this step, with everything as it was when it was made."""
-    attempt = need.kind in OF_ROUTING or dict(proposal.change).get("attempt") == str(migration.status.attempt)
-    same = (proposal.kind, proposal.subject, proposal.terms, proposal.before) == (
+    same = (proposal.kind, proposal.subject, proposal.terms, proposal.before, proposal.change) == (
         need.kind,
         _subject(migration, index),
         migration.terms,
         need.before,
+        need.change,
     )
-    return same and attempt and replace(proposal.after, epoch=0) == replace(need.after, epoch=0)
+    return same and replace(proposal.after, epoch=0) == replace(need.after, epoch=0)
