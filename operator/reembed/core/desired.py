@@ -333,10 +333,15 @@ def _forgotten(entry: CollectionPlan, seen: Seen) -> bool:
 
 
 def _pointer(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen) -> PointerPlan | None:
-    """Move the pointer after all gateways serve the new side, and back after none does."""
+    """Move the pointer after all gateways serve the new side, and back after none does.
+
+    Where nothing served before, it follows the routing: what a panel has not agreed to answers nobody, in SQL neither.
+    """
     state, now, routing = migration.status.state, index.status.plan.pointer, index.status.routing
     arm = None
-    if state is State.PROMOTING or (state is State.RETAINING and routing.weight == 100 and traffic.acknowledged(seen)):
+    if state is State.PROMOTING and routing.serving == candidate:
+        arm = candidate
+    elif state is State.RETAINING and routing.weight == 100 and traffic.acknowledged(seen):
         arm = candidate
     elif state in {State.ROLLING_BACK, State.UNWINDING} and now is not None and now.collection == candidate.collection:
         arm = migration.status.serving if let_go(migration, index, seen) else None

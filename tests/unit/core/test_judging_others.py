@@ -323,7 +323,7 @@ def test_what_every_proposal_of_a_kind_needs_it_is_rejected_without(kind: Kind, 
     assert reason(*breaks(*GOOD[kind])) == expected
 
 
-@pytest.mark.parametrize("kind", STOPPABLE - ROUTING, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind in STOPPABLE - ROUTING], ids=lambda kind: kind.value)
 def test_who_takes_queries_back_by_hand_stops_what_goes_on(kind: Kind) -> None:
     asked, known = GOOD[kind]
     assert reason(asked, of(known, forced=True)) == "ForcedStable"

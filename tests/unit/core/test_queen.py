@@ -268,6 +268,28 @@ def test_what_the_panel_said_is_told_once(approving: int, refusing: int, note: s
     assert again.notes == ()
 
 
+def test_what_nobody_has_agreed_to_answers_no_sql_either() -> None:
+    """A first fill has no canary: its pointer would name the new side before anybody voted."""
+    empty = watched()
+    routing = replace(empty.status.routing, serving=None)
+    plan = replace(empty.status.plan, pointer=None)
+    empty = replace(empty, status=replace(empty.status, routing=routing, plan=plan))
+    filled = b.migration(State.PROMOTING, serving=None)
+    seen = replace(world(empty), store=b.store(b.collection(), pointer=None))
+
+    def pointer(verdict: Verdict) -> PointerPlan | None:
+        found = [one.status for one in verdict.after if isinstance(one, SetIndexStatus)]
+        return found[0].plan.pointer if found else None
+
+    first = decide(filled, seen, b.NOON)
+    assert (first.status.reason, pointer(first)) == ("AwaitingPanel", None)
+    migration, panel = voted(filled, first, b.NOON)
+    agreed_to = decide(migration, replace(seen, panel=panel), b.after(1))
+    found = routed(agreed_to)
+    assert found is not None
+    assert (found.serving, pointer(agreed_to)) == (b.NEW, None)
+
+
 def test_without_a_panel_the_operator_asks_nobody() -> None:
     verdict = decide(CANARY, b.seen(), b.NOON)
     found = routed(verdict)
