@@ -338,10 +338,8 @@ def _pointer(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen)
     Where nothing served before, it follows the routing: what a panel has not agreed to answers nobody, in SQL neither.
     """
     state, now, routing = migration.status.state, index.status.plan.pointer, index.status.routing
-    arm = None
-    if state is State.PROMOTING and routing.serving == candidate:
-        arm = candidate
-    elif state is State.RETAINING and routing.weight == 100 and traffic.acknowledged(seen):
+    arm, alone = None, state is State.PROMOTING and routing.serving == candidate
+    if alone or (state is State.RETAINING and routing.weight == 100 and traffic.acknowledged(seen)):
         arm = candidate
     elif state in {State.ROLLING_BACK, State.UNWINDING} and now is not None and now.collection == candidate.collection:
         arm = migration.status.serving if let_go(migration, index, seen) else None
