@@ -354,6 +354,27 @@ def test_agents_make_no_config_map_but_their_audit(agent: Kubectl, plain_agent: 
     assert "no ConfigMap but 'reembed-panel-audit'" in refusal
 
 
+def pod(name: str, **labels: str) -> Object:
+    container = {"name": "x", "image": "x", "securityContext": {"allowPrivilegeEscalation": False, **DROPPED}}
+    secure = {"runAsNonRoot": True, "runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"automountServiceAccountToken": False, "containers": [container], "securityContext": secure}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+DROPPED = {"capabilities": {"drop": ["ALL"]}}
+
+
+def test_an_agent_keeps_no_others_down_and_deletes_no_pods_of_anybody_else(
+    panel: Kubectl, plain_agent: Kubectl
+) -> None:
+    panel.run("create", "serviceaccount", "default")
+    panel.ok("create", "-f", "-", stdin=pod("young", **{"reembed.dev/agent": ME}))
+    panel.ok("create", "-f", "-", stdin=pod("other", app="other"))
+    assert "in its first minute" in plain_agent.refused("delete", "pod", "young", DRY)
+    assert "no pods but agents'" in plain_agent.refused("delete", "pod", "other", DRY)
+    panel.ok("delete", "pod", "young", DRY)
+
+
 OURS = ("embedderpools", "embeddingindexes", "embeddingmigrations")
 
 
