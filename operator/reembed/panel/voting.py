@@ -22,8 +22,8 @@ from reembed.cluster.client import ClusterError, Conflict, Object, Refused
 from reembed.core.model import IndexSpec
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Choice, Vote, ballot_message, evidence_digest
 from reembed.core.quorum.judging import Judgement
-from reembed.core.quorum.membership import Membership
 from reembed.core.quorum.proposals import Kind, Proposal, ballot_name
+from reembed.panel.changing import obstacle
 from reembed.panel.keys import MANAGER
 from reembed.panel.seat import Seat
 from reembed.panel.wishing import Around, Wish
@@ -232,31 +232,13 @@ class Voter:
         """Wait until a change of members is what this agent wants too; None once it is out of the question."""
         while True:
             if proposal == self._office.proposal(proposal.epoch):
-                missing = self._not_ready()
+                missing = obstacle(self._office, self._heartbeats)
                 if missing is None:
                     return Judgement(Choice.APPROVE, ("Wished: these are the members that the Panel asks for",), {})
                 _LOGGER.info("a change of members waits: %s", missing)
             elif (active := self._office.active) is not None and active.version >= proposal.epoch:
                 return None
             await asyncio.sleep(2 * _AGAIN)
-
-    def _not_ready(self) -> str | None:
-        """Return why the wished members could not take over now."""
-        wished, active = self._office.wished, self._office.active
-        if wished is None or active is None:
-            return "there is no change"
-        published = self._heartbeats.published
-        far = changed(active, wished)
-        if len(far) > active.faulty:
-            return f"{len(far)} members change at once, above the {active.faulty} that may be faulty: {', '.join(far)}"
-        strange = [
-            one.name for one in wished.members if one not in active.members and published.get(one.name) != one.key
-        ]
-        if strange:
-            return f"the key wished for is not what the agent publishes: {', '.join(strange)}"
-        alive = set(self._heartbeats.live)
-        found = sum(one.name in alive for one in wished.members)
-        return None if found >= wished.quorum else f"{found} of them live, fewer than the {wished.quorum} that decide"
 
     def _signed(self, proposal: Proposal, judged: Judgement) -> Ballot | None:
         active, kept = self._office.active, self._heartbeats.kept()
@@ -315,12 +297,6 @@ def _written(judged: Judgement) -> Judgement:
     """
     evidence_digest(judged.evidence)
     return judged
-
-
-def changed(before: Membership, after: Membership) -> list[str]:
-    """Return the names of those who leave, come, or get another key."""
-    names = {one.name for one in (*before.members, *after.members)}
-    return sorted(name for name in names if before.member(name) != after.member(name))
 
 
 def _refusal(reason: str, message: str) -> Judgement:
