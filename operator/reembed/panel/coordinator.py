@@ -26,6 +26,7 @@ from reembed.core.quorum.certificates import Certified, Vote
 from reembed.core.quorum.counting import Cast, count
 from reembed.core.quorum.membership import Membership, Role
 from reembed.core.quorum.proposals import Proposal
+from reembed.panel.changing import obstacle
 from reembed.panel.keys import MANAGER
 from reembed.panel.office import MOST_TRIES
 from reembed.panel.seat import Seat
@@ -162,7 +163,7 @@ class Coordinator:
             "quorum": active.quorum,
             "unreachable": away,
             "digest": self._office.anchor,
-            "conditions": _conditions(active, away, told, self._clock()),
+            "conditions": _conditions(active, away, obstacle(self._office, self._heartbeats), told, self._clock()),
         }
 
     async def _restart(self) -> None:
@@ -245,7 +246,9 @@ def _names(membership: Membership) -> str:
     return ", ".join(sorted(member.name for member in membership.members))
 
 
-def _conditions(active: Membership, away: list[str], told: Object, now: datetime) -> list[dict[str, Any]]:
+def _conditions(
+    active: Membership, away: list[str], waits: str | None, told: Object, now: datetime
+) -> list[dict[str, Any]]:
     """Return Ready and Degraded; a time is that of the last change, so that what stays says the same."""
     here, needed = len(active.members) - len(away), active.quorum
     missing = f"without a heartbeat: {', '.join(away)}" if away else "all agents are reachable"
@@ -254,7 +257,7 @@ def _conditions(active: Membership, away: list[str], told: Object, now: datetime
     stops = f"{enough}; nothing is decided until enough of them are back; {missing}"
     wanted = (
         ("Ready", ready, "QuorumReachable" if ready else "QuorumMissing", enough if ready else stops),
-        ("Degraded", bool(away), "AgentsUnreachable" if away else "AllReachable", missing),
+        ("Degraded", *_degraded(away, waits, missing)),
     )
     before = {one.get("type"): one for one in told.get("conditions") or []}
     stamp = now.isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -266,3 +269,11 @@ def _conditions(active: Membership, away: list[str], told: Object, now: datetime
             {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
         )
     return found
+
+
+def _degraded(away: list[str], waits: str | None, missing: str) -> tuple[bool, str, str]:
+    if away:
+        return True, "AgentsUnreachable", missing
+    if waits is not None:
+        return True, "MembersWait", f"spec.members asks for others, who do not come into office: {waits}"
+    return False, "AllReachable", missing

@@ -16,14 +16,14 @@ from datetime import datetime
 from typing import Protocol
 
 from reembed.api import InvalidField, parse_index
-from reembed.api.panel import Ballot, Decision, parse_decision, render_ballot
+from reembed.api.panel import Ballot, Decision, parse_ballot, parse_decision, render_ballot
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Conflict, Object, Refused
 from reembed.core.model import IndexSpec
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Choice, Vote, ballot_message, evidence_digest
 from reembed.core.quorum.judging import Judgement
-from reembed.core.quorum.membership import Membership
 from reembed.core.quorum.proposals import Kind, Proposal, ballot_name
+from reembed.panel.changing import obstacle
 from reembed.panel.keys import MANAGER
 from reembed.panel.seat import Seat
 from reembed.panel.wishing import Around, Wish
@@ -67,6 +67,7 @@ class Voter:
         self._clock = seat.clock
         self._voting: dict[str, asyncio.Task[None]] = {}  # by the Decision's name, for as long as it exists
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._signed_in: dict[str, Ballot] = {}  # by slot
         self._began = 0.0
         self.watching = False
 
@@ -124,15 +125,31 @@ class Voter:
         began = asyncio.get_running_loop().time()
         if self._over(proposal) or (began - self._began < _OLD_SECONDS and await self._voted(proposal)):
             return
-        if proposal.kind is Kind.MEMBERSHIP:
-            judged = await self._when_agreed(proposal)
-        else:
-            async with self._slots:
-                judged = await self._judged(decision, judge)
-        if judged is None or (ballot := self._signed(proposal, judged)) is None:
+        ballot = self._signed_in.get(proposal.slot)
+        if ballot is None:
+            judged = await self._said(decision, judge)
+            # Another proposal of the slot may have been faster.
+            ballot = self._signed_in.get(proposal.slot) or (self._signed(proposal, judged) if judged else None)
+        if ballot is None:
             return
+        if ballot.digest != proposal.digest:
+            _LOGGER.warning("Decision %s is another one of a slot that has a vote; it gets none", decision.meta.name)
+            return
+        self._remember(ballot)
         await self._cast(ballot, decision)
         self._metrics.vote_seconds.observe(asyncio.get_running_loop().time() - began)
+
+    def _remember(self, ballot: Ballot) -> None:
+        """Note what was signed in a slot: who clears a Decision away, and the Ballots with it, gets no other vote."""
+        self._signed_in[ballot.slot] = ballot
+        while len(self._signed_in) > _MOST_KNOWN:
+            del self._signed_in[next(iter(self._signed_in))]
+
+    async def _said(self, decision: Decision, judge: Judge) -> Judgement | None:
+        if decision.proposal.kind is Kind.MEMBERSHIP:
+            return await self._when_agreed(decision.proposal)
+        async with self._slots:
+            return await self._judged(decision, judge)
 
     def _over(self, proposal: Proposal) -> bool:
         return self._clock() > proposal.expires
@@ -141,9 +158,12 @@ class Voter:
         """Return whether this agent has a Ballot in the slot from before; unknown is no: the name decides then."""
         name = ballot_name(proposal.slot, self._settings.agent)
         try:
-            return await self._cluster.get(kinds.BALLOT, self._settings.namespace, name) is not None
-        except ClusterError:
+            found = await self._cluster.get(kinds.BALLOT, self._settings.namespace, name)
+            if found is not None:
+                self._remember(parse_ballot(found))
+        except (ClusterError, InvalidField):
             return False
+        return found is not None
 
     async def _judged(self, decision: Decision, judge: Judge) -> Judgement:
         """Return what to say, in time for it to count."""
@@ -212,31 +232,13 @@ class Voter:
         """Wait until a change of members is what this agent wants too; None once it is out of the question."""
         while True:
             if proposal == self._office.proposal(proposal.epoch):
-                missing = self._not_ready()
+                missing = obstacle(self._office, self._heartbeats)
                 if missing is None:
                     return Judgement(Choice.APPROVE, ("Wished: these are the members that the Panel asks for",), {})
                 _LOGGER.info("a change of members waits: %s", missing)
             elif (active := self._office.active) is not None and active.version >= proposal.epoch:
                 return None
             await asyncio.sleep(2 * _AGAIN)
-
-    def _not_ready(self) -> str | None:
-        """Return why the wished members could not take over now."""
-        wished, active = self._office.wished, self._office.active
-        if wished is None or active is None:
-            return "there is no change"
-        published = self._heartbeats.published
-        far = changed(active, wished)
-        if len(far) > active.faulty:
-            return f"{len(far)} members change at once, above the {active.faulty} that may be faulty: {', '.join(far)}"
-        strange = [
-            one.name for one in wished.members if one not in active.members and published.get(one.name) != one.key
-        ]
-        if strange:
-            return f"the key wished for is not what the agent publishes: {', '.join(strange)}"
-        alive = set(self._heartbeats.live)
-        found = sum(one.name in alive for one in wished.members)
-        return None if found >= wished.quorum else f"{found} of them live, fewer than the {wished.quorum} that decide"
 
     def _signed(self, proposal: Proposal, judged: Judgement) -> Ballot | None:
         active, kept = self._office.active, self._heartbeats.kept()
@@ -295,12 +297,6 @@ def _written(judged: Judgement) -> Judgement:
     """
     evidence_digest(judged.evidence)
     return judged
-
-
-def changed(before: Membership, after: Membership) -> list[str]:
-    """Return the names of those who leave, come, or get another key."""
-    names = {one.name for one in (*before.members, *after.members)}
-    return sorted(name for name in names if before.member(name) != after.member(name))
 
 
 def _refusal(reason: str, message: str) -> Judgement:

@@ -89,11 +89,12 @@ async def quiet(bench: Bench, plan: Plan) -> dict[str, Any]:
     share = 100 * (bench.agents.cpu_seconds() - cpu) / (monotonic() - began) / len(NAMES)
     for at in range(10):
         await bench.decide(at)
-    took = []
+    took, cpu = [], bench.agents.cpu_seconds()
     for number in range(plan.decisions):
         due = monotonic() + 1 / RATE
         took.append(await bench.decide(number % MIGRATIONS))
         await asyncio.sleep(max(due - monotonic(), 0))
+    cpu = bench.agents.cpu_seconds() - cpu
     certified = [one for one in took if one is not None]
     resident = bench.agents.resident_mebibytes()
     return {
@@ -102,6 +103,7 @@ async def quiet(bench: Bench, plan: Plan) -> dict[str, Any]:
         "uncertified": len(took) - len(certified),
         "decisions": len(took),
         "agent_idle_cpu_percent": round(share, 2),
+        "agent_cpu_ms_per_vote": round(1000 * cpu / len(took) / len(NAMES), 2),
         "agent_rss_mib": round(max(resident), 1),
         "panel_rss_mib": round(sum(resident), 1),
     }

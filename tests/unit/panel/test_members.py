@@ -155,6 +155,8 @@ async def test_more_members_than_may_be_faulty_do_not_change_at_once() -> None:
         await panel.wish(Membership(2, 1, left))
         await asyncio.sleep(120)
         assert len(await panel.chain()) == 1
+        told = (await panel.raw())["status"]["conditions"][1]
+        assert (told["reason"], "3 members change at once" in told["message"]) == ("MembersWait", True)
 
 
 async def test_a_wish_that_is_changed_while_its_vote_is_open_is_voted_on_in_another_slot() -> None:

@@ -180,6 +180,24 @@ async def test_after_a_restart_an_agent_does_not_vote_otherwise() -> None:
         assert (await said(panel, proposal), changed.asked) == ((Choice.APPROVE, "Told"), 0)
 
 
+async def test_who_clears_votes_away_gets_no_others_in_their_slot() -> None:
+    async with one() as (panel, uid):
+        assert isinstance(panel.cluster, Memory)
+        first, second = panel.raising("docs", uid, 5, to=50), panel.raising("docs", uid, 5, to=60)
+        await panel.propose(first)
+        await panel.said(first, 8)
+        signed = {one["spec"]["signature"] for one in await panel.ballots(first)}
+        for each in await panel.ballots(first):
+            panel.cluster.server.remove(kinds.BALLOT, each["metadata"]["name"], "a liar")
+        panel.cluster.server.remove(kinds.DECISION, first.name, "a liar")
+        await panel.propose(second)
+        await asyncio.sleep(60)
+        assert await panel.ballots(second) == []
+        await panel.propose(first)
+        await panel.said(first, 8)
+        assert {one["spec"]["signature"] for one in await panel.ballots(first)} == signed
+
+
 async def test_an_agent_that_was_away_votes_on_what_is_still_open() -> None:
     async with one() as (panel, uid):
         await panel.kill(ONE)
