@@ -293,6 +293,9 @@ def _promoting(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     status = migration.status
     if seen.index is None or seen.index.meta.deleting:
         return Outcome(status, "IndexGone", "the index was deleted; nothing is left to promote", Event.CONFIRMED)
+    if migration.meta.deleting and queen.votes(seen.index) and not _taken(migration, seen):
+        text = "it was deleted before the panel agreed that its side alone serves; what it made is taken back"
+        return Outcome(status, "Deleted", text, Event.REFUSED)
     waits = _unpromoted(migration, seen)
     waits = waits or _hooks(migration, seen, now, None)
     if waits is None:

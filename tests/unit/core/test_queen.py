@@ -185,6 +185,14 @@ def test_the_way_back_ends_only_by_certificate() -> None:
     assert (found.serving, found.candidate, found.certificate.proposal) == (b.NEW, None, proposal)
 
 
+def test_what_the_panel_never_agreed_to_is_taken_back_when_it_is_deleted() -> None:
+    """A promotion is waited for even if it is deleted; this one would be waited for until the panel agrees."""
+    verdict = decide(b.migration(State.PROMOTING, deleting=True), world(watched(100)), b.NOON)
+    found = routed(verdict)
+    assert found is not None
+    assert (verdict.status.state, verdict.status.reason, found.weight) == (State.FAILED, "Deleted", 0)
+
+
 def test_agents_that_are_gone_take_nothing_back_that_has_no_traffic() -> None:
     gone = world(gone=3, vote_due=True, quorum=False)
     verdict = decide(CANARY, gone, b.NOON)
