@@ -119,6 +119,7 @@ class Panel:
 async def sitting(release: Release, world: World) -> AsyncIterator[Panel]:
     """Install a panel as docs/panel.md says, and fill an index that depends on it; both go when the block ends."""
     panel = Panel(world, release.kubectl)
+    await _remove(release)  # what a story left that was cut off
     await release.set(_ON)
     try:
         await world.make_namespace()
@@ -131,8 +132,12 @@ async def sitting(release: Release, world: World) -> AsyncIterator[Panel]:
         yield panel
     finally:
         await world.clear()
-        await release.set({"panel.enabled": "false"})
-        await release.kubectl.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
+        await _remove(release)
+
+
+async def _remove(release: Release) -> None:
+    await release.set({"panel.enabled": "false"})
+    await release.kubectl.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
 
 
 async def forged(world: World, routing: dict[str, Any], account: str) -> None:
