@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from aiohttp import web
@@ -95,6 +94,7 @@ class World:
     embedder: Embedder
     gateway: str
     weight: int = 10
+    serves: int | None = None  # what the gateway serves instead
 
     @property
     def routing(self) -> Routing:
@@ -148,7 +148,8 @@ async def standing(database: Database, embedder: Embedder, folder: Path) -> Asyn
 
     async def index(_: web.Request) -> web.Response:
         routing = world.routing
-        report: Any = GatewayReport("g1", routing.epoch, routing.weight, routing.serving, routing.candidate)
+        weight = routing.weight if world.serves is None else world.serves
+        report = GatewayReport("g1", routing.epoch, weight, routing.serving, routing.candidate)
         return web.json_response(render_gateway_report(report))
 
     app = web.Application()
