@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reembed.cluster import kinds
-from reembed.cluster.client import Cluster, ClusterError, Object, Snapshot
+from reembed.cluster.client import Cluster, ClusterError, Object, Refused, Snapshot
 from reembed.cluster.kinds import Kind
 from reembed.panel.coordinator import LABEL_AGENT
 from tests.panel_agents.world import Panel
@@ -32,6 +32,7 @@ class Memory(Cluster):
     def __init__(self, server: ApiServer | None = None) -> None:
         self.server = server or ApiServer(virtual_clock)
         self.cut = False
+        self.refused = ""  # the name of what may not be deleted
         self.writes: list[tuple[str, str, str]] = []
 
     def line(self) -> Memory:
@@ -91,6 +92,8 @@ class Memory(Cluster):
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
         await self._wrote("delete", kind, name)
+        if name == self.refused:
+            raise Refused(403, "it is in its first minute")
         self.server.delete(kind, name, uid=uid)
 
     async def create(self, kind: Kind, namespace: str, obj: Object, *, manager: str) -> Object:

@@ -173,7 +173,11 @@ class Coordinator:
         gone = known & set(watch.dead(self._heartbeats.watch)) - {self._settings.agent}
         self._due = {name: due for name, due in self._due.items() if name in gone}
         for name in sorted(gone):
-            await self._look_after(name)
+            try:
+                await self._look_after(name)
+            except ClusterError as error:
+                # A policy gives each pod its first minute. What is refused for one agent is no other's matter.
+                _LOGGER.warning("the pod of dead agent %s was not deleted: %s; tried again", name, error)
 
     async def _look_after(self, name: str) -> None:
         """Delete a dead agent's pod once that is due; everybody looks, so as to know who else did it already."""

@@ -129,6 +129,19 @@ async def test_a_pod_that_does_not_come_back_is_deleted_once_a_minute() -> None:
     await panel.kill()
 
 
+async def test_a_pod_that_may_not_be_deleted_keeps_no_other_one_from_being_made_anew() -> None:
+    world = World()
+    panel = await world.begin()
+    for line in world.lines.values():
+        line.refused = "pod-memory-analyst"
+    await panel.kill("memory-analyst")
+    await asyncio.sleep(15)
+    await panel.kill("pattern-learner")
+    await asyncio.sleep(60)
+    assert [name for _, name in world.pods.deleted] == ["pattern-learner"]
+    await panel.kill()
+
+
 @pytest.mark.parametrize(
     ("deployment", "phase"),
     [
