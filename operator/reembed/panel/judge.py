@@ -24,7 +24,7 @@ from reembed.cluster.client import Cluster, ClusterError
 from reembed.core import names
 from reembed.core.quorum import roles
 from reembed.core.quorum.certificates import Choice
-from reembed.core.quorum.evidence import Evidence, PanelObject
+from reembed.core.quorum.evidence import Evidence, Objects, PanelObject
 from reembed.core.quorum.judging import Judgement, judge
 from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind, Proposal, Subject
@@ -144,7 +144,7 @@ class Judge:
         key = (subject.namespace, subject.name)
         before = self._measured.get(key)
         known = before.around if before is not None else None
-        if before is None or known is None or known.objects.index.meta.uid != subject.uid:
+        if before is None or known is None or not _about(known.objects, subject):
             await self._look(subject)
             return self._measured.get(key)
         if datetime.now(UTC) - known.objects.at > _OBJECTS:
@@ -208,3 +208,9 @@ class Judge:
 def _final(found: Judgement) -> bool:
     """Return whether measuring on would change nothing."""
     return found.choice is Choice.APPROVE or found.reasons[0].partition(":")[0] not in _MAY_HEAL
+
+
+def _about(objects: Objects, subject: Subject) -> bool:
+    """Return whether these are the objects that a proposal names: another migration has other pools."""
+    migration = objects.migration.meta.uid if objects.migration is not None else ""
+    return (objects.index.meta.uid, migration) == (subject.uid, subject.migration_uid)

@@ -12,6 +12,7 @@ import pytest
 
 from reembed.api.panel import Decision, render_memberships
 from reembed.api.routing import render_index_status
+from reembed.api.specs import parse_terms
 from reembed.api.status import render_migration_status
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
@@ -21,7 +22,6 @@ from reembed.core.migration import Status
 from reembed.core.model import Arm, Holder, IndexStatus, Meta, Routing
 from reembed.core.quorum import raising
 from reembed.core.quorum.certificates import Certified
-from reembed.core.quorum.judging import terms_of
 from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
 from reembed.core.transitions import State
@@ -82,7 +82,7 @@ class World:
             4,
             raising.split(self.routing, uids),
             raising.split(replace(self.routing, epoch=4, weight=50), uids),
-            terms_of(self.made["move"]["spec"]),
+            parse_terms(self.made["move"]),
             datetime.now(UTC) + timedelta(seconds=20),
         )
 
@@ -187,6 +187,18 @@ async def test_an_index_that_moved_a_moment_ago_is_read_anew(world: World, tmp_p
         later = datetime.now(UTC) + timedelta(seconds=3)
         found = await judge.judge(decision(replace(wrong, expires=later)), datetime.now(UTC))
         assert not found.reasons[0].startswith("Measured")
+
+
+async def test_a_migration_that_came_a_moment_ago_is_read(world: World, tmp_path: Path) -> None:
+    """What was read of the one that holds the index says nothing of it."""
+    filling = objects(world.namespace)[kinds.MIGRATION, "fill"]
+    new = await world.cluster.apply(kinds.MIGRATION, filling, manager="user")
+    async with Judge.of(world.cluster, whose(world, tmp_path)) as judge:
+        asked = world.proposal()
+        await judge.judge(decision(asked), datetime.now(UTC))
+        subject = replace(asked.subject, migration="fill", migration_uid=str(new["metadata"]["uid"]))
+        found = await judge.judge(decision(replace(asked, subject=subject)), datetime.now(UTC))
+        assert found.reasons[0].startswith("TermsOther: ")
 
 
 async def test_the_second_proposal_of_a_slot_is_rejected(world: World, tmp_path: Path) -> None:
