@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from reembed.api.fields import Fields
 from reembed.api.panel import Ballot, Decision, membership_json, parse_decision, render_ballot, render_memberships
 from reembed.api.routing import _parse_routing, _render_routing
 from reembed.cluster import kinds
-from reembed.cluster.client import Cluster, Conflict
+from reembed.cluster.client import Cluster, ClusterError, Conflict
 from reembed.core.model import Routing
 from reembed.core.names import AGENT_PREFIX
 from reembed.core.quorum import raising
@@ -72,9 +72,15 @@ class Panel:
         for name in AGENTS.names:
             lease = {"metadata": {"namespace": self.namespace, "name": AGENT_PREFIX + name}, "spec": {}}
             await self.cluster.apply(kinds.LEASE, lease, manager="agent")
+        while True:  # every watch ends
+            with suppress(ClusterError, TimeoutError):
+                await self._listen()
+
+    async def _listen(self) -> None:
         async for event, found in self.cluster.watch(kinds.DECISION, self.namespace):
-            if event == "ADDED":
-                await self.vote(parse_decision(found))
+            decision = parse_decision(found)
+            if event == "ADDED" and decision.meta.uid not in {one.meta.uid for one in self.seen}:
+                await self.vote(decision)
 
     async def vote(self, decision: Decision) -> None:
         self.seen.append(decision)
@@ -118,7 +124,8 @@ async def panel(cluster: Cluster, namespace: str, world: World) -> AsyncIterator
     """Return a panel in office, on which the index depends; its gateways ask for certificates."""
     sitting = Panel(cluster, namespace)
     ref = {"namespace": namespace, "name": "panel", "digest": AGENTS.membership.digest}
-    index = await cluster.patch(kinds.INDEX, namespace, "docs", {"spec": {"panelRef": ref}}, manager="user")
+    spec = {"panelRef": ref, "store": {"gatewayRole": "reembed_gateway"}}
+    index = await cluster.patch(kinds.INDEX, namespace, "docs", {"spec": spec}, manager="user")
     world.gateway = Gateway(index["metadata"]["uid"])
     task = asyncio.create_task(sitting.sit())
     yield sitting

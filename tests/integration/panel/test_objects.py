@@ -53,6 +53,7 @@ class World:
         for (kind, name), raw in objects(self.namespace).items():
             if kind == kinds.INDEX:
                 anchor = EIGHT.membership.digest
+                raw["spec"]["store"]["gatewayRole"] = "reembed_gateway"
                 raw["spec"]["panelRef"] = {"namespace": self.panel[0], "name": self.panel[1], "digest": anchor}
             if name != "fill":
                 self.made[name] = await self.cluster.apply(kind, raw, manager="user")
@@ -197,8 +198,8 @@ async def test_a_migration_that_came_a_moment_ago_is_read(world: World, tmp_path
         asked = world.proposal()
         await judge.judge(decision(asked), datetime.now(UTC))
         subject = replace(asked.subject, migration="fill", migration_uid=str(new["metadata"]["uid"]))
-        found = await judge.judge(decision(replace(asked, subject=subject)), datetime.now(UTC))
-        assert found.reasons[0].startswith("TermsOther: ")
+        other = replace(asked, subject=subject, epoch=asked.epoch + 1)
+        assert (await judge.judge(decision(other), datetime.now(UTC))).reasons[0].startswith("TermsOther: ")
 
 
 async def test_the_second_proposal_of_a_slot_is_rejected(world: World, tmp_path: Path) -> None:
