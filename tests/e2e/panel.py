@@ -7,11 +7,22 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from demo.install import Release
-from demo.kubectl import Failed, Kubectl
+from demo.kubectl import Kubectl
 from demo.world import FIRST_EXAMPLES, FIRST_FILL, INDEX, World
+from reembed.api import parse_index
+from reembed.api.panel import Ballot, parse_ballot, parse_panel, render_decision
+from reembed.api.specs import parse_terms
+from reembed.core import names
+from reembed.core.model import Arm
+from reembed.core.quorum import certificates
+from reembed.core.quorum.certificates import Certificate, Choice
+from reembed.core.quorum.proposals import Kind, Proposal, Subject
+from reembed.core.quorum.raising import split
 from tests.e2e.plugin import reembed
 from tests.e2e.story import example
 
@@ -28,6 +39,7 @@ AGENTS = (
 )
 _STORES = "reembed-panel-stores"
 _ROLE = "reembed_agent"
+_OPERATOR = "system:serviceaccount:reembed-system:reembed"
 # One node has them all here.
 _ON = {
     "panel.enabled": "true",
@@ -95,13 +107,19 @@ class Panel:
         await self._scale(names, 1)
         await self.kubectl.rolled_out(*(f"deployment/reembed-panel-{name}" for name in names))
 
-    async def ballots(self) -> dict[str, dict[str, str]]:
-        """Return what each agent said, by the Decision's digest."""
-        found: dict[str, dict[str, str]] = {}
-        for one in await self.kubectl.list("ballots.reembed.dev"):
-            said = found.setdefault(one["spec"]["proposal"], {})
-            said[one["spec"]["agent"]] = one["spec"]["choice"]
-        return found
+    async def ballots(self, proposal: Proposal) -> list[Ballot]:
+        """Return what was said to a proposal so far."""
+        found = await self.kubectl.list("ballots.reembed.dev", f"{names.LABEL_SLOT}={proposal.slot}")
+        return [parse_ballot(one) for one in found]
+
+    async def votes(self, proposal: Proposal, seconds: int) -> dict[str, str]:
+        """Return what each of the eight said, as soon as all have."""
+        async with asyncio.timeout(seconds):
+            while True:
+                said = await self.ballots(proposal)
+                if len(said) == len(AGENTS):
+                    return {one.agent: one.choice.value for one in said}
+                await asyncio.sleep(0.5)
 
     async def _command(self, names: Sequence[str], command: list[str] | None) -> None:
         for name in names:
@@ -140,15 +158,60 @@ async def _remove(release: Release) -> None:
     await release.kubectl.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
 
 
-async def forged(world: World, routing: dict[str, Any], account: str) -> None:
-    """Write the index's routing with the operator's own account, as whoever took it over would."""
+async def proposed_by_the_operators_account(panel: Panel, migration: str, candidate: dict[str, str]) -> Proposal:
+    """Propose with the operator's own account, as whoever took it over would, that a candidate gets all queries."""
+    kubectl = panel.world.kubectl
+    index, raw = await kubectl.get("eidx", INDEX), await kubectl.get("emig", migration)
+    assert index is not None
+    assert raw is not None
+    pools = {one["metadata"]["name"]: one["metadata"]["uid"] for one in await kubectl.list("epool")}
+    routing = parse_index(index)[2].routing
+    after = replace(routing, candidate=Arm(**candidate), weight=100, epoch=routing.epoch + 20)
+    meta = index["metadata"]
+    proposal = Proposal(
+        Kind.TRAFFIC,
+        Subject(kubectl.namespace, INDEX, meta["uid"], migration, raw["metadata"]["uid"]),
+        after.epoch,
+        split(routing, pools),
+        split(after, pools),
+        parse_terms(raw),
+        (datetime.now(UTC) + timedelta(minutes=5)).replace(microsecond=0),
+    )
+    decision = render_decision(proposal, NAMESPACE, "operator")
+    await panel.kubectl.run("create", "--filename=-", f"--as={_OPERATOR}", stdin=json.dumps(decision))
+    return proposal
+
+
+async def certificate_of(panel: Panel, proposal: Proposal) -> dict[str, Any]:
+    """Return a certificate with the votes that there are."""
+    raw = await panel.kubectl.get("panel", "panel")
+    assert raw is not None
+    votes = tuple(one.vote for one in await panel.ballots(proposal) if one.choice is Choice.APPROVE)
+    return certificates.to_json(Certificate(proposal, votes, parse_panel(raw).chain))
+
+
+async def forged(panel: Panel, proposal: Proposal, certificate: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Write what is proposed into the index with the operator's account; return what its gateways make of it.
+
+    The operator takes it back within seconds, so what each gateway says of it is looked for at once.
+    """
+    kubectl, side = panel.world.kubectl, proposal.after.candidate
+    assert side is not None
+    arm = {"pool": side.pool, "collection": side.collection, "fingerprint": side.fingerprint}
+    routing: dict[str, Any] = {"weight": 100, "candidate": arm, "epoch": proposal.epoch, "certificate": certificate}
     change = json.dumps({"status": {"routing": routing}})
-    words = ("patch", "eidx", INDEX, "--subresource=status", "--type=merge", f"--patch={change}", f"--as={account}")
-    await world.kubectl.run(*words)
+    words = ("patch", "eidx", INDEX, "--subresource=status", "--type=merge", f"--patch={change}")
+    async with asyncio.timeout(60):
+        while True:
+            await kubectl.run(*words, f"--as={_OPERATOR}")
+            found = await followed(panel.world)
+            if found and all((one.get("refused") or {}).get("epoch") == proposal.epoch for one in found):
+                return found
+            await asyncio.sleep(0.3)
 
 
 async def followed(world: World) -> list[dict[str, Any]]:
-    """Return what each gateway pod follows."""
+    """Return what each gateway pod follows, and refuses."""
     pods = await world.kubectl.list("pods", f"reembed.dev/index={INDEX},app.kubernetes.io/component=gateway")
     return [json.loads(await world.kubectl.pod(pod["metadata"]["name"], "/v1/index")) for pod in pods]
 
@@ -187,16 +250,3 @@ async def _fill(world: World, digest: str) -> None:
     await world.apply_example(*(name for name in FIRST_EXAMPLES if name != "index.yaml"))
     await world.kubectl.run("wait", f"emig/{FIRST_FILL}", "--for=condition=Succeeded", "--timeout=300s")
     await world.kubectl.rolled_out(f"deployment/reembed-gateway-{INDEX}")
-
-
-async def until_followed(world: World, epoch: int, seconds: int) -> None:
-    """Wait until each gateway has seen what the index says: it follows it, or refuses it."""
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                found = await followed(world)
-            except Failed:
-                found = []
-            if found and all(epoch in {one["epoch"], (one.get("refused") or {}).get("epoch")} for one in found):
-                return
-            await asyncio.sleep(0.3)

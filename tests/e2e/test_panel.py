@@ -1,12 +1,12 @@
 """Eight agents in pods of their own decide over real models: two of them lie, three of them go, the operator forges."""
 
-import asyncio
 import json
 import logging
 from typing import Any
 
 from demo.install import Release
 from demo.world import MIGRATION, NEW_POOL, OLD_POOL
+from reembed.core.quorum.proposals import Proposal
 from tests.e2e import panel as panels
 from tests.e2e.panel import AGENTS, Panel, sitting
 from tests.e2e.scaling import status_is
@@ -17,7 +17,6 @@ _log = logging.getLogger("stories")
 LIARS, LOST = AGENTS[:2], AGENTS[2:5]
 # A half of 300 labels shows no smaller loss, and no model is that much worse than another here but by a mistake.
 _MARGIN = 0.1
-_OPERATOR = "system:serviceaccount:reembed-system:reembed"
 
 
 async def test_two_agents_that_lie_neither_stop_a_good_model_nor_help_a_bad_one(story: Story, release: Release) -> None:
@@ -29,16 +28,15 @@ async def test_two_agents_that_lie_neither_stop_a_good_model_nor_help_a_bad_one(
         await status_is(
             world.kubectl, "emig", "to-good", lambda status: status.get("state") == "Succeeded", seconds=300
         )
-        said = await panel.ballots()
-        assert [votes for votes in said.values() if set(votes) >= set(LIARS)]
 
         await panel.lie("Approve", LIARS)
         await migrate(story, "to-bad", NEW_POOL, OLD_POOL, margin=0.0)
-        refused = await refuses(story, panel, "to-bad")
-        _log.info("refused: %s", refused["message"])
-        assert set(refused["proposal"]["approved"]) <= set(LIARS)
-        await then_forgeries_move_nothing(story, refused)
-        assert (await story.routing())["weight"] == 0
+        bad = await status_is(world.kubectl, "emig", "to-bad", rolled_back, seconds=300)
+        proposal = await panels.proposed_by_the_operators_account(panel, "to-bad", bad["candidate"])
+        said = await panel.votes(proposal, seconds=90)
+        _log.info("the panel said: %s", said)
+        assert {agent for agent, choice in said.items() if choice == "Approve"} == set(LIARS)
+        await then_forgeries_move_nothing(panel, proposal)
         then_every_query_was_answered(await world.stop_load())
 
 
@@ -69,6 +67,10 @@ def succeeded(status: dict[str, Any]) -> bool:
     return status.get("state") == "Succeeded"
 
 
+def rolled_back(status: dict[str, Any]) -> bool:
+    return status.get("state") == "RolledBack"
+
+
 async def migrate(story: Story, name: str, source: str, target: str, margin: float) -> None:
     """Ask for a migration that keeps nothing for long."""
     migration = example("migration.yaml")
@@ -79,32 +81,11 @@ async def migrate(story: Story, name: str, source: str, target: str, margin: flo
     await story.world.kubectl.apply(json.dumps(migration))
 
 
-async def refuses(story: Story, panel: Panel, name: str) -> dict[str, Any]:
-    """Return the status of a migration that the panel refuses, although somebody says that it may go on."""
-    kubectl = story.world.kubectl
-    found = await status_is(
-        kubectl,
-        "emig",
-        name,
-        lambda status: status.get("reason") in {"RetrievalInconclusive", "RetrievalInferior", "PanelRefused"},
-        seconds=300,
-    )
-    if found["reason"] == "RetrievalInconclusive":
-        said = await panels.reembed(kubectl, "promote", name)
-        assert said.code == 0, said
-    return await status_is(kubectl, "emig", name, lambda status: status.get("reason") == "PanelRefused", seconds=120)
-
-
-async def then_forgeries_move_nothing(story: Story, status: dict[str, Any]) -> None:
+async def then_forgeries_move_nothing(panel: Panel, proposal: Proposal) -> None:
     """Whoever has the operator's account writes what it likes; gateways follow none of it, and say why."""
-    world, routing = story.world, await story.routing()
-    old = dict(routing)
-    certificate = old.get("certificate")
-    forgeries = [{"weight": 100}, *([{"weight": 100, "certificate": certificate}] if certificate else [])]
-    for number, forged in enumerate(forgeries, start=50):
-        epoch = routing["epoch"] + number
-        await panels.forged(world, {**routing, **forged, "candidate": status["candidate"], "epoch": epoch}, _OPERATOR)
-        await panels.until_followed(world, epoch, seconds=30)
-        found = await panels.followed(world)
-        assert [one["weight"] for one in found] == [0] * len(found), found
-        await asyncio.sleep(1.0)
+    two = await panels.certificate_of(panel, proposal)
+    twice = two | {"votes": two["votes"] * 3}
+    for certificate, reason in ((None, "CertificateMissing"), (two, "QuorumMissing"), (twice, "QuorumMissing")):
+        refused = await panels.forged(panel, proposal, certificate)
+        assert {(one["weight"], one["serving"]["pool"]) for one in refused} == {(0, NEW_POOL)}, refused
+        assert {one["refused"]["reason"] for one in refused} == {reason}, refused
