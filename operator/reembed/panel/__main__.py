@@ -12,12 +12,11 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from importlib import import_module
 
 from reembed.cluster.access import NoAccess
 from reembed.cluster.client import Cluster
 from reembed.logs import to_stdout
-from reembed.panel import agent
+from reembed.panel import agent, judge
 from reembed.panel.keys import BrokenSecret
 from reembed.panel.metrics import Metrics
 from reembed.panel.settings import ROLES, Settings, SettingsError, from_environment
@@ -34,16 +33,15 @@ Opening = Callable[[Cluster, Settings, bytes], AbstractAsyncContextManager[Judge
 @asynccontextmanager
 async def judging(cluster: Cluster, settings: Settings, seed: bytes) -> AsyncIterator[Judge]:
     """Open the judge that measures for itself."""
-    judges = import_module("reembed.panel.judge")
-    whose = judges.Whose(
+    whose = judge.Whose(
         panel=(settings.namespace, settings.panel),
         role=settings.role,
         seed=seed,
         stores=settings.stores,
         namespaces=settings.namespaces,
     )
-    async with judges.Judge.of(cluster, whose) as judge:
-        yield judge
+    async with judge.Judge.of(cluster, whose) as opened:
+        yield opened
 
 
 async def serve(settings: Settings, opening: Opening) -> None:
