@@ -7,15 +7,17 @@ argument or by a link (`kubectl`, `helm`).
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 from hack import cache, tools
-from hack.console import run, say
+from hack.console import Stop, run, say
 
 _HERE = Path(__file__).resolve().parent
 _SOURCES = _HERE / "kube"
 _PAUSE = _HERE / "pause"
+_TRIES = 3
 
 
 def kubernetes() -> Path:
@@ -51,7 +53,17 @@ def _build(place: Path) -> None:
     _compile(_SOURCES, place / "kube", f"-s -w {flags}")
 
 
+def _download(sources: Path, env: dict[str, str]) -> None:
+    """Fetch what is compiled; of some hundred modules one may be cut off on the way, and Go does not ask again."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(Stop):
+            run([tools.go(), "mod", "download"], cwd=sources, env=env)
+            return
+    run([tools.go(), "mod", "download"], cwd=sources, env=env)
+
+
 def _compile(sources: Path, target: Path, linker_flags: str) -> None:
     # GOTOOLCHAIN=local: the Go that was found is new enough and must not fetch another one.
     env = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
+    _download(sources, env)
     run([tools.go(), "build", "-trimpath", "-ldflags", linker_flags, "-o", target, "."], cwd=sources, env=env)
