@@ -175,7 +175,7 @@ async def proposed_by_the_operators_account(panel: Panel, migration: str, candid
         split(routing, pools),
         split(after, pools),
         parse_terms(raw),
-        (datetime.now(UTC) + timedelta(minutes=5)).replace(microsecond=0),
+        (datetime.now(UTC) + timedelta(minutes=2)).replace(microsecond=0),
     )
     decision = render_decision(proposal, NAMESPACE, "operator")
     await panel.kubectl.run("create", "--filename=-", f"--as={_OPERATOR}", stdin=json.dumps(decision))

@@ -33,7 +33,7 @@ async def test_two_agents_that_lie_neither_stop_a_good_model_nor_help_a_bad_one(
         await migrate(story, "to-bad", NEW_POOL, OLD_POOL, margin=0.0)
         bad = await status_is(world.kubectl, "emig", "to-bad", rolled_back, seconds=300)
         proposal = await panels.proposed_by_the_operators_account(panel, "to-bad", bad["candidate"])
-        said = await panel.votes(proposal, seconds=90)
+        said = await panel.votes(proposal, seconds=150)
         _log.info("the panel said: %s", said)
         assert {agent for agent, choice in said.items() if choice == "Approve"} == set(LIARS)
         await then_forgeries_move_nothing(panel, proposal)
