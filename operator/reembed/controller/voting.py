@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from reembed import signing
@@ -21,7 +22,7 @@ from reembed.cluster.kinds import Kind
 from reembed.core import names
 from reembed.core.migration import Migration
 from reembed.core.model import PanelRef, PanelReport
-from reembed.core.quorum.certificates import Certificate
+from reembed.core.quorum.certificates import Certificate, broken_chain
 from reembed.core.quorum.counting import Cast, Count, Standing, count
 from reembed.core.quorum.membership import Membership
 from reembed.core.quorum.proposals import OF_ROUTING, Proposal, sequence
@@ -148,8 +149,12 @@ class Voting:
         name = found["metadata"]["name"]
         if event == "DELETED":
             self._panels.pop(name, None)
-        else:
-            self._panels[name] = parse_panel(found)
+            return
+        told, known = parse_panel(found), self._panels.get(name)
+        if known is not None and not _goes_on(told, known):
+            # Any one agent may write there: what leads nowhere must not keep the others' votes from being counted.
+            told = replace(told, chain=known.chain)
+        self._panels[name] = told
 
     def _decision(self, event: str, found: Object) -> None:
         name = found["metadata"]["name"]
@@ -179,3 +184,12 @@ class Voting:
             self._beats.pop(agent, None)
         elif self._beats.get(agent, ("", 0.0))[0] != version:
             self._beats[agent] = (version, self._clock())
+
+
+def _goes_on(told: Panel, known: Panel) -> bool:
+    """Return whether the memberships of a Panel are at least those that were known, each certified."""
+    if not known.chain:
+        return True
+    if len(told.chain) < len(known.chain):
+        return False
+    return broken_chain(told.chain, known.chain[0].membership.digest, signing.verify) is None
