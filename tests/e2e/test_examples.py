@@ -1,7 +1,8 @@
 """What the repository shows its readers is what the API server takes, with the chart's schemas and policies.
 
 The stories apply what can run beside each other; here every file is put to the server, so that one which no story needs
-cannot rot. Only the Argo CD Application is left to its unit tests: its kind comes with Argo CD.
+cannot rot. Only the Argo CD Application is left to its unit tests, since its kind comes with Argo CD, and values of the
+chart to those of the chart.
 """
 
 import asyncio
@@ -17,7 +18,9 @@ from hack.cache import ROOT
 from tests.e2e.conftest import NAMESPACES
 
 ARGOCD = ROOT / "examples" / "argocd"
-MANIFESTS = sorted(path for path in (ROOT / "examples").rglob("*.yaml") if path.parent != ARGOCD)
+MANIFESTS = sorted(
+    path for path in (ROOT / "examples").rglob("*.yaml") if path.parent != ARGOCD and path.name != "values.yaml"
+)
 
 
 @pytest.fixture
