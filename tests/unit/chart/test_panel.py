@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from hack.cache import ROOT
 from reembed.core.quorum.membership import Role
 from reembed.plugin.agents import name_of
 from tests.unit.chart.rendering import Manifest, of_kind, operator_pod, render, template
@@ -32,6 +34,24 @@ def test_each_role_is_an_agent_with_an_account_and_a_secret_of_its_own(kube_bina
         assert [one["metadata"]["name"] for one in here(manifests, kind)] == expected
     found = [(pod["serviceAccountName"], pod["containers"][0]["args"]) for pod in pods(manifests)]
     assert found == [(f"reembed-panel-{agent}", ["--role", agent]) for agent in AGENTS]
+
+
+def test_the_values_that_readers_are_shown_install_a_panel(kube_binary: Path) -> None:
+    shown = ROOT / "examples" / "panel" / "values.yaml"
+    manifests = render(kube_binary, *settings_of(yaml.safe_load(shown.read_text())))
+    assert [one["metadata"]["name"] for one in here(manifests, "Deployment")] == [f"reembed-panel-{a}" for a in AGENTS]
+
+
+def settings_of(values: dict[str, Any], path: str = "") -> list[str]:
+    """Return values as Helm's --set takes them."""
+    found = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found += settings_of(value, f"{path}{name}.")
+        else:
+            text = f"{{{','.join(value)}}}" if isinstance(value, list) else str(value).lower()
+            found.append(f"{path}{name}={text}")
+    return found
 
 
 def test_no_agent_runs_twice_and_none_mounts_another_s_key(kube_binary: Path) -> None:
