@@ -48,7 +48,7 @@ def settings_of(values: dict[str, Any], path: str = "") -> list[str]:
     for name, value in values.items():
         if isinstance(value, dict):
             found += settings_of(value, f"{path}{name}.")
-        else:
+        elif value != []:  # --set knows no empty list
             text = f"{{{','.join(value)}}}" if isinstance(value, list) else str(value).lower()
             found.append(f"{path}{name}={text}")
     return found
