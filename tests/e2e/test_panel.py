@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from demo.install import Release
-from demo.world import MIGRATION, NEW_POOL, OLD_POOL
+from demo.world import NEW_POOL, OLD_POOL
 from reembed.core.quorum.proposals import Proposal
 from tests.e2e import panel as panels
 from tests.e2e.panel import AGENTS, Panel, sitting
@@ -20,48 +20,33 @@ _MARGIN = 0.1
 _REFUSALS = {"CertificateMissing", "QuorumMissing", "EpochConsumed"}
 
 
-async def test_two_agents_that_lie_neither_stop_a_good_model_nor_help_a_bad_one(story: Story, release: Release) -> None:
-    world = story.world
-    async with sitting(release, world) as panel:
-        await world.start_load()
-        await panel.lie("Reject", LIARS)
+async def test_three_agents_that_are_gone_stop_a_step_and_two_that_lie_neither_stop_a_good_model_nor_help_a_bad_one(
+    story: Story, release: Release
+) -> None:
+    kubectl = story.world.kubectl
+    async with sitting(release, story.world) as panel:
+        await story.world.start_load()
+        await panel.kill(LOST)
         await migrate(story, "to-good", OLD_POOL, NEW_POOL, margin=_MARGIN)
-        await status_is(
-            world.kubectl, "emig", "to-good", lambda status: status.get("state") == "Succeeded", seconds=300
-        )
+        waits = await status_is(kubectl, "emig", "to-good", lacks_the_lost, seconds=120)
+        assert (waits["state"], waits["reason"]) == ("Preflight", "AwaitingPanel")
+        await panel.revive(LOST)
+        await panel.lie("Reject", LIARS)
+        await status_is(kubectl, "emig", "to-good", succeeded, seconds=400)
 
         await panel.lie("Approve", LIARS)
         await migrate(story, "to-bad", NEW_POOL, OLD_POOL, margin=0.0)
-        bad = await status_is(world.kubectl, "emig", "to-bad", rolled_back, seconds=300)
+        bad = await status_is(kubectl, "emig", "to-bad", rolled_back, seconds=300)
         proposal = await panels.proposed_by_the_operators_account(panel, "to-bad", bad["candidate"])
         said = await panel.votes(proposal, seconds=150)
         _log.info("the panel said: %s", said)
         assert {agent for agent, choice in said.items() if choice == "Approve"} == set(LIARS)
         await then_forgeries_move_nothing(panel, proposal)
-        then_every_query_was_answered(await world.stop_load())
+        then_every_query_was_answered(await story.world.stop_load())
 
 
-async def test_three_agents_that_are_gone_stop_a_migration_and_it_goes_on_with_them(
-    story: Story, release: Release
-) -> None:
-    world = story.world
-    async with sitting(release, world) as panel:
-        await world.start_load()
-        await panel.kill(LOST)
-        await migrate(story, MIGRATION, OLD_POOL, NEW_POOL, margin=_MARGIN)
-        waits = await status_is(
-            world.kubectl,
-            "emig",
-            MIGRATION,
-            lambda status: set(LOST) <= set((status.get("proposal") or {}).get("missing", ())),
-            seconds=120,
-        )
-        assert (waits["state"], waits["reason"]) == ("Preflight", "AwaitingPanel")
-        await panel.revive(LOST)
-        await status_is(
-            world.kubectl, "emig", MIGRATION, lambda status: status.get("state") == "Succeeded", seconds=400
-        )
-        then_every_query_was_answered(await world.stop_load())
+def lacks_the_lost(status: dict[str, Any]) -> bool:
+    return set(LOST) <= set((status.get("proposal") or {}).get("missing", ()))
 
 
 def succeeded(status: dict[str, Any]) -> bool:
