@@ -16,7 +16,7 @@ from hack.cache import ROOT
 Object = dict[str, Any]
 
 EXAMPLES = ROOT / "examples"
-APART = ("adopted/index", "chroma/index", "panel/index")  # indexes that no other example names
+APART = ("adopted/index", "chroma/index")  # indexes that no other example names
 ABSENT = object()
 
 
