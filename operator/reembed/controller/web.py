@@ -6,19 +6,19 @@ so leads or could lead at once. A replica on standby is ready: else a roll-out w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
+from reembed import monitoring
 from reembed.controller.pool_metrics import PoolCollector, PoolMetrics, recycled
 from reembed.controller.readiness import Readiness
 from reembed.core import names
+from reembed.monitoring import Report
 
 
 class Metrics:
@@ -52,34 +52,10 @@ class Metrics:
             self._ready.labels(namespace).set_function(partial(readiness.ready, namespace))
 
 
-# Whether the process is ready, and what it says about that.
-Report = Callable[[], tuple[bool, dict[str, Any]]]
-
-
 def application(report: Report, metrics: Metrics) -> web.Application:
-    async def health(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
-    async def ready(_: web.Request) -> web.Response:
-        is_ready, answer = report()
-        return web.json_response(answer, status=200 if is_ready else 503)
-
-    async def scrape(_: web.Request) -> web.Response:
-        text = generate_latest(metrics.registry)
-        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
-
-    made = web.Application()
-    made.add_routes([web.get("/healthz", health), web.get("/ready", ready), web.get("/metrics", scrape)])
-    return made
+    return monitoring.application(report, metrics.registry, "/healthz")
 
 
-@asynccontextmanager
-async def served(report: Report, metrics: Metrics) -> AsyncIterator[None]:
+def served(report: Report, metrics: Metrics) -> AbstractAsyncContextManager[None]:
     """Answer on the port of all components while the block runs."""
-    runner = web.AppRunner(application(report, metrics), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=names.PORT).start()
-    try:
-        yield
-    finally:
-        await runner.cleanup()
+    return monitoring.served(application(report, metrics), names.PORT)

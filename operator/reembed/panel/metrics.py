@@ -6,14 +6,13 @@ beats.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager
 
-from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
+
+from reembed import monitoring
+from reembed.monitoring import Report
 
 # From what a vote takes with warm evidence to the time that a judge has.
 _VOTE_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
@@ -61,34 +60,6 @@ class Metrics:
         )
 
 
-# Whether the process is ready, and what it says about that.
-Report = Callable[[], tuple[bool, dict[str, Any]]]
-
-
-def application(report: Report, metrics: Metrics) -> web.Application:
-    async def health(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
-    async def ready(_: web.Request) -> web.Response:
-        is_ready, answer = report()
-        return web.json_response(answer, status=200 if is_ready else 503)
-
-    async def scrape(_: web.Request) -> web.Response:
-        text = generate_latest(metrics.registry)
-        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
-
-    made = web.Application()
-    made.add_routes([web.get("/health", health), web.get("/ready", ready), web.get("/metrics", scrape)])
-    return made
-
-
-@asynccontextmanager
-async def served(report: Report, metrics: Metrics, port: int) -> AsyncIterator[None]:
+def served(report: Report, metrics: Metrics, port: int) -> AbstractAsyncContextManager[None]:
     """Answer while the block runs."""
-    runner = web.AppRunner(application(report, metrics), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    try:
-        yield
-    finally:
-        await runner.cleanup()
+    return monitoring.served(monitoring.application(report, metrics.registry, "/health"), port)
