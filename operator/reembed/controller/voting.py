@@ -26,10 +26,9 @@ from reembed.core.quorum.certificates import Certificate, broken_chain
 from reembed.core.quorum.counting import Cast, Count, Standing, count
 from reembed.core.quorum.membership import Membership
 from reembed.core.quorum.proposals import OF_ROUTING, Proposal, sequence
+from reembed.core.quorum.watch import DEAD
 
 OPERATOR = "operator"
-# An agent whose heartbeat did not change for so long is gone.
-_DEAD = 30.0
 _AGAIN = 2.0
 _MANAGER = "reembed-operator"
 
@@ -129,7 +128,7 @@ class Voting:
     def _gone(self, members: Membership) -> list[str]:
         now = self._clock()
         return [
-            one.name for one in members.members if (beat := self._beats.get(one.name)) is None or now - beat[1] >= _DEAD
+            one.name for one in members.members if (beat := self._beats.get(one.name)) is None or now - beat[1] >= DEAD
         ]
 
     async def _watch(self, kind: Kind, take: Callable[[str, Object], None]) -> None:

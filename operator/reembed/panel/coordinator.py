@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from reembed import signing
@@ -109,11 +110,11 @@ class Coordinator:
                 return
             found = {one["metadata"]["name"] for one in await self._in_slot(kinds.DECISION, proposal)}
             if not found:
-                await self._in_turn("propose", lambda proposal=proposal: self._propose(proposal))  # type: ignore[misc]
+                await self._in_turn("propose", partial(self._propose, proposal))
                 return
             if proposal.name in found and (votes := await self._certified(proposal)) is not None:
                 chain = (*self._office.chain, Certified(wished, proposal, votes))
-                await self._in_turn(f"append {version}", lambda chain=chain: self._append(chain))  # type: ignore[misc]
+                await self._in_turn(f"append {version}", partial(self._append, chain))
                 return
             if found == {proposal.name}:
                 return

@@ -42,7 +42,7 @@ class Settings:
 
 
 def account(agent: str) -> str:
-    return f"reembed-panel-{agent}"
+    return f"{names.AGENT_PREFIX}{agent}"
 
 
 def from_environment(role: str, environment: Mapping[str, str]) -> Settings:

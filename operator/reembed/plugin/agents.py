@@ -14,13 +14,14 @@ from datetime import datetime, timedelta
 from reembed.api.fields import Raw
 from reembed.api.values import InvalidValue, parse_time
 from reembed.core import names
+from reembed.core.quorum import watch
 from reembed.core.quorum.membership import KEY_BYTES, Member, Role, decoded
 
-PREFIX = "reembed-panel-"
+PREFIX = names.AGENT_PREFIX
 ANNOTATION_KEY = f"{names.GROUP}/public-key"
 ANNOTATION_ROTATE = f"{names.GROUP}/rotate"
 # Without a heartbeat for so long an agent counts as gone.
-DEAD = timedelta(seconds=30)
+DEAD = timedelta(seconds=watch.DEAD)
 
 
 @dataclass(frozen=True, slots=True)

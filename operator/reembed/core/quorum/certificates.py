@@ -79,17 +79,17 @@ def evidence_digest(evidence: Any) -> str:
     return canonical.digest(canonical.EVIDENCE, evidence)
 
 
-def approves(vote: Vote, proposal: Proposal, membership: Membership, verify: Verify) -> bool:
-    """Return whether a member signed that it approves the proposal."""
+def signed(vote: Vote, choice: Choice, proposal: Proposal, membership: Membership, verify: Verify) -> bool:
+    """Return whether a member signed that it says this of the proposal."""
     if membership.holder(vote.key) is None or len(vote.signature) != SIGNATURE_BYTES:
         return False
-    message = ballot_message(proposal.digest, proposal.slot, Choice.APPROVE, vote.evidence)
+    message = ballot_message(proposal.digest, proposal.slot, choice, vote.evidence)
     return verify(vote.key, message, vote.signature)
 
 
 def supporters(votes: tuple[Vote, ...], proposal: Proposal, membership: Membership, verify: Verify) -> frozenset[bytes]:
     """Return the distinct keys of members that signed for the proposal."""
-    return frozenset(vote.key for vote in votes if approves(vote, proposal, membership, verify))
+    return frozenset(vote.key for vote in votes if signed(vote, Choice.APPROVE, proposal, membership, verify))
 
 
 def refused(certificate: Certificate, anchor: str, least_version: int, now: datetime, verify: Verify) -> Refusal | None:

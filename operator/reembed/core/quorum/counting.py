@@ -17,9 +17,9 @@ from reembed.core.quorum.certificates import (
     Certified,
     Choice,
     Vote,
-    ballot_message,
+    signed,
 )
-from reembed.core.quorum.membership import SIGNATURE_BYTES, Membership, Verify
+from reembed.core.quorum.membership import Membership, Verify
 from reembed.core.quorum.proposals import Proposal
 
 
@@ -59,10 +59,11 @@ def count(
 ) -> Count:
     """Return what these ballots make of the proposal, by the members at the end of `chain`."""
     membership = chain[-1].membership
-    signed = [one for one in ballots if one.digest == proposal.digest and genuine(one, proposal, membership, verify)]
-    approving = {one.vote.key: one.vote for one in signed if one.choice is Choice.APPROVE}
+    ours = [one for one in ballots if one.digest == proposal.digest]
+    genuine = [one for one in ours if signed(one.vote, one.choice, proposal, membership, verify)]
+    approving = {one.vote.key: one.vote for one in genuine if one.choice is Choice.APPROVE}
     # Who signed both lies; it is counted where it does no harm.
-    refusing = {one.vote.key: one for one in signed if one.choice is Choice.REJECT and one.vote.key not in approving}
+    refusing = {one.vote.key: one for one in genuine if one.choice is Choice.REJECT and one.vote.key not in approving}
     votes = tuple(approving[key] for key in sorted(approving))
     certified = len(votes) >= membership.quorum
     standing = _standing(membership, len(votes), len(refusing), late=now > proposal.expires)
@@ -75,15 +76,6 @@ def count(
         reasons=_commonest([one.reasons[0] for one in refusing.values() if one.reasons]),
         certificate=Certificate(proposal, votes, chain) if certified else None,
     )
-
-
-def genuine(ballot: Cast, proposal: Proposal, membership: Membership, verify: Verify) -> bool:
-    """Return whether a member signed what the ballot says."""
-    vote = ballot.vote
-    if membership.holder(vote.key) is None or len(vote.signature) != SIGNATURE_BYTES:
-        return False
-    message = ballot_message(proposal.digest, proposal.slot, ballot.choice, vote.evidence)
-    return verify(vote.key, message, vote.signature)
 
 
 def _standing(membership: Membership, approving: int, refusing: int, *, late: bool) -> Standing:

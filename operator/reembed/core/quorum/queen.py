@@ -180,15 +180,19 @@ def _refused(now: Routing, seen: Seen) -> Routing | None:
 
 
 def _newest(now: Routing, seen: Seen) -> int:
-    known = seen.panel.newest.get(ROUTING, 0) if seen.panel is not None else 0
-    return max(now.epoch, known, *(one.epoch for one in seen.gateways))
+    return max(now.epoch, _proposed(seen), *(one.epoch for one in seen.gateways))
 
 
 def _above(now: Routing, wanted: IndexStatus, seen: Seen) -> int:
     """Every change that needs no votes consumes the epochs of what is still before the panel."""
-    if wanted.routing.epoch == now.epoch or seen.panel is None:
+    if wanted.routing.epoch == now.epoch:
         return wanted.routing.epoch
-    return max(wanted.routing.epoch, seen.panel.newest.get(ROUTING, 0) + 1)
+    return max(wanted.routing.epoch, _proposed(seen) + 1)
+
+
+def _proposed(seen: Seen) -> int:
+    """Return the highest epoch that was ever proposed for the index's traffic, 0 if none was."""
+    return seen.panel.newest.get(ROUTING, 0) if seen.panel is not None else 0
 
 
 def _need(kind: Kind, index: SeenIndex, wanted: Routing, seen: Seen) -> Need:
@@ -218,7 +222,7 @@ def _proposal(
         before=need.before,
         after=after,
         terms=migration.terms,
-        # Whole milliseconds: what is hashed must be what is read back.
+        # Whole seconds: what is hashed must be what is read back.
         expires=(now + migration.spec.consensus.deadline).replace(microsecond=0),
         change=need.change,
     )
