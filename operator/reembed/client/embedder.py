@@ -66,11 +66,8 @@ class EmbedderClient:
         self._fingerprint = model_of(fingerprint)  # of a collection that is cut, the pods know the model alone
         self._timeout = timeout
         self._requests = 0
-        # No limit of connections: how much is asked at once is bounded by the callers, by counts of their own.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-        )
+        self._session = _session(kept_alive=True)
+        self._again = _session(kept_alive=False)
 
     @property
     def fingerprint(self) -> str:
@@ -115,6 +112,7 @@ class EmbedderClient:
 
     async def close(self) -> None:
         await self._session.close()
+        await self._again.close()
 
     async def _post(
         self, body: Mapping[str, Any], headers: Mapping[str, str], path: str = "/v1/embeddings"
@@ -122,11 +120,12 @@ class EmbedderClient:
         try:
             async with asyncio.timeout(self._timeout):
                 try:
-                    return await self._post_once(body, headers, path)
+                    return await self._post_once(self._session, body, headers, path)
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ConnectionTimeoutError):
                     # Embedding changes nothing, so it may be asked twice. A pod that ends closes connections which we
-                    # were about to reuse; without this, each roll-out of a pool would cost some queries.
-                    return await self._post_once(body, headers, path)
+                    # were about to reuse; without this, each roll-out of a pool would cost some queries. It had more
+                    # than one of them, so the second attempt has a connection of its own.
+                    return await self._post_once(self._again, body, headers, path)
         except aiohttp.ConnectionTimeoutError as error:
             raise EmbedderUnavailable(
                 f"the embedder at {self._url} took no connection within {_CONNECT_SECONDS:g} s, twice: look whether "
@@ -142,12 +141,12 @@ class EmbedderClient:
             ) from error
 
     async def _post_once(
-        self, body: Mapping[str, Any], headers: Mapping[str, str], path: str
+        self, session: aiohttp.ClientSession, body: Mapping[str, Any], headers: Mapping[str, str], path: str
     ) -> tuple[int, Mapping[str, str], bytes]:
         self._requests += 1
         if self._requests % _RENEW_EVERY == 0:
             headers = {**headers, "Connection": "close"}
-        async with self._session.post(f"{self._url}{path}", json=body, headers=headers) as response:
+        async with session.post(f"{self._url}{path}", json=body, headers=headers) as response:
             return response.status, response.headers, await response.read()
 
     def _accept(self, answer: Mapping[str, Any], asked: int) -> Embedded:
@@ -166,6 +165,14 @@ class EmbedderClient:
         if len(lengths) != 1 or not (length := lengths.pop()) or length % 4:
             raise _unusable(self._url, f"not {asked} vectors of one dimension")
         return Embedded(tuple(vectors), found, truncated, tokens)
+
+
+def _session(*, kept_alive: bool) -> aiohttp.ClientSession:
+    # No limit of connections: how much is asked at once is bounded by the callers, by counts of their own.
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=not kept_alive),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+    )
 
 
 def _whole_numbers(values: object) -> bool:

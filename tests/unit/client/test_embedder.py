@@ -207,6 +207,14 @@ async def test_a_pod_that_goes_away_costs_no_query(client: EmbedderClient, serve
     assert (await embed(client, "one")).vectors == (vector_of(FINGERPRINT, "one"),)
 
 
+async def test_a_pod_that_goes_away_with_several_idle_connections_costs_no_query(
+    client: EmbedderClient, server: EmbedderServer
+) -> None:
+    await asyncio.gather(*(embed(client, "one") for _ in range(3)))
+    server.behaviour = fake_embedder.disconnecting_from(frozenset(server.ports))
+    assert (await embed(client, "one")).vectors == (vector_of(FINGERPRINT, "one"),)
+
+
 async def test_a_cancelled_request_leaves_the_embedder(client: EmbedderClient, server: EmbedderServer) -> None:
     server.behaviour = fake_embedder.hanging
     asking = asyncio.create_task(embed(client, "one"))
