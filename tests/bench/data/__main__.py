@@ -7,6 +7,8 @@ minutes; --large adds a million documents.
 
 * share_of_embedder_percent: the backfill by what the embedder gives when nothing but requests is asked of it, with the
   same texts, batches and priority; share_of_live_embedder_percent: by what it gives to live requests of that kind.
+* share_of_embedder_own_cores_percent: the first again, with an embedder that has half of the cores to itself, while
+  the shards and PostgreSQL share the other half; as a pod's limit or a node of its own gives it.
 * ratio_vs_script: by a script that reads, embeds and inserts one document after the other.
 * ratio_vs_vecshift: by vecshift's `apply`; ratio_vs_vecshift_fake_embedder: the same with the embedder that costs
   nothing, of which rows_per_s_fake_embedder is ours; cpu_of_shards_fake_embedder_percent: what the shards' processes
@@ -14,12 +16,13 @@ minutes; --large adds a million documents.
 * worker_rss_mib: the peak of a shard's process, with the embedder that costs nothing; _N: of N documents.
 * lag_p99_s_N: how long a committed write lacks in a full collection, p99, with N writes a second that each change a
   text, and the embedder that costs nothing; _real_embedder: with the real one.
-* others_cpu_percent: what programs that are no part of this took of the cores. Above five, figures mean little.
+* restcpu_percent: what programs that are no part of this took of the cores. Above five, figures mean little.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -33,8 +36,8 @@ from hack.cache import ROOT
 from hack.console import say
 from reembed.core.model import Model, Pooling
 from reembed.embedder.llama import Weights
-from tests.bench.data import backfill, lag, script, standalone, vecshift
-from tests.bench.data.results import RATES, Round, results, written
+from tests.bench.data import backfill, cores, lag, script, standalone, vecshift
+from tests.bench.data.results import RATES, Apart, Round, results, written
 from tests.bench.data.source import source
 from tests.bench.embedder.machine import others
 from tests.bench.embedder.servers import model, ours
@@ -60,9 +63,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, postgres.running() as server:
         directory = Path(name)
         taken = list(_rounds(server, bodies, directory, asked.rounds, asked.seconds))
+        apart = list(_apart(server, bodies, directory, asked.rounds, asked.seconds))
         with _fake(directory) as url:
             memory = {count: _memory(server, bodies, url, count) for count in (_MEMORY, *[_LARGE] * asked.large)}
-    _write(json.dumps(written(results(taken), memory)))
+    _write(json.dumps(written(results(taken, apart), memory)))
 
 
 def _texts() -> list[str]:
@@ -79,6 +83,21 @@ def _rounds(
             with others() as busy:
                 found = _Measured(server, bodies, directory, seconds).round(real, fake)
             yield Round(**found, others=busy.percent)
+
+
+def _apart(
+    server: postgres.Server, bodies: Sequence[str], directory: Path, rounds: int, seconds: float
+) -> Iterator[Apart]:
+    """Measure the backfill beside an embedder that has cores of its own."""
+    own, rest = cores.halves()
+    with contextlib.ExitStack() as stack:
+        with cores.confined(own):
+            url = stack.enter_context(_real(directory))
+        stack.enter_context(cores.confined(rest, [cores.postmaster(server)]))
+        measured = _Measured(server, bodies, directory, seconds)
+        for number in range(rounds):
+            say(f"an embedder with cores of its own, round {number + 1} of {rounds}")
+            yield measured.apart(url)
 
 
 class _Measured:
@@ -107,6 +126,10 @@ class _Measured:
             "lags": {rate: self._lag(fake, rate) for rate in RATES},
             "lag_real": self._lag(real, RATES[0]),
         }
+
+    def apart(self, real: str) -> Apart:
+        alone = self._alone(real, background=True)
+        return Apart(alone, self._fill(real, max(500, int(alone * self._seconds))).rate)
 
     def _lag(self, url: str, rate: int) -> float:
         with source(self._server, self._bodies, _FOLLOWED) as made:

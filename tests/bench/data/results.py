@@ -28,7 +28,15 @@ class Round:
     lag_real: float  # of the fewest writes, with the real one
 
 
-def results(rounds: Sequence[Round]) -> dict[str, Figure | None]:
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Documents a second of an embedder with cores of its own: alone, and filling a collection."""
+
+    embedder: float
+    backfill: float
+
+
+def results(rounds: Sequence[Round], apart: Sequence[Apart]) -> dict[str, Figure | None]:
     """Return what rounds say; a ratio is of two figures of one round."""
 
     def of(name: str) -> list[float]:
@@ -37,6 +45,9 @@ def results(rounds: Sequence[Round]) -> dict[str, Figure | None]:
     return {
         "share_of_embedder_percent": ratio(of("backfill"), of("embedder"), 100),
         "share_of_live_embedder_percent": ratio(of("backfill"), of("embedder_live"), 100),
+        "share_of_embedder_own_cores_percent": ratio(
+            [one.backfill for one in apart], [one.embedder for one in apart], 100
+        ),
         "ratio_vs_script": ratio(of("backfill"), of("script")),
         "ratio_vs_vecshift": ratio(of("backfill"), of("vecshift")),
         "ratio_vs_vecshift_fake_embedder": ratio(of("backfill_fake"), of("vecshift_fake")),
