@@ -20,14 +20,14 @@ from reembed.panel.measure import Measured
 from reembed.stores import opening
 from reembed.stores.chroma import held, places
 from reembed.stores.chroma.agents import AgentReader
-from reembed.stores.chroma.client import Address, Chroma
+from reembed.stores.chroma.client import Address, Chroma, Row
 from reembed.stores.protocol import DocumentWrite
 from tests.cluster.processes import free_port
 from tests.fixtures.embedders import Start
 from tests.fixtures.stores import vector_of
 from tests.integration.panel.test_measure import held as held_for_long
 from tests.integration.panel.test_measure import measuring
-from tests.integration.panel.world import CHROMA, DOCUMENTS, FINGERPRINT, KEY, NEW, UID, World, standing_on_chroma
+from tests.integration.panel.world import CHROMA, DOCUMENTS, FINGERPRINT, KEY, NEW, OLD, UID, World, standing_on_chroma
 
 # What docs/chroma.md tells a proxy to let pass.
 READS = re.compile(r"GET .*|POST .*/collections/[^/]+/(get|query)")
@@ -194,6 +194,30 @@ async def test_a_whole_index_is_one_whatever_vectors_are_compared_by(chroma_dsn:
     async with AgentReader(chroma_dsn, KEY, UID) as reader:
         found = [(await reader.held())[0].valid for _ in range(10)]
     assert found == [True] * 10
+
+
+async def test_a_vector_that_others_put_there_answers_nothing_and_stops_nobody(
+    world: World, measured: Measured, chroma_dsn: str
+) -> None:
+    async with Chroma(Address.of(chroma_dsn)) as chroma:
+        for arm in (OLD, NEW):
+            vectors = await chroma.find(places.vectors(arm.collection))
+            assert vectors is not None
+            some = await chroma.get(vectors.id, include=("embeddings",), limit=20)
+            await chroma.add(vectors.id, [Row(f"x{n}", {"x": n}, vector=one.vector) for n, one in enumerate(some)])
+    await measured.look(world.around())
+    assert reason(world, measured) == "Measured: every check holds"
+
+
+async def test_what_cannot_be_understood_is_an_error_of_this_index_alone(
+    world: World, measured: Measured, chroma_dsn: str
+) -> None:
+    async with Chroma(Address.of(chroma_dsn)) as chroma:
+        facts = await chroma.find(places.facts(NEW.collection))
+        assert facts is not None
+        await chroma.add(facts.id, [Row("x", {"shard": "a"}, vector=places.point("x"))])
+    await measured.look(world.around())
+    assert reason(world, measured).startswith("NotMeasured: the store: not measured: StoreError: what is in Chroma")
 
 
 async def test_an_agent_whose_chroma_is_gone_measures_nothing(world: World, measured: Measured, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Collection as Several
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from random import SystemRandom
 from typing import Any
 
@@ -21,11 +22,11 @@ from reembed.core.model import EvaluationSpec, IndexSpec, PointerPlan
 from reembed.core.quorum.evidence import Collection
 from reembed.stores.chroma import held, places, search
 from reembed.stores.chroma.client import Address, Chroma, Connected, Missing, Row, numbers
-from reembed.stores.chroma.documents import Source, Version
+from reembed.stores.chroma.documents import Source, Version, text_hash
 from reembed.stores.chroma.filled import filled, no_table, present
 from reembed.stores.chroma.held import Held, Shape, Shapes
 from reembed.stores.chroma.notes import Notes
-from reembed.stores.protocol import Labels, Sampled
+from reembed.stores.protocol import Labels, Sampled, StoreError
 
 _SECONDS = 15.0
 _CONNECTIONS = 2  # a search, and whatever else is looked at
@@ -58,16 +59,18 @@ class AgentReader(Connected):
     async def held(self) -> tuple[Collection, ...]:
         """Return the index's collections, the oldest first."""
         found = []
-        for shape in await self._shapes.all(self._key):
-            if shape.uid == self._uid:
-                try:
-                    found.append(await self._held(shape))
-                except Missing:  # it is being dropped, or was made anew
-                    self._shapes.forget(shape.name)
+        with _understood():
+            for shape in await self._shapes.all(self._key):
+                if shape.uid == self._uid:
+                    try:
+                        found.append(await self._held(shape))
+                    except Missing:  # it is being dropped, or was made anew
+                        self._shapes.forget(shape.name)
         return tuple(found)
 
     async def pointer(self) -> PointerPlan | None:
-        return await self._notes.pointer()
+        with _understood():
+            return await self._notes.pointer()
 
     async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels:
         del spec, index
@@ -75,25 +78,31 @@ class AgentReader(Connected):
 
     async def present(self, index: IndexSpec, ids: Several[str]) -> frozenset[str]:
         del index
-        return await present(self._source, ids)
+        with _understood():
+            return await present(self._source, ids)
 
     async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[str]:
         """Return the ids of the `k` documents nearest to `vector`, as a gateway would find them."""
         asked = (collection, fingerprint, vector, k)
-        return [hit.id for hit in await search.search(self._chroma, self._shapes, self._source, asked)]
+        with _understood():
+            return [hit.id for hit in await search.search(self._chroma, self._shapes, self._source, asked)]
 
     async def sample(self, collection: str, count: int) -> list[Sampled]:
         """Return a few stored vectors with the texts that they are of; what is on its way is not among them."""
-        shape = await self._shapes.of(collection)
-        # More than is asked for: of some the text has changed, or is gone.
-        rows = await self._drawn(shape, 2 * count)
-        newest = await self._source.newest([one.id for one, _ in rows], texts=True)
-        found = [
-            Sampled(one.id, text, row.vector)
-            for one, row in rows
-            if (text := _text(newest.get(one.id), one)) is not None
+        with _understood():
+            shape = await self._shapes.of(collection)
+            # More than is asked for: of some the text has changed, or is gone.
+            rows = await self._drawn(shape, 2 * count)
+            newest = await self._source.newest([one.id for one, _ in rows])
+            fitting = [(one, row) for one, row in rows if _fits(one, newest.get(one.id))]
+            drawn = _CHANCE.sample(fitting, min(count, len(fitting)))
+            documents = await self._source.texts([newest[one.id] for one, _ in drawn])
+        texts = {one.id: one.text for one in documents if one.text is not None and one.text.strip()}
+        return [
+            Sampled(one.id, texts[one.id], row.vector)
+            for one, row in drawn
+            if one.id in texts and text_hash(texts[one.id]) == one.text_hash
         ]
-        return _CHANCE.sample(found, min(count, len(found)))
 
     async def _held(self, shape: Shape) -> Collection:
         of = await filled(self._chroma, shape, 0)
@@ -123,18 +132,26 @@ class AgentReader(Connected):
     async def _live(self, shape: Shape, where: Mapping[str, Any], count: int) -> list[tuple[Held, Row]]:
         include = ("metadatas", "embeddings")
         newest: dict[str, tuple[Held, Row]] = {}
-        for row in await self._chroma.get(shape.vectors, where=where, include=include, limit=4 * count):
+        for row in await self._chroma.get(shape.vectors, where=where, include=include, limit=2 * count):
             one = held.held(row)
             if one.id not in newest or newest[one.id][0].rev < one.rev:
                 newest[one.id] = (one, row)
         return list(newest.values())
 
 
-def _text(now: Version | None, of: Held) -> str | None:
-    """Return the text that a row is of, None where the document has another one now, or none to embed."""
-    if now is None or now.gone or now.text is None or now.text_hash != of.text_hash:
-        return None
-    return now.text if now.text.strip() and now.size <= _LONGEST_TEXT else None
+def _fits(of: Held, now: Version | None) -> bool:
+    """Return whether a row is of its document's text of now, and that is no longer than an agent has room for."""
+    return now is not None and not now.gone and now.text_hash == of.text_hash and now.size <= _LONGEST_TEXT
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Raise the store's error where rows are not as Reembed writes them: who wrote them stops this index alone."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        text = f"what is in Chroma cannot be understood ({type(error).__name__}: {error}); was it written by hand?"
+        raise StoreError(text) from error
 
 
 def _to_itself(metric: str, vector: bytes) -> float:
