@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reembed.backfill.embedding import PASSING, Embedder
-from reembed.backfill.label_lines import ReadKey, labelled, without_cluster
+from reembed.backfill.label_lines import ReadKey, without_cluster
 from reembed.backfill.retries import Retrying
 from reembed.client import TextRefused
 from reembed.core.gates import METRICS, Gate, Outcome, Values, judge
 from reembed.core.model import Arm, EvaluationPlan, EvaluationReport, EvaluationSpec, IndexSpec, InputType
 from reembed.core.retrieval import scores
 from reembed.core.slices import SliceRule, told
+from reembed.stores.label_lines import labelled
 from reembed.stores.protocol import Keeping, Labels, StoreUnavailable
 
 _BATCH = 16  # queries of one request

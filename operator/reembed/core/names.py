@@ -24,6 +24,7 @@ LABEL_INDEX = f"{GROUP}/index"
 LABEL_MIGRATION = f"{GROUP}/migration"
 LABEL_SLOT = f"{GROUP}/slot"
 LABEL_VARIANT = f"{GROUP}/variant"
+CLASS_PREFIX = "reembed-class-"  # of ConfigMaps, the only ones that the operator may make
 AGENT_PREFIX = "reembed-panel-"  # of an agent's account, Deployment, Secret and Lease; its name follows
 ANNOTATION_TEMPLATE = f"{GROUP}/template"  # digest of the pod template that a pool's Deployment was given
 ANNOTATION_FORCE_STABLE = f"{GROUP}/force-stable"
@@ -63,7 +64,7 @@ def embedder_url(pool: str, namespace: str) -> str:
 
 def model_class(fingerprint: str) -> str:
     """ConfigMap of what makes pods of a fingerprint one class; a policy of the chart knows how its name begins."""
-    return fit(f"reembed-class-{fingerprint}")
+    return fit(f"{CLASS_PREFIX}{fingerprint}")
 
 
 def gateway(index: str) -> str:

@@ -28,6 +28,7 @@ from reembed.core.quorum.evidence import Evidence, Objects, PanelObject
 from reembed.core.quorum.judging import Judgement, judge
 from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind, Proposal, Subject
+from reembed.panel import labels
 from reembed.panel.measure import Means, Measured
 from reembed.panel.objects import Around, ObjectReader
 from reembed.panel.probes import Prober
@@ -75,7 +76,7 @@ class Judge:
         self._whose = whose
         self._objects = ObjectReader(cluster, whose.panel, whose.namespaces)
         self._prober = Prober(session, whose.seed, whose.port)
-        self._means = Means(session, self._prober, whose.stores, whose.seed, whose.port)
+        self._means = Means(session, self._prober, whose.stores, whose.seed, whose.port, labels.reader(cluster))
         self._measured: dict[tuple[str, str], Measured] = {}
         self._slots: OrderedDict[str, str] = OrderedDict()
         self._drift_since: dict[tuple[str, str], datetime] = {}

@@ -22,6 +22,7 @@ from reembed.client import EmbedderClient, EmbedderError
 from reembed.core.model import Arm
 from reembed.core.quorum.evidence import FRESH_QUERIES, Evidence, Gateways, Pods, Sample, Stored
 from reembed.panel.gateways import GatewayLooks
+from reembed.panel.labels import ReadLines, without_cluster
 from reembed.panel.objects import Around
 from reembed.panel.predictions import Predictions
 from reembed.panel.probes import Opened, Prober
@@ -46,6 +47,7 @@ class Means:
     stores: Path
     seed: bytes
     port: int
+    lines: ReadLines = without_cluster
 
 
 class Measured:
@@ -56,7 +58,7 @@ class Measured:
         self._name = f"{namespace}/{index}"
         self._means = means
         self._gateways = GatewayLooks(means.session, means.port)
-        self._store = AgentStore(means.stores, namespace, index, uid)
+        self._store = AgentStore(means.stores, namespace, index, uid, means.lines)
         self._halves = Halves(means.seed)
         self._predictions = Predictions()
         self._failed: dict[str, str] = {}
@@ -82,6 +84,7 @@ class Measured:
             retrieval=self._halves.told,
             sample=self._sample,
             prediction=self._predictions.told,
+            failed=dict(self._failed),
         )
 
     def read(self, around: Around) -> None:

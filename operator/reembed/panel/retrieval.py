@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from reembed.client import EmbedderBusy, EmbedderClient, TextRefused
 from reembed.core.migration import Migration
 from reembed.core.model import Arm, IndexSpec, InputType
 from reembed.core.quorum.evidence import FRESH_QUERIES, Retrieval
-from reembed.core.quorum.halves import digest, own_half
+from reembed.core.quorum.halves import digest, digest_of_labels, own_half
 from reembed.core.retrieval import reciprocal_rank
 from reembed.panel.stored import AgentStore
 from reembed.stores.protocol import Labels
@@ -41,7 +42,16 @@ class Half:
     def told(self) -> Retrieval:
         at = min((when for when, _ in self.measured.values()), default=self.read_at)
         differences = tuple(self.measured[one][1] for one in self.queries if one in self.measured)
-        return Retrieval(at, self.arms, len(self.labels.relevant), len(self.queries), digest(self.queries), differences)
+        counts = len(self.labels.relevant), len(self.queries)
+        return Retrieval(at, self.arms, *counts, self._half, differences, self._labels)
+
+    @cached_property
+    def _half(self) -> str:
+        return digest(self.queries)
+
+    @cached_property
+    def _labels(self) -> str:
+        return digest_of_labels(self.labels.relevant)
 
     def due(self, now: datetime) -> list[str]:
         """Return the queries to measure next: those that never were, else the oldest."""

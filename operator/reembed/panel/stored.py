@@ -7,6 +7,7 @@ that index is approved.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection as Several
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,9 @@ from reembed.client import EmbedderClient, EmbedderError
 from reembed.core import names
 from reembed.core.model import Arm, EvaluationSpec, IndexSpec, InputType, PointerPlan
 from reembed.core.quorum.evidence import Collection, Sample, Stored
+from reembed.panel.labels import ReadLines
 from reembed.panel.vectors import cosine
+from reembed.stores.label_lines import labelled
 from reembed.stores.opening import is_chroma
 from reembed.stores.protocol import Labels, Sampled, StoreError
 
@@ -31,6 +34,8 @@ class Reading(Protocol):
 
     async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels: ...
 
+    async def present(self, index: IndexSpec, ids: Several[str]) -> frozenset[str]: ...
+
     async def search(self, collection: str, fingerprint: str, vector: bytes, k: int) -> list[str]: ...
 
     async def sample(self, collection: str, count: int) -> list[Sampled]: ...
@@ -43,10 +48,12 @@ class Reading(Protocol):
 class AgentStore:
     """One index's store, opened at its first use and again when its file changes."""
 
-    def __init__(self, directory: Path, namespace: str, index: str, uid: str) -> None:
+    def __init__(self, directory: Path, namespace: str, index: str, uid: str, lines: ReadLines) -> None:
         self._file = directory / f"{namespace}.{index}"
         self._key = names.index_key(namespace, index)
         self._uid = uid
+        self._namespace = namespace
+        self._lines = lines
         self._dsn = ""
         self._reader: Reading | None = None
 
@@ -56,9 +63,13 @@ class AgentStore:
         return Stored(datetime.now(UTC), collections, pointer)
 
     async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels:
-        if spec.config_map is not None:
-            raise StoreError("agents read labelled queries of a table, not of a ConfigMap")
-        return await (await self._opened()).labels(spec, index)
+        """Return the labelled queries, from wherever they are, with the documents that still exist."""
+        reader = await self._opened()
+        if spec.config_map is None:
+            return await reader.labels(spec, index)
+        found = labelled(await self._lines(self._namespace, spec.config_map), spec.config_map)
+        ids = {document for relevant in found.relevant.values() for document in relevant}
+        return found.without(ids - await reader.present(index, ids))
 
     async def search(self, arm: Arm, vector: bytes, k: int) -> list[str]:
         return await (await self._opened()).search(arm.collection, arm.fingerprint, vector, k)
@@ -92,13 +103,20 @@ class AgentStore:
             ) from None
         if self._reader is None or dsn != self._dsn:
             await self.close()
-            if is_chroma(dsn):
-                raise StoreError("agents cannot read Chroma, so that no raise of this index is approved")
-            from reembed.stores.pgvector.agents import AgentReader  # noqa: PLC0415 most of an idle agent's memory
-
-            self._reader, self._dsn = AgentReader(dsn, self._key, self._uid), dsn
+            self._reader, self._dsn = _reader(dsn, self._key, self._uid), dsn
             await self._reader.open()
         return self._reader
+
+
+def _reader(dsn: str, key: str, uid: str) -> Reading:
+    # Either is most of an idle agent's memory.
+    if is_chroma(dsn):
+        from reembed.stores.chroma.agents import AgentReader as OfChroma  # noqa: PLC0415
+
+        return OfChroma(dsn, key, uid)
+    from reembed.stores.pgvector.agents import AgentReader  # noqa: PLC0415
+
+    return AgentReader(dsn, key, uid)
 
 
 async def _again(client: EmbedderClient, drawn: list[Sampled]) -> list[float]:

@@ -37,6 +37,7 @@ def panel(kubectl: Kubectl) -> Iterator[Kubectl]:
     """Install the chart with a panel; return kubectl for the panel's namespace once its policies are in force."""
     there = replace(kubectl, namespace=f"{kubectl.namespace}-panel")
     values = f"crds.enabled=false,panel.enabled=true,panel.createNamespace=true,panel.namespace={there.namespace}"
+    values += ",panel.labelConfigMaps={questions}"
     helm(kubectl, "install", "reembed", str(ROOT / "charts" / "reembed"), "--set", values)
     for name, who in (("operator", account(kubectl, "reembed")), ("agent", agent_user(there, ME))):
         there.ok("create", "rolebinding", f"too-much-{name}", "--clusterrole=cluster-admin", f"--user={who}")
@@ -352,6 +353,29 @@ def test_agents_make_no_config_map_but_their_audit(agent: Kubectl, plain_agent: 
     plain_agent.ok("create", "-f", "-", DRY, stdin=config_map("reembed-panel-audit"))
     refusal = agent.refused("create", "-f", "-", DRY, stdin=config_map("settings"))
     assert "no ConfigMap but 'reembed-panel-audit'" in refusal
+
+
+def test_agents_read_the_config_maps_with_labels_that_are_named_and_the_operator_writes_none(
+    kubectl: Kubectl, plain_agent: Kubectl
+) -> None:
+    agent = replace(plain_agent, namespace=kubectl.namespace)
+    operator = replace(kubectl, user=account(kubectl, "reembed"))
+    for name in ("questions", "others"):
+        kubectl.ok("create", "-f", "-", stdin=config_map(name))
+    agent.ok("get", "configmap", "questions")
+    for who, words in (
+        (agent, ("get", "configmap", "others")),
+        (agent, ("get", "configmaps")),
+        (agent, ("patch", "configmap", "questions", *patch(data={"a": "b"}))),
+        (operator, ("patch", "configmap", "questions", *patch(data={"a": "b"}))),
+        (operator, ("delete", "configmap", "questions")),
+        (operator, ("replace", "-f", "-")),
+    ):
+        assert "cannot" in who.refused(*words, stdin=config_map("questions"))
+    kubectl.ok("delete", "configmap", "questions", "others")
+    assert "no ConfigMap but those that begin with" in operator.refused(
+        "create", "-f", "-", stdin=config_map("questions")
+    )
 
 
 def pod(name: str, **labels: str) -> Object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from reembed.panel.probes import Prober
 from reembed.stores.pgvector.keeper import Keeper
 from tests.fixtures.embedders import Start
 from tests.fixtures.postgres import Database
-from tests.integration.panel.world import DOCUMENTS, NEW, UID, World, standing
+from tests.integration.panel.world import DOCUMENTS, LINES, NEW, OF_LINES, UID, World, standing
 
 SEED = b"s" * 32
 
@@ -32,9 +33,15 @@ async def world(database: Database, embedder: Start, tmp_path: Path) -> AsyncIte
 
 @pytest.fixture
 async def measured(world: World, tmp_path: Path) -> AsyncIterator[Measured]:
-    del world
+    async with measuring(world, tmp_path) as one:
+        yield one
+
+
+@asynccontextmanager
+async def measuring(world: World, folder: Path, seed: bytes = SEED) -> AsyncIterator[Measured]:
     async with aiohttp.ClientSession() as session:
-        one = Measured("rag", "docs", UID, Means(session, Prober(session, SEED, 8080), tmp_path, SEED, 8080))
+        means = Means(session, Prober(session, seed, 8080), folder, seed, 8080, world.read)
+        one = Measured("rag", "docs", UID, means)
         yield one
         await one.close()
 
@@ -125,7 +132,55 @@ async def test_without_a_connection_string_the_store_is_not_measured(
     (tmp_path / "rag.docs").unlink()
     await measured.look(world.around())
     found = judge(world.proposal(), held(measured.evidence), datetime.now(UTC))
-    assert found.reasons == ("NotMeasured: the store: not measured",)
+    assert found.reasons == (
+        "NotMeasured: the store: not measured: StoreError: there is no connection string for this index in rag.docs; "
+        "add the key to the agents' Secret",
+    )
+
+
+async def test_labels_of_a_config_map_are_judged_like_those_of_a_table(
+    world: World, measured: Measured, tmp_path: Path
+) -> None:
+    await measured.look(world.around())
+    of_table = measured.evidence.retrieval
+    world.labels = OF_LINES
+    async with measuring(world, tmp_path) as another:
+        await another.look(world.around())
+        await another.look(world.around())
+        known = another.evidence
+    assert of_table is not None
+    assert known.retrieval is not None
+    # Documents that are not there are left out; the same agent has the same half of the same queries.
+    assert replace(known.retrieval, at=of_table.at) == of_table
+    judged = judge(world.proposal(), held(known), datetime.now(UTC))
+    assert judged.reasons == ("Measured: every check holds",)
+    assert judged.evidence["retrieval"]["labels"] == of_table.labels
+
+
+async def test_each_agent_asks_a_half_of_its_own_of_a_config_map(world: World, tmp_path: Path) -> None:
+    world.labels = OF_LINES
+    found = []
+    for seed in (b"1" * 32, b"2" * 32):
+        async with measuring(world, tmp_path, seed) as one:
+            await one.look(world.around())
+            assert one.evidence.retrieval is not None
+            found.append(one.evidence.retrieval)
+    assert found[0].labels == found[1].labels
+    assert found[0].half != found[1].half
+
+
+async def test_labels_that_cannot_be_read_are_a_rejection_that_says_why(world: World, measured: Measured) -> None:
+    world.labels, world.lines = OF_LINES, ""
+    await measured.look(world.around())
+    found = judge(world.proposal(), held(measured.evidence), datetime.now(UTC))
+    assert found.reasons == (
+        "NotMeasured: labelled queries: not measured: StoreError: agents may not read ConfigMap 'questions' of "
+        "namespace 'rag'",
+    )
+    world.lines = LINES.replace('"relevant"', '"found"', 1)
+    await measured.look(world.around())
+    (reason,) = judge(world.proposal(), held(measured.evidence), datetime.now(UTC)).reasons
+    assert "line 1 of key 'labels' of ConfigMap 'questions' has an unknown field 'found'" in reason
 
 
 async def test_pods_that_are_gone_answer_nothing(world: World, measured: Measured) -> None:

@@ -1,7 +1,8 @@
-"""An index with two collections in a real PostgreSQL, a real embedder that stands for both pools, and a gateway."""
+"""An index with two collections in a real store, a real embedder that stands for both pools, and a gateway."""
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from reembed.core.migration import Baseline, Migration, SeenIndex
 from reembed.core.model import (
     Arm,
     CollectionPlan,
+    ConfigMapKey,
     Desired,
     EvaluationSpec,
     GatewayReport,
@@ -30,16 +32,19 @@ from reembed.core.model import (
     PointerPlan,
     PoolSpec,
     Routing,
+    Store,
     StorePlan,
     Variant,
+    VectorIndex,
 )
 from reembed.core.quorum import raising
 from reembed.core.quorum.evidence import Objects, PoolObject
 from reembed.core.quorum.proposals import Kind, Proposal, Subject
 from reembed.core.transitions import State
 from reembed.panel.objects import Around
-from reembed.stores.pgvector.keeper import Keeper
-from reembed.stores.pgvector.shards import ShardStore
+from reembed.stores import opening
+from reembed.stores.chroma.search import Searcher
+from reembed.stores.protocol import DocumentWrite, StoreError
 from tests import builders
 from tests.cluster.processes import free_port
 from tests.fixtures.embedders import Embedder
@@ -54,6 +59,11 @@ NEW = Arm("new", "c_new", FINGERPRINT)
 LABELS = EvaluationSpec("public", "labels", "query", "doc", min_queries=50, margin=0.1)
 TERMS = "t" * 64
 DOCUMENTS = 120
+CHROMA = replace(SPEC, store=Store.CHROMA, table="", id_column="", vector_index=VectorIndex(min_recall=0.0))
+OF_LINES = replace(LABELS, table="", config_map=ConfigMapKey("questions", "labels"))
+LINES = "\n".join(
+    json.dumps({"query": f"Which is text {n}?", "relevant": [n, DOCUMENTS + n]}) for n in range(1, DOCUMENTS + 1)
+)
 
 
 def agents_role(database: Database) -> tuple[str, str]:
@@ -71,9 +81,15 @@ async def filled(database: Database, embedder: Embedder, spec: IndexSpec) -> Non
     documents = Documents(database).create(DOCUMENTS)
     documents.run("CREATE TABLE labels (query text, doc text)")
     documents.run("INSERT INTO labels SELECT 'Which is text ' || id || '?', id::text FROM docs")
-    async with Keeper(database.owner_dsn, KEY, UID) as keeper, ShardStore(database.owner_dsn) as store:
+    async with opening.keeping(database.owner_dsn, KEY, UID) as keeper:
         await keeper.prepare(spec)
-        documents.run(sql.SQL("GRANT SELECT ON labels TO {}").format(sql.Identifier(spec.agent_role or "")))
+    documents.run(sql.SQL("GRANT SELECT ON labels TO {}").format(sql.Identifier(spec.agent_role or "")))
+    await collections(database.owner_dsn, embedder, spec)
+
+
+async def collections(dsn: str, embedder: Embedder, spec: IndexSpec) -> None:
+    """Fill both collections of documents that are there."""
+    async with opening.keeping(dsn, KEY, UID) as keeper, opening.filling(dsn) as store:
         await keeper.claim()
         client = EmbedderClient(embedder.url, fingerprint=FINGERPRINT, timeout=30)
         for arm in (OLD, NEW):
@@ -81,7 +97,7 @@ async def filled(database: Database, embedder: Embedder, spec: IndexSpec) -> Non
             await keeper.create(spec, plan)
             for shard in range(plan.shards):
                 await fill(Work(arm.collection, shard, FINGERPRINT), store, client)
-            await keeper.build_index(arm.collection)
+            await keeper.build_index(arm.collection, spec.vector_index)
         await client.close()
         await keeper.move_pointer(PointerPlan(OLD.collection, FINGERPRINT, 1))
 
@@ -93,6 +109,8 @@ class World:
     spec: IndexSpec
     embedder: Embedder
     gateway: str
+    labels: EvaluationSpec = LABELS
+    lines: str = LINES  # of the ConfigMap that the agent reads
     weight: int = 10
     serves: int | None = None  # what the gateway serves instead
 
@@ -105,11 +123,17 @@ class World:
         baseline = Baseline(timedelta(seconds=1), 500, builders.NOON)
         return builders.migration(
             State.CANARY,
-            spec={"evaluation": LABELS},
+            spec={"evaluation": self.labels},
             serving=OLD,
             candidate=NEW,
             baseline=baseline,
         )
+
+    async def read(self, namespace: str, reference: ConfigMapKey) -> str:
+        """Stand for the API server: `Means.lines`."""
+        if not self.lines:
+            raise StoreError(f"agents may not read ConfigMap '{reference.name}' of namespace '{namespace}'")
+        return self.lines
 
     def around(self) -> Around:
         meta = builders.meta("docs")
@@ -143,8 +167,35 @@ async def standing(database: Database, embedder: Embedder, folder: Path) -> Asyn
     (folder / "rag.docs").write_text(dsn)
     spec = replace(SPEC, agent_role=role)
     await filled(database, embedder, spec)
+    try:
+        async with _with_gateway(World(spec, embedder, "")) as world:
+            yield world
+    finally:
+        with psycopg.connect(database.superuser_dsn, autocommit=True) as connection:
+            for text in ("DROP OWNED BY {}", "DROP ROLE {}"):
+                connection.execute(sql.SQL(text).format(sql.Identifier(role)))
+
+
+@asynccontextmanager
+async def standing_on_chroma(dsn: str, embedder: Embedder, folder: Path) -> AsyncIterator[World]:
+    """Yield the same on a Chroma, to which the file in `folder` leads; its labels are lines."""
+    (folder / "rag.docs").write_text(dsn)
+    async with opening.keeping(dsn, KEY, UID) as keeper:
+        await keeper.prepare(CHROMA)
+        assert await keeper.capture(CHROMA) is None
+    async with Searcher(dsn, KEY, 4) as store:
+        texts = [DocumentWrite(str(n), f"text {n}") for n in range(1, DOCUMENTS + 1)]
+        for start in range(0, DOCUMENTS, 60):
+            await store.write(texts[start : start + 60])
+    await collections(dsn, embedder, CHROMA)
+    async with _with_gateway(World(CHROMA, embedder, "", OF_LINES)) as world:
+        yield world
+
+
+@asynccontextmanager
+async def _with_gateway(world: World) -> AsyncIterator[World]:
     port = free_port()
-    world = World(spec, embedder, f"127.0.0.1:{port}")
+    world.gateway = f"127.0.0.1:{port}"
 
     async def index(_: web.Request) -> web.Response:
         routing = world.routing
@@ -161,6 +212,3 @@ async def standing(database: Database, embedder: Embedder, folder: Path) -> Asyn
         yield world
     finally:
         await runner.cleanup()
-        with psycopg.connect(database.superuser_dsn, autocommit=True) as connection:
-            for text in ("DROP OWNED BY {}", "DROP ROLE {}"):
-                connection.execute(sql.SQL(text).format(sql.Identifier(role)))

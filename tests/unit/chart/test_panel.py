@@ -142,6 +142,20 @@ def test_agents_only_read_where_the_indexes_are(kube_binary: Path) -> None:
         assert not {"secrets", "configmaps"} & {resource for _, resource in rights(one)}
 
 
+def test_agents_read_the_config_maps_with_labels_that_are_named_and_no_others(kube_binary: Path) -> None:
+    def roles(*settings: str) -> list[Manifest]:
+        found = of_kind(render(kube_binary, *SETTINGS, *settings), "Role")
+        return [one for one in found if one["metadata"]["name"] == "reembed-panel-labels"]
+
+    assert roles() == []
+    made = roles("panel.labelConfigMaps={functions-labels,others}")
+    assert [one["metadata"]["namespace"] for one in made] == ["a", "b"]
+    for one in made:
+        assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in one["rules"]] == [
+            (["configmaps"], ["functions-labels", "others"], ["get"])
+        ]
+
+
 def test_the_operator_is_told_where_the_panel_is(kube_binary: Path) -> None:
     manifests = [one for one in render(kube_binary, *SETTINGS) if one["metadata"].get("namespace") == "reembed-system"]
     (container,) = operator_pod(manifests)["containers"]

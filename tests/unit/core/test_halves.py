@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reembed.core import gates
-from reembed.core.quorum.halves import LEVEL, digest, lower_bound, own_half
+from reembed.core.quorum.halves import LEVEL, digest, digest_of_labels, lower_bound, own_half
 
 QUERIES = [f"query {number}" for number in range(1_001)]
 
@@ -32,6 +32,13 @@ def test_another_collection_is_judged_on_another_half() -> None:
 def test_a_digest_names_a_half_whatever_its_order() -> None:
     assert digest(["b", "a"]) == digest(("a", "b"))
     assert digest(["ab"]) != digest(["a", "b"])
+
+
+def test_a_digest_names_labels_whatever_their_order_and_others_otherwise() -> None:
+    named = digest_of_labels({"a": ["2", "1"], "b": ["3"]})
+    assert named == digest_of_labels({"b": frozenset("3"), "a": frozenset("12")})
+    others = ({"a": ["1"], "b": ["3"]}, {"a": ["12"], "b": ["3"]}, {"a": ["1", "2"]}, {"a": ["1", "2", "3"], "b": []})
+    assert named not in {digest_of_labels(one) for one in others}
 
 
 @pytest.mark.parametrize("count", [150, 400, 1_000])

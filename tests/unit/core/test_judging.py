@@ -263,6 +263,21 @@ def test_without_any_one_of_its_measurements_a_raise_is_rejected(known: Evidence
     assert reason(proposal(), known) == expected
 
 
+def test_a_rejection_says_why_it_was_not_measured() -> None:
+    failed = {"labelled queries": "agents may not read ConfigMap 'questions'", "the store": "it does not answer"}
+    known = replace(evidence(retrieval=None), failed=failed)
+    assert judge(proposal(), known, NOON).reasons == (
+        "NotMeasured: labelled queries: not measured: agents may not read ConfigMap 'questions'",
+    )
+    # What was measured in time counts, whatever failed since.
+    assert reason(proposal(), replace(evidence(), failed=failed)) == "Measured"
+
+
+def test_a_ballot_shows_by_which_labels_its_agent_judged() -> None:
+    found = judge(proposal(), evidence(retrieval=retrieval(labels="d" * 64)), NOON)
+    assert found.evidence["retrieval"]["labels"] == "d" * 64
+
+
 def test_no_evidence_at_all_is_a_rejection_of_every_kind() -> None:
     asked = proposal()
     assert {kind: judge(replace(asked, kind=kind), Evidence(), NOON).choice for kind in Kind} == dict.fromkeys(

@@ -137,6 +137,7 @@ class Retrieval:
     asked: int  # in the half
     half: str  # its digest
     differences: tuple[float, ...]
+    labels: str = ""  # digest of all labelled queries with their documents: who judges by others shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,8 @@ class PanelObject:
 class Evidence:
     """All that one agent knows of what a proposal is about.
 
-    `other` is the digest of another proposal that the agent saw in the same slot before.
+    `other` is the digest of another proposal that the agent saw in the same slot before, `failed` why what was to be
+    measured last was not, by what it is.
     """
 
     objects: Objects | None = None
@@ -185,3 +187,4 @@ class Evidence:
     prediction: Prediction | None = None
     panel: PanelObject | None = None
     other: str | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)

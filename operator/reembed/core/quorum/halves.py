@@ -11,8 +11,9 @@ comes to the same number.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist
 
 # One-sided, of one agent. Halves overlap, so that agents err together: where two lie and four of six others have to
@@ -35,6 +36,12 @@ def own_half(queries: Collection[str], seed: bytes, collection: str) -> tuple[st
 def digest(queries: Iterable[str]) -> str:
     """Return what names a set of queries; it stands in the evidence, so that a half can be asked for and looked at."""
     return hashlib.sha256("\0".join(sorted(queries)).encode()).hexdigest()
+
+
+def digest_of_labels(relevant: Mapping[str, Collection[str]]) -> str:
+    """Return what names all labelled queries with their documents, whatever their order."""
+    text = json.dumps(sorted((query, sorted(documents)) for query, documents in relevant.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def lower_bound(differences: Sequence[float], level: float = LEVEL) -> float:

@@ -120,7 +120,7 @@ def light(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | No
 
 def complete(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
     """Find a candidate's collection that is not whole, or a pointer that is not where the queries go."""
-    late = stale("the store", evidence.stored, now)
+    late = _late("the store", evidence.stored, evidence, now)
     if late is not None or evidence.stored is None:
         return late
     side = _candidate(proposal)
@@ -168,7 +168,7 @@ def proven(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | N
     if proposal.kind is Kind.COMPLETE and not _ready(proposal.before.serving, evidence):
         return None  # each raise was proven; a dead old side must not keep its successor from being left alone
     found = evidence.retrieval
-    late = stale("labelled queries", found, now, FRESH_QUERIES)
+    late = _late("labelled queries", found, evidence, now, FRESH_QUERIES)
     if late is not None or found is None:
         return late
     return _unmeasured(found, migration, spec) or _unproven(found, spec)
@@ -209,7 +209,7 @@ def inferior(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding |
 
 def reproduced(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
     """Find stored vectors of the candidate that its pods do not make again of the same texts."""
-    late = stale("stored vectors", evidence.sample, now, FRESH_QUERIES)
+    late = _late("stored vectors", evidence.sample, evidence, now, FRESH_QUERIES)
     if late is not None or evidence.sample is None:
         return late
     side, sample = _candidate(proposal), evidence.sample
@@ -232,6 +232,12 @@ def stale(what: str, look: Any, now: datetime, limit: timedelta = FRESH) -> Find
         return Finding("NotMeasured", f"{what}: not measured")
     age = now - look.at
     return Finding("Stale", f"{what}: measured {seconds(age)} ago, above {seconds(limit)}") if age > limit else None
+
+
+def _late(what: str, look: Any, evidence: Evidence, now: datetime, limit: timedelta = FRESH) -> Finding | None:
+    """Find the same, and say why the agent could not measure it: somebody may have to give it a right."""
+    found, why = stale(what, look, now, limit), evidence.failed.get(what)
+    return found if found is None or why is None else Finding(found.reason, f"{found.message}: {why}")
 
 
 def _ready(side: ProposedSide, evidence: Evidence) -> bool:

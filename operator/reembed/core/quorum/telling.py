@@ -64,7 +64,8 @@ def _stored(stored: Stored, named: set[str], now: datetime) -> dict[str, Any]:
 
 
 def _retrieval(found: Retrieval, now: datetime) -> dict[str, Any]:
-    told = {"labelled": found.labelled, "asked": found.asked, "half": found.half, "age": _age(found.at, now)}
+    told: dict[str, Any] = {"labelled": found.labelled, "asked": found.asked, "half": found.half}
+    told |= {"age": _age(found.at, now), **({"labels": found.labels} if found.labels else {})}
     if not found.differences:
         return told
     mean = math.fsum(found.differences) / len(found.differences)

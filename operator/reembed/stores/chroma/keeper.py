@@ -7,7 +7,6 @@ shape that the collection was made with, so to build one is to let the collectio
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
@@ -28,10 +27,10 @@ from reembed.core.model import (
     Store,
     VectorIndex,
 )
-from reembed.stores.chroma import held, places, search, shards
+from reembed.stores.chroma import held, places, search
 from reembed.stores.chroma.client import Address, Chroma, Connected, Missing, Refused, Row
-from reembed.stores.chroma.comparison import compared_in
 from reembed.stores.chroma.documents import Source
+from reembed.stores.chroma.filled import filled, no_table, present
 from reembed.stores.chroma.held import Shape, Shapes
 from reembed.stores.chroma.notes import Notes
 from reembed.stores.protocol import Filter, Held, Hit, Labels, Space, StoreError, Unfit
@@ -39,8 +38,6 @@ from reembed.stores.protocol import Filter, Held, Hit, Labels, Space, StoreError
 _SPACES = {Metric.COSINE: "cosine", Metric.INNER_PRODUCT: "ip", Metric.EUCLIDEAN: "l2"}
 _USUAL = VectorIndex()
 _WINDOW = 4096  # buckets that are counted at once
-# A shard that stored nothing for so long says nothing about the bottleneck of now.
-_STAGES_SECONDS = 15.0
 
 
 class Keeper(Connected):
@@ -104,7 +101,7 @@ class Keeper(Connected):
         for shape in await self._shapes.all(self._key):
             if shape.uid == self._uid:
                 try:
-                    found.append(await self._held(shape, epoch))
+                    found.append(await filled(self._chroma, shape, epoch))
                 except Missing:  # it is being dropped
                     self._shapes.forget(shape.name)
         return tuple(found)
@@ -186,17 +183,11 @@ class Keeper(Connected):
 
     async def labels(self, spec: EvaluationSpec, index: IndexSpec) -> Labels:
         del spec, index
-        raise Unfit(
-            Problem(
-                "EvaluationTableMissing",
-                "Chroma has no tables, so labelled queries cannot be read from one, and the models are not compared; "
-                "put them into a ConfigMap and name it in spec.evaluation.labels.configMapRef",
-            )
-        )
+        raise no_table()
 
     async def present(self, index: IndexSpec, ids: Collection[str]) -> frozenset[str]:
         del index
-        return frozenset(name for name, one in (await self._source.newest(ids)).items() if not one.gone)
+        return await present(self._source, ids)
 
     async def evaluation(self, evaluation_id: str) -> EvaluationReport | None:
         found = await self._notes.evaluation(evaluation_id)
@@ -245,27 +236,6 @@ class Keeper(Connected):
 
     async def _fact(self, shape: Shape, name: str) -> None:
         await self._chroma.add(shape.facts, [Row(name, {"at": time.time()}, vector=places.point(name))])
-
-    async def _held(self, shape: Shape, epoch: int) -> Held:
-        rows = await self._chroma.get(shape.facts)
-        names = {row.id for row in rows}
-        filled = shards.farthest([row for row in rows if "shard" in row.values])
-        recent = time.time() - _STAGES_SECONDS
-        moving = [one for one in filled if "stats" in one and one["at"] > recent and not one["done"]]
-        filling = "Indexed" if held.INDEXED in names else "Filling"
-        return Held(
-            name=shape.name,
-            fingerprint=shape.fingerprint,
-            dimensions=shape.dimensions,
-            state="Withdrawn" if held.WITHDRAWN in names else filling,
-            shards=shape.shards,
-            shards_done=sum(bool(one["done"]) for one in filled),
-            written=sum(int(one["written"]) for one in filled),
-            rejected=sum(int(one["rejected"]) for one in filled),
-            total=shape.total,
-            stages=tuple(stages for stages in (json.loads(one["stats"]) for one in moving) if stages),
-            verified=compared_in(epoch) in names,
-        )
 
     async def _claimed_by_another(self) -> Problem | None:
         claimed = await self._notes_of_before()

@@ -109,7 +109,8 @@ async def _shape(shapes: Shapes, collection: str, fingerprint: str) -> Shape:
 
 async def _answering(chroma: Chroma, source: Source, shape: Shape, rows: Sequence[Row]) -> list[Hit]:
     """Return the documents that rows stand for, the nearest first."""
-    found = [(held.held(row), row.distance) for row in rows]
+    # A row that somebody else put there is of no document.
+    found = [(held.held(row), row.distance) for row in rows if "doc" in row.values]
     newest = await source.newest([one.id for one, _ in found]) if found else {}
     old = {one.id for one, _ in found if one.live and _is_old(one, newest.get(one.id))}
     beside: dict[str, list[Held]] = {}

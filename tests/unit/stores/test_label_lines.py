@@ -2,8 +2,8 @@
 
 import pytest
 
-from reembed.backfill.label_lines import Labelled, labelled
 from reembed.core.model import ConfigMapKey, Problem
+from reembed.stores.label_lines import Labelled, labelled
 from reembed.stores.protocol import Labels, Unfit
 
 KEY = ConfigMapKey("questions", "labels")
@@ -58,6 +58,12 @@ def test_documents_that_left_the_source_are_left_out_and_counted() -> None:
         pytest.param('{"query": "q", "relevant": ["1"], "slice": 3}', "has no text in 'slice'", id="a numbered slice"),
         pytest.param('{"query": "q", "relevant": ["1"], "slice": ""}', "has no text in 'slice'", id="an empty slice"),
         pytest.param(
+            '{"query": "\\ud800", "relevant": ["1"]}', "has half a character, as of a cut text", id="half a character"
+        ),
+        pytest.param(
+            '{"query": "q", "relevant": ["\\ud800"]}', "has half a character, as of a cut text", id="half an id"
+        ),
+        pytest.param(
             '{"query": "q", "relevant": ["1"], "tenant": "a"}', "has an unknown field 'tenant'", id="an unknown field"
         ),
     ],
@@ -70,6 +76,11 @@ def test_a_wrong_line_is_named_with_what_was_expected(line: str, why: str) -> No
         f"line 3 of key 'labels' of ConfigMap 'questions' {why}, so the models cannot be compared; each line must be "
         '{"query": "text", "relevant": ["id", ...], "slice": "name, if any"}',
     )
+
+
+def test_a_line_that_is_nested_for_ever_ends_nobody() -> None:
+    with pytest.raises(Unfit, match="line 2 of key 'labels' of ConfigMap 'questions' is not JSON"):
+        labelled(GOOD + "[" * 500_000 + "\n" + GOOD, KEY)
 
 
 def test_further_wrong_lines_are_counted() -> None:
