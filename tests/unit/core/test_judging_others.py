@@ -363,6 +363,9 @@ BREAKS: dict[str, tuple[Any, str, frozenset[Kind]]] = {
         lambda p, k: (replace(p, before=replace(p.before, epoch=1), after=replace(p.after, epoch=1)), k),
         "BeforeOther", OF_INDEX,
     ),
+    "counted far ahead": (
+        lambda p, k: (replace(p, epoch=int(at(601).timestamp())), k), "EpochTooFar", OF_INDEX - ROUTING,
+    ),
     "with queries by the way": (
         lambda p, k: (replace(p, after=replace(p.after, weight=99)), k), "MovesQueries", OF_INDEX - ROUTING,
     ),

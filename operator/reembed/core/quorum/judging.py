@@ -47,7 +47,7 @@ def first(checks: tuple[Check, ...], proposal: Proposal, evidence: Evidence, now
 # Cheap ones first, and what anybody can see before what only the agent measured.
 _ANY = (asking.in_time, asking.alone)
 _ABOUT = (*_ANY, asking.seen, asking.same_subject, asking.same_terms)
-_STANDS = (*_ABOUT, asking.from_here, others.moves_nothing)
+_STANDS = (*_ABOUT, asking.counted, asking.from_here, others.moves_nothing)
 _ROUTING = (
     *_ABOUT,
     asking.holds_index,
