@@ -185,6 +185,22 @@ def astray(gateways: int) -> Evidence:
     return replace(known, gateways=replace(known.gateways, reports=(replace(first, serving=GATEWAY), *others)))
 
 
+def test_a_vote_tells_what_was_measured_of_the_pool_that_it_is_about() -> None:
+    asked = replace(standing(Kind.TUNING, {"parallelism": "4"}), before=Split(), after=Split())
+    told = judge(asked, filling(100.0, 7.0), NOON).evidence["pools"]
+    assert told == {
+        "new": {
+            "pods": 1,
+            "texts": 5,
+            "age": 0,
+            "cosine": 0.9999,
+            "seconds": 0.01,
+            "memory": 0.5,
+            "queue": 100.0,
+        }
+    }
+
+
 DRIFTS: dict[str, tuple[Evidence, dict[str, str], str]] = {
     "a pool with another model": (
         of(evidence(), pools={name: replace(one, fingerprint="fp-x") for name, one in objects().pools.items()}),
