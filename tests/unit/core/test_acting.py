@@ -105,6 +105,12 @@ def test_a_tuning_ends_with_the_attempt_and_with_what_the_user_asked_for() -> No
     assert [acting.most(one) for one in (tuned, *others)] == [3, 8, 8, 2]
 
 
+@pytest.mark.parametrize("parallelism", ["", "x", "-1", "\u0663", "99"])
+def test_a_number_that_somebody_wrote_by_hand_is_none(parallelism: str) -> None:
+    kept = act(Kind.TUNING, {"parallelism": parallelism})
+    assert acting.most(replace(FILLING, status=replace(FILLING.status, executed=(kept,)))) == 8
+
+
 def test_a_tuned_backfill_that_yields_comes_back_to_what_was_tuned() -> None:
     lowered = replace(FILLING.status, lowered=Lowered(2, "store", b.NOON), executed=(
         act(Kind.TUNING, {"parallelism": "3"}),

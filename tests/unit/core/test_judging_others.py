@@ -112,7 +112,12 @@ CASES: dict[str, tuple[Proposal, Evidence, str]] = {
     "another pod for one that gives no answer": (
         standing(Kind.RECOVER, SICK), unwell("no answer", ""), "Measured",
     ),
-    "another pod for the only one": (standing(Kind.RECOVER, SICK), unwell("no answer"), "Measured"),
+    "another pod for the only one, which may have too much to do": (
+        standing(Kind.RECOVER, SICK), unwell("no answer"), "NotThePod",
+    ),
+    "another pod for the only one, which gives other vectors": (
+        standing(Kind.RECOVER, SICK), evidence(pods={"new": pods("new", cosine=0.9)}), "Measured",
+    ),
     "another pod for one that gives other vectors": (
         standing(Kind.RECOVER, SICK),
         replace(unwell("", ""), pods={"new": Pods(NOON, {
@@ -158,6 +163,9 @@ CASES: dict[str, tuple[Proposal, Evidence, str]] = {
         evidence(pods={"new": pods("new", problem="silent")}), "Measured",
     ),
     "a way back for no known reason": (standing(Kind.ROLLBACK, {"reason": "Mood"}), evidence(), "ReasonUnknown"),
+    "a way back from no share": (
+        standing(Kind.ROLLBACK, {"reason": "RetrievalInferior"}, 0), evidence(0, retrieval=LOST), "NoTraffic",
+    ),
     "a way back without queries": (
         standing(Kind.ROLLBACK, {"reason": "Latency"}),
         of(evidence(), migration=migration(State.EVALUATING)), "NoTraffic",

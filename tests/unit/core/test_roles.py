@@ -13,13 +13,13 @@ from reembed.core.model import PointerPlan
 from reembed.core.quorum import roles
 from reembed.core.quorum.acted import Act
 from reembed.core.quorum.certificates import Choice
-from reembed.core.quorum.evidence import Evidence, Loading, Pods, Prediction
+from reembed.core.quorum.evidence import Evidence, Loading, Pods, Prediction, Sample
 from reembed.core.quorum.judging import judge
 from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind
 from reembed.core.transitions import State
-from tests.builders import NOON, OLD
-from tests.evidence import evidence, migration, objects, pods, proposal, stored
+from tests.builders import NEW, NOON, OLD
+from tests.evidence import evidence, migration, objects, pods, proposal, retrieval, stored
 
 
 def reason(role: Role, known: Evidence) -> str:
@@ -183,6 +183,34 @@ def test_as_many_pods_are_proposed_to_fill_as_the_pool_can_follow(
         Role.PARALLELISM_OPTIMIZER, evidence(objects=known, pods={"new": replace(pods("new"), load=load)}), NOON
     )
     expected = [(Kind.TUNING, {"parallelism": wanted})] if wanted is not None else []
+    assert [(one.kind, dict(one.change)) for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        pytest.param(
+            evidence(retrieval=retrieval((-0.1,) * 400 + (0.0,) * 100)), "RetrievalInferior", id="a loss that is proven"
+        ),
+        pytest.param(evidence(retrieval=retrieval((-0.3, 0.25) * 250)), None, id="a loss that is not proven"),
+        pytest.param(
+            evidence(sample=Sample(NOON, NEW.collection, (0.5,) * 60)), "VectorsNotReproduced", id="vectors of others"
+        ),
+        pytest.param(evidence(retrieval=None, sample=None), None, id="nothing was measured"),
+        pytest.param(
+            evidence(
+                retrieval=retrieval((-0.1,) * 400 + (0.0,) * 100),
+                objects=replace(objects(), migration=migration(State.EVALUATING)),
+            ),
+            None,
+            id="nothing has moved",
+        ),
+        pytest.param(evidence(), None, id="a good model"),
+    ],
+)
+def test_who_validates_proposes_to_go_back_from_what_is_proven_worse(known: Evidence, reason: str | None) -> None:
+    found = roles.wishes(Role.EMBEDDINGS_VALIDATOR, known, NOON)
+    expected = [(Kind.ROLLBACK, {"reason": reason})] if reason is not None else []
     assert [(one.kind, dict(one.change)) for one in found] == expected
 
 

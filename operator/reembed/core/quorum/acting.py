@@ -51,7 +51,8 @@ def most(migration: Migration) -> int:
     allowed = migration.spec.parallelism
     if act is None or (act.attempt, act.terms) != (migration.status.attempt, migration.terms):
         return allowed
-    return min(int(act.says.get("parallelism", allowed)), allowed)
+    text = act.says.get("parallelism", "")
+    return max(min(int(text), allowed), 1) if _number(text) else allowed
 
 
 def pointer(migration: Migration, seen: Seen) -> PointerPlan | None:
@@ -130,7 +131,7 @@ def _tuning(says: Mapping[str, str], migration: Migration, seen: Seen) -> str:
     if migration.status.state is not State.BACKFILLING:
         return f"no documents are embedded in {migration.status.state.value}"
     text, allowed = says.get("parallelism", ""), min(migration.spec.parallelism, migration.spec.shards)
-    if text.isascii() and text.isdecimal() and 1 <= int(text) <= allowed:
+    if _number(text) and 1 <= int(text) <= allowed:
         return ""
     return f"{text!r} pods at once, and the migration's spec allows 1 to {allowed}"
 
@@ -165,6 +166,10 @@ _DUE: Mapping[Kind, Callable[[Mapping[str, str], Migration, Seen], str]] = {
     Kind.RECOVER: _recover,
     Kind.CORRECT: _correct,
 }
+
+
+def _number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _pool(says: Mapping[str, str], seen: Seen) -> SeenPool | None:

@@ -12,16 +12,16 @@ soft rollback is the exception: it costs the candidate its queries, so it needs 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from reembed.core import leaks
-from reembed.core.quorum import acting, measured
+from reembed.core.quorum import acting, measured, raising
 from reembed.core.quorum.asking import Check, objects_of
 from reembed.core.quorum.drifts import drifts
 from reembed.core.quorum.evidence import Evidence, Pods, PoolObject
 from reembed.core.quorum.membership import Membership, unsound
-from reembed.core.quorum.proposals import Proposal, Split
+from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
 from reembed.core.transitions import WITH_TRAFFIC
 from reembed.core.triggers import Finding
 
@@ -95,13 +95,13 @@ def _well(pod: str, pool: PoolObject, pods: Pods) -> Finding | None:
 def sick(pool: PoolObject, pods: Pods) -> dict[str, Finding]:
     """Return the pods that seem ready and give wrong answers or none, while others of the pool are well.
 
-    Where none is well the cause is not a pod's, unless there is but one. One that is busy is no worse for that, and one
-    with another model is for `drifts`.
+    Where none is well the cause is not a pod's, but for one that is alone and gives other vectors than before: silence
+    of the only pod may be load. One that is busy is no worse for that, and one with another model is for `drifts`.
     """
     looked = {pod: measured.wrong(pod, pods.answers.get(pod)) for pod in sorted(pool.ready)}
     found = {pod: one for pod, one in looked.items() if one is not None and one.reason in _SICK}
-    if len(looked) > 1 and None not in looked.values():
-        return {}
+    if None not in looked.values():
+        found = {pod: one for pod, one in found.items() if len(looked) == 1 and one.reason == "ProbesDiffer"}
     problems = {pod: answers.problem for pod, answers in pods.answers.items()}
     return {
         pod: one
@@ -120,7 +120,8 @@ def worse(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | No
     """
     objects = objects_of(evidence)
     migration = objects.migration
-    if migration is None or migration.status.state not in WITH_TRAFFIC:
+    moved = objects.index.status.routing.weight > 0
+    if migration is None or migration.status.state not in WITH_TRAFFIC or not moved:
         return Finding("NoTraffic", "the candidate has no queries that could return")
     reason = dict(proposal.change).get("reason", "")
     if reason not in GROUNDS:
@@ -163,6 +164,22 @@ REASONS: Mapping[str, frozenset[str]] = {
     "RetrievalInferior": frozenset({"RetrievalInferior"}),
     "VectorsNotReproduced": frozenset({"VectorsNotReproduced"}),
 }
+
+
+def grounds(evidence: Evidence, now: datetime, reasons: Iterable[str]) -> tuple[str, Finding] | None:
+    """Return the first of these reasons to take the queries back that the agent's own measurements prove."""
+    objects = objects_of(evidence)
+    migration, meta = objects.migration, objects.index.meta
+    if migration is None:
+        return None
+    here = raising.split(objects.index.status.routing, {name: one.meta.uid for name, one in objects.pools.items()})
+    subject = Subject(meta.namespace, meta.name, meta.uid, migration.meta.name, migration.meta.uid)
+    for reason in reasons:
+        asked = Proposal(Kind.ROLLBACK, subject, 0, here, here, objects.terms, now, (("reason", reason),))
+        if worse(asked, evidence, now) is None:
+            found = GROUNDS[reason](asked, evidence, now)
+            return (reason, found) if found is not None else None
+    return None
 
 
 # Of the panel itself.

@@ -219,6 +219,12 @@ def _tuning(evidence: Evidence, now: datetime) -> tuple[Wish, ...]:
     return () if found is None else (Wish(Kind.TUNING, (("parallelism", str(found[0])),), found[1]),)
 
 
+def _going_back(evidence: Evidence, now: datetime) -> tuple[Wish, ...]:
+    """Embeddings validator: queries return from a candidate that is proven worse, for which no trigger looks."""
+    found = others.grounds(evidence, now, ("RetrievalInferior", "VectorsNotReproduced"))
+    return () if found is None else (Wish(Kind.ROLLBACK, (("reason", found[0]),), found[1].message),)
+
+
 def _recovering(evidence: Evidence, now: datetime) -> tuple[Wish, ...]:
     """Byzantine coordinator: a pod that answers wrongly while others are well is replaced, one at a time."""
     for name, pods in sorted(evidence.pods.items()):
@@ -235,6 +241,7 @@ _WISHES: Mapping[Role, Callable[[Evidence, datetime], tuple[Wish, ...]]] = {
     Role.CONFIGURATION_MANAGER: _correcting,
     Role.PARALLELISM_OPTIMIZER: _tuning,
     Role.BYZANTINE_COORDINATOR: _recovering,
+    Role.EMBEDDINGS_VALIDATOR: _going_back,
 }
 
 
