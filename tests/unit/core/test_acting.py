@@ -215,6 +215,15 @@ def test_the_newest_word_of_ten_minutes_names_the_pod_that_is_replaced() -> None
     assert acting.pod(b.pool("old").meta, [migration], b.after(90)) is None
 
 
+def test_what_still_holds_is_not_forgotten_for_what_came_later() -> None:
+    tuned = act(Kind.TUNING, {"parallelism": "3"})
+    others = tuple(act(Kind.RECOVER, POD, "the pool's scaling is paused", epoch) for epoch in range(1, 16))
+    full = replace(FILLING, status=replace(FILLING.status, executed=(tuned, *others)))
+    verdict = decide(full, filling(agreed(Kind.RECOVER, POD, epoch=20)), b.NOON)
+    assert verdict.status.executed == (tuned, *others[1:], act(Kind.RECOVER, POD, epoch=20))
+    assert pods_at_once(verdict) == [3]
+
+
 def test_a_new_attempt_meets_nothing_again() -> None:
     kept = act(Kind.TUNING, {"parallelism": "3"})
     failed = b.migration(State.FAILED, executed=(kept,))

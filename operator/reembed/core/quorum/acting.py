@@ -22,7 +22,7 @@ from reembed.core.quorum.queen import subject
 from reembed.core.quorum.raising import split
 from reembed.core.transitions import State
 
-# What is written down; a certificate is over long before so many others came.
+# The CRD's limit.
 _MOST = 16
 # What could not begin until then is of another time: agents look again and propose anew.
 LATEST = timedelta(minutes=10)
@@ -39,7 +39,7 @@ def track(migration: Migration, seen: Seen, now: datetime) -> tuple[Act, ...]:
     for proposal in due:
         if proposal.epoch > max((one.epoch for one in acts if one.kind is proposal.kind), default=0):
             acts.append(_act(proposal, migration, seen, now))
-    return tuple(acts[-_MOST:])
+    return _shortened(acts)
 
 
 def most(migration: Migration) -> int:
@@ -110,6 +110,14 @@ def _act(proposal: Proposal, migration: Migration, seen: Seen, now: datetime) ->
     return Act(
         proposal.kind, proposal.epoch, proposal.name, now, status.attempt, proposal.terms, change, problem=problem
     )
+
+
+def _shortened(acts: list[Act]) -> tuple[Act, ...]:
+    """Forget the oldest; never what holds of a kind, nor its newest epoch."""
+    holds = {(one.kind, not one.problem): one for one in acts}.values()
+    spare = [one for one in acts if one not in holds]
+    out = spare[: max(len(acts) - _MOST, 0)]
+    return tuple(one for one in acts if one not in out)
 
 
 def _moved_on(proposal: Proposal, migration: Migration, seen: Seen) -> str:
