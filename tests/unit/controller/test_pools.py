@@ -308,12 +308,10 @@ async def test_a_pod_that_the_panel_names_is_replaced_after_another_is_ready(kin
     (pod,) = world.up()
     migrates(world, State.CANARY)
     await world.passes()
-    applied = world.server.applies
     word(world, kind, pod, world.now, **says)
     await world.passes()
     surged = (world.status()["scaling"]["recycling"], world.sizes_now(), world.server.evicted)
     assert surged == (pod, {"cpu": 2}, [])
-    assert world.server.applies > applied
     world.operate(IMAGES)  # another operator goes on with it
     world.up()
     await world.passes(seconds=5)
@@ -322,6 +320,31 @@ async def test_a_pod_that_the_panel_names_is_replaced_after_another_is_ready(kin
     await world.passes(seconds=5)
     assert (world.sizes_now(), world.status()["scaling"].get("recycling")) == ({"cpu": 1}, None)
     assert [reason for reason in reasons(world) if reason.startswith("Recycl")] == ["Recycling", "Recycled"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "drift", "kept"),
+    [
+        pytest.param(Kind.CORRECT, {"drift": "PodDrift"}, True, id="correct"),
+        pytest.param(Kind.RECOVER, {}, False, id="recover"),
+    ],
+)
+async def test_a_correction_applies_a_pool_again_although_no_watch_told_of_a_change(
+    kind: Kind, drift: dict[str, str], kept: bool
+) -> None:
+    world = await serving(World())
+    (pod,) = world.up()
+    migrates(world, State.CANARY)
+    await world.passes()
+    key = Key(kinds.SERVICE, "rag", "reembed-embedder-old")
+    wanted = world.server.objects[key]["spec"]
+    world.server.write(kinds.SERVICE, {"metadata": {"namespace": "rag", "name": key.name}, "spec": {"selector": {}}})
+    word(world, kind, pod, world.now, **drift)
+    await world.passes()
+    first = world.server.objects[key]["spec"] == wanted
+    world.server.write(kinds.SERVICE, {"metadata": {"namespace": "rag", "name": key.name}, "spec": {"selector": {}}})
+    await world.passes()
+    assert (first, world.server.objects[key]["spec"] == wanted) == (kept, False)  # once
 
 
 @pytest.mark.parametrize(
