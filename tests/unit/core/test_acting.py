@@ -98,6 +98,32 @@ def test_no_certificate_is_met_twice_and_none_after_a_newer_one() -> None:
     assert (again.status.executed, pods_at_once(again), again.notes) == (newer.status.executed, [5], ())
 
 
+def test_two_certificates_that_come_together_are_met_in_the_order_of_their_epochs() -> None:
+    found = [agreed(Kind.TUNING, {"parallelism": number}, epoch=epoch) for epoch, number in ((8, "5"), (7, "3"))]
+    verdict = decide(FILLING, filling(*found), b.NOON)
+    assert ([one.epoch for one in verdict.status.executed], pods_at_once(verdict)) == ([7, 8], [5])
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(False, id="of an index that it does not hold"),
+        pytest.param(True, id="of a pool whose scaling somebody paused"),
+    ],
+)
+def test_a_pod_is_not_replaced(held: bool) -> None:
+    seen, pool = filling(agreed(Kind.RECOVER, POD)), b.pool("new")
+    assert seen.index is not None
+    if held:
+        scaling = replace(pool.spec.scaling, paused=True)
+        seen = replace(seen, target=replace(pool, spec=replace(pool.spec, scaling=scaling)))
+    else:
+        status = replace(seen.index.status, active_migration=None)
+        seen = replace(seen, index=replace(seen.index, status=status))
+    problem = "the pool's scaling is paused" if held else "the migration does not hold the index"
+    assert acting.track(FILLING, seen, b.NOON) == (act(Kind.RECOVER, POD, problem),)
+
+
 def test_a_tuning_ends_with_the_attempt_and_with_what_the_user_asked_for() -> None:
     tuned = replace(FILLING, status=replace(FILLING.status, executed=(act(Kind.TUNING, {"parallelism": "3"}),)))
     lower = replace(tuned, spec=replace(tuned.spec, parallelism=2))

@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Proposal, Evidence, str]] = {
         standing(Kind.TUNING, {"parallelism": "1"}), filling(20_000.0, 17_000.0), "Measured",
     ),
     "fewer pods for no reason": (
-        standing(Kind.TUNING, {"parallelism": "1"}), filling(20_000.0, 16_000.0), "QueueShort",
+        standing(Kind.TUNING, {"parallelism": "1"}), filling(20_000.0, 16_384.0), "QueueShort",
     ),
     "fewer pods for want of memory": (
         standing(Kind.TUNING, {"parallelism": "1"}), filling(0.0, memory=0.95), "Measured",
