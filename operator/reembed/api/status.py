@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from reembed.api.acts import parse_act, render_act
 from reembed.api.commands import parse_consumed, render_consumed
 from reembed.api.fields import Fields, Raw
 from reembed.api.hooks import parse_run, render_run
@@ -66,6 +67,7 @@ def parse_migration_status(raw: Raw) -> Status:
         hooks=tuple(parse_run(one) for one in status.each("hooks")),
         gates=tuple(_parse_gate(one) for one in status.each("gates")),
         asked=_parse_asked(status.maybe("proposal")),
+        executed=tuple(parse_act(one) for one in status.each("executed")),
         weight=weight.number("set", 0),
         weight_acknowledged=weight.number("actual") if "actual" in raw_status.get("weight", {}) else None,
         timeline=tuple(_parse_visit(one) for one in status.each("timeline")),
@@ -106,6 +108,7 @@ def render_migration_status(status: Status, spec: MigrationSpec) -> dict[str, An
         "hooks": [render_run(one) for one in status.hooks] or None,
         "gates": [_render_gate(one) for one in status.gates] or None,
         "proposal": _render_asked(status.asked),
+        "executed": [render_act(one) for one in status.executed] or None,
         "weight": _render_weight(status),
         "timeline": [_render_visit(one) for one in status.timeline],
         "startedAt": _stamp(status.started_at),

@@ -50,7 +50,11 @@ def _said(kind: Kind, obj: Object) -> Any:
     meta, status = obj["metadata"], obj.get("status") or {}
     if kind == kinds.POOL:
         return meta["resourceVersion"]
-    told = ("state", "serving", "candidate") if kind == kinds.MIGRATION else ("activeMigration", "routing", "plan")
+    told = (
+        ("state", "serving", "candidate", "executed")
+        if kind == kinds.MIGRATION
+        else ("activeMigration", "routing", "plan")
+    )
     return (
         meta["uid"],
         meta.get("generation"),

@@ -14,7 +14,7 @@ from typing import Any
 from reembed.api import parse_pool
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
-from reembed.controller import room
+from reembed.controller import pods, room
 from reembed.controller.apply import Effects
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.inspecting import Inspected, Inspections
@@ -28,8 +28,9 @@ from reembed.controller.writer import conditions, differs, standing
 from reembed.core import adoption, desired, keeping, names, space
 from reembed.core.conditions import of_index
 from reembed.core.fingerprint import fingerprint
-from reembed.core.migration import SeenIndex
+from reembed.core.migration import Migration, SeenIndex
 from reembed.core.model import IndexStatus, Problem, StoreReport
+from reembed.core.quorum import acting
 from reembed.core.recovery import rebuilt
 
 _MANAGER = "reembed-indexes"
@@ -71,6 +72,7 @@ class Indexes:
         self._clock = clock
         self._effects = effects
         self._vanished = vanished
+        self._corrected: dict[str, str] = {}  # by UID: the Decision for which an index's gateways were applied anew
         self._inspections = Inspections(cache, observer, effects.writer, settings.images)
 
     async def reconcile(self, key: Key) -> timedelta | Ended:
@@ -143,12 +145,32 @@ class Indexes:
 
     async def _run(self, index: SeenIndex) -> None:
         meta, spec, images = index.meta, index.spec, self._settings.images
+        act = acting.gateway(self._holder(index), self._clock())
+        if act is not None and self._corrected.get(meta.uid) != act.decision:
+            for kind in (kinds.DEPLOYMENT, kinds.SERVICE):
+                self._writer.doubt(kind, meta.namespace, names.gateway(meta.name))
+            self._corrected[meta.uid] = act.decision
         await self._writer.ensure(kinds.DEPLOYMENT, manifests.worker(meta, spec, images), _MANAGER)
         await self._writer.ensure(
             kinds.DEPLOYMENT, manifests.gateway(meta, spec, images, self._settings.leader_lease), _MANAGER
         )
         await self._writer.ensure(kinds.SERVICE, manifests.gateway_service(meta), _MANAGER)
         await self._writer.ensure(kinds.DISRUPTION_BUDGET, manifests.disruption_budget(meta), _MANAGER)
+        if act is not None:
+            await self._begin_anew(index, act.says.get("pod", ""))
+
+    async def _begin_anew(self, index: SeenIndex, pod: str) -> None:
+        """End one gateway pod that the panel found astray, while another one is ready to answer."""
+        found = list(self._cache.all(kinds.POD, index.meta.namespace, manifests.gateway_labels(index.meta)))
+        if pod in pods.addresses(found) and pods.ready_addresses(found).keys() - {pod}:
+            await self._writer.evict(index.meta.namespace, pod, _MANAGER)
+
+    def _holder(self, index: SeenIndex) -> Migration | None:
+        """Return the migration that holds the index, None if none does that still exists."""
+        holder = index.status.active_migration
+        key = Key(kinds.MIGRATION, index.meta.namespace, holder.name) if holder is not None else None
+        found = self._observer.migration(key) if key is not None else None
+        return found if found is not None and holder is not None and found.meta.uid == holder.uid else None
 
     async def _report(self, raw: Object, index: SeenIndex, told: Told) -> None:
         store, inspected = told.store, told.inspected
@@ -191,6 +213,7 @@ class Indexes:
     async def _remove(self, index: SeenIndex) -> None:
         namespace, name = index.meta.namespace, index.meta.name
         await self._inspections.end(index)
+        self._corrected.pop(index.meta.uid, None)
         await self._writer.delete(kinds.DEPLOYMENT, namespace, names.gateway(name))
         await self._writer.delete(kinds.DEPLOYMENT, namespace, names.worker(name))
         await self._writer.delete(kinds.SERVICE, namespace, names.gateway(name))

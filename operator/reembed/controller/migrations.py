@@ -6,6 +6,7 @@ read from the object. An effect that fails ends the pass; the next one decides a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -22,14 +23,19 @@ from reembed.core.conditions import of_migration
 from reembed.core.decide import Verdict, decide, worth_writing
 from reembed.core.hooks import HookReport, RunState
 from reembed.core.migration import Migration, Seen, Status
+from reembed.core.quorum import acting
+from reembed.core.quorum.acted import Act
 from reembed.core.transitions import FINISHED
 
 
 class Migrations:
     """Makes EmbeddingMigrations true."""
 
-    def __init__(self, cache: Cache, observer: Observer, effects: Effects, clock: Clock) -> None:
+    def __init__(
+        self, cache: Cache, observer: Observer, effects: Effects, clock: Clock, acted: Callable[[Act], None]
+    ) -> None:
         self._cache = cache
+        self._acted = acted  # hears of everything that was met at the panel's word
         self._writer = effects.writer
         self._observer = observer
         self._effects = effects
@@ -113,6 +119,8 @@ class Migrations:
         self._decided[uid] = verdict.status
 
     async def _tell(self, migration: Migration, verdict: Verdict) -> None:
+        for act in acting.news(migration.status.executed, verdict.status.executed):
+            self._acted(act)
         for note in verdict.notes:
             try:
                 await self._writer.note(kinds.MIGRATION, migration.meta, note, self._clock())

@@ -84,7 +84,7 @@ class Operator:
         self._passes = {
             kinds.POOL: Pools(self.cache, typed, writer, sizes, self.pools, clock).reconcile,
             kinds.INDEX: Indexes(self.cache, observer, effects, vanished, settings, clock).reconcile,
-            kinds.MIGRATION: Migrations(self.cache, observer, effects, clock).reconcile,
+            kinds.MIGRATION: Migrations(self.cache, observer, effects, clock, metrics.acted).reconcile,
         }
         self.loops = Loops(self._pass, _LOGGER, self._urgent)
         self.readiness = Readiness(settings.namespaces, KINDS)

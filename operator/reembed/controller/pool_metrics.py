@@ -34,7 +34,7 @@ Known = Mapping[tuple[str, str], Figures]
 
 def recycled(registry: CollectorRegistry) -> Counter:
     """Return the counter that outlives terms."""
-    text = "Pods that were replaced before their memory was full"
+    text = "Pods that were replaced, since their memory grows or a panel agreed"
     return Counter("reembed_pool_recycled_pods", text, ["namespace", "pool"], registry=registry)
 
 

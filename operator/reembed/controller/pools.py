@@ -30,6 +30,8 @@ from reembed.core.conditions import of_pool
 from reembed.core.fingerprint import fingerprint
 from reembed.core.hosted import notes as hosted_notes
 from reembed.core.model import Meta, PoolSpec, Problem
+from reembed.core.quorum import acting
+from reembed.core.quorum.proposals import Kind
 
 _MANAGER = "reembed-pools"
 
@@ -50,6 +52,7 @@ class Pools:
         self._clock = clock
         self._sizes = sizes
         self._metrics = metrics
+        self._corrected: dict[str, str] = {}  # by UID: the Decision for which a pool was applied anew
         self._loads = sizes.loads
         self._loadings = sizes.loadings
         self._hosting = sizes.hosting
@@ -145,6 +148,7 @@ class Pools:
         return claims(meta.name, indexes, migrations, before)
 
     async def _run(self, meta: Meta, spec: PoolSpec, plan: Plan, *, claimed: bool) -> None:
+        self._doubt(meta, spec)
         for variant in spec.variants:
             if variant.name in plan.replicas:
                 made = self._deployment(meta, spec, variant.name, plan)
@@ -159,6 +163,16 @@ class Pools:
             return  # whatever serves goes on until the others can take its queries, and it is known what it carries
         for name in self._left_over(meta, spec):
             await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, name)
+
+    def _doubt(self, meta: Meta, spec: PoolSpec) -> None:
+        """Have everything of the pool compared anew, once, where a panel found that a pod is not what it should be."""
+        act = acting.pod(meta, self._typed.users(meta.name, meta.namespace)[1], self._clock())
+        if act is None or act.kind is not Kind.CORRECT or self._corrected.get(meta.uid) == act.decision:
+            return
+        for variant in spec.variants:
+            self._writer.doubt(kinds.DEPLOYMENT, meta.namespace, names.embedder(meta.name, variant.name))
+        self._writer.doubt(kinds.SERVICE, meta.namespace, names.embedder_service(meta.name))
+        self._corrected[meta.uid] = act.decision
 
     def _deployment(self, meta: Meta, spec: PoolSpec, name: str, plan: Plan) -> dict[str, Any]:
         (variant,) = (one for one in spec.variants if one.name == name)
@@ -220,6 +234,7 @@ class Pools:
             await self._writer.delete(kinds.DEPLOYMENT, meta.namespace, deployment["metadata"]["name"])
         for kind in (kinds.SERVICE, kinds.DISRUPTION_BUDGET):
             await self._writer.delete(kind, meta.namespace, names.embedder_service(meta.name))
+        self._corrected.pop(meta.uid, None)
         kept = [one for one in meta.finalizers if one != names.FINALIZER]
         await self._writer.finalizers(kinds.POOL, meta, kept, _MANAGER)
 

@@ -31,6 +31,8 @@ from reembed.core.load import Load
 from reembed.core.model import Device, Meta, PoolReport, PoolSpec, PoolStatus, VariantStatus
 from reembed.core.notes import Note
 from reembed.core.pool_notes import is_recycled, notes, told
+from reembed.core.quorum import acting
+from reembed.core.quorum.acted import Act
 from reembed.core.recycling import Recycle, recycle
 from reembed.core.scaling import Crew
 
@@ -139,12 +141,15 @@ class Sizes:
         )
         loads = self.loads.of(meta.namespace)
         load = loads.get(meta.name, Load())
-        needed = floor(meta.name, self._typed.users(meta.name, meta.namespace)[1], loads, before.floor)
+        _, migrations = self._typed.users(meta.name, meta.namespace)
+        needed = floor(meta.name, migrations, loads, before.floor)
         standing = _without_surge(meta, before.recycling, here.crews)
         size = scaling.size(spec, standing, load, needed, before.standing, now)
         leak = worst(load) if not spec.scaling.paused else None
         least = scaling.least(spec, needed)
-        going = recycle(before.recycling, leak, here.variants, standing, least)
+        act = acting.pod(meta, migrations, now) if not spec.scaling.paused else None
+        asked = act.says.get("pod") if act is not None else None
+        going = recycle(before.recycling, leak, here.variants, standing, least, asked)
         pinned = any(images.get(device) != image for device, image in new.items())
         outdated = set() if pinned else self._outdated(seen, images)
         rolling = {labels_of(one).get(names.LABEL_VARIANT, "") for one in seen.deployments if pods.is_rolling(one)}
@@ -163,7 +168,7 @@ class Sizes:
             stuck=sum(one.lacking for one in here.crews.values()),
             blind=scaling.scales(spec) and scaling.blind(load) > 0,
             goes=going.pod if going is not None and going.goes else None,
-            notes=notes(before, status, dict(here.problems), _leak_told(leak, going)),
+            notes=notes(before, status, dict(here.problems), _why(leak, act, going)),
             again=here.again,
             figures=Figures(status, size.wanted, growth(load), spec.scaling.paused, is_recycled(before, status)),
         )
@@ -259,5 +264,8 @@ def _running(deployments: Iterable[Object]) -> dict[Device, str]:
     return {}
 
 
-def _leak_told(leak: Leak | None, going: Recycle | None) -> str:
-    return leak.told() if leak is not None and going is not None and leak.pod == going.pod else ""
+def _why(leak: Leak | None, act: Act | None, going: Recycle | None) -> str:
+    """Return why a pod is being replaced."""
+    if leak is not None and going is not None and leak.pod == going.pod:
+        return leak.told()
+    return f"the panel has pod {act.says.get('pod')} replaced (Decision {act.decision})" if act is not None else ""

@@ -18,6 +18,7 @@ from reembed import monitoring
 from reembed.controller.pool_metrics import PoolCollector, PoolMetrics, recycled
 from reembed.controller.readiness import Readiness
 from reembed.core import names
+from reembed.core.quorum.acted import Act
 from reembed.monitoring import Report
 
 
@@ -40,9 +41,18 @@ class Metrics:
             registry=self.registry,
         )
         self.recycled = recycled(self.registry)
+        self._acts = Counter(
+            "reembed_operator_panel_acts",
+            "What a quorum of agents told the operator to do, and whether it could",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
         self._pools = PoolCollector()
         self.registry.register(self._pools)
         self._leader = Gauge("reembed_operator_leader", "1 if this replica leads, else 0", registry=self.registry)
+
+    def acted(self, act: Act) -> None:
+        self._acts.labels(act.kind.value, "NotExecuted" if act.problem else "Executed").inc()
 
     def tell(self, readiness: Readiness, leads: Callable[[], bool], pools: PoolMetrics) -> None:
         """Have every scrape ask `readiness`, `leads`, and what is known of `pools` while this replica leads."""

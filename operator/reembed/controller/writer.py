@@ -34,6 +34,7 @@ class Writer:
         self._cluster = cluster
         self._cache = cache
         self._applied: dict[Key, tuple[Object, Any]] = {}
+        self._doubted: set[Key] = set()
 
     async def ensure(self, kind: Kind, manifest: dict[str, Any], manager: str) -> None:
         """Apply `manifest` unless it was applied as it is and nobody changed the object's spec since.
@@ -42,7 +43,7 @@ class Writer:
         thousand objects that stand writes none of them.
         """
         key = key_of(kind, manifest)
-        known = self._cache.get(kind, key.namespace, key.name)
+        known = self._cache.get(kind, key.namespace, key.name) if key not in self._doubted else None
         if known is not None and self._applied.get(key) == (manifest, _edition(known)):
             return
         signed = _signed(manifest)
@@ -51,7 +52,12 @@ class Writer:
             return
         result = await self._cluster.apply(kind, signed, manager=manager)
         self._applied[key] = (manifest, _edition(result))
+        self._doubted.discard(key)
         self._cache.put(kind, result)
+
+    def doubt(self, kind: Kind, namespace: str, name: str) -> None:
+        """Have the next `ensure` of an object apply it, whatever watches said of it and whatever is remembered."""
+        self._doubted.add(Key(kind, namespace, name))
 
     async def make(self, kind: Kind, manifest: dict[str, Any], manager: str) -> None:
         """Create an object that is never changed; that it is there already is as good."""
@@ -153,6 +159,7 @@ class Writer:
     def forget(self, key: Key) -> None:
         """Drop what is remembered of an object that is gone."""
         self._applied.pop(key, None)
+        self._doubted.discard(key)
 
     async def note(self, kind: Kind, meta: Meta, note: Note, now: datetime) -> None:
         """Post a Kubernetes event about an object."""

@@ -23,7 +23,7 @@ from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
 from reembed.core.model import Consumed, Excused
 from reembed.core.names import FINALIZER
 from reembed.core.notes import Note, notes
-from reembed.core.quorum import queen
+from reembed.core.quorum import acting, queen
 from reembed.core.quorum.asked import Asked
 from reembed.core.quorum.proposals import Kind
 from reembed.core.sequences import Standing
@@ -177,6 +177,7 @@ def _look(migration: Migration, seen: Seen, now: datetime) -> Status:
         no_way_back=_no_way_back(migration, seen),
         hooks=hooks.track(desired.hooking(migration, seen), status.hooks, now),
         asked=queen.heard(migration, seen, now),
+        executed=acting.track(migration, seen, now),
         gates=canary.standings(migration, seen) if status.state is State.CANARY else status.gates,
         weight=routing.weight if routing is not None else 0,
         weight_acknowledged=max(weights, default=None) if routing is not None else None,
@@ -370,6 +371,7 @@ def _anew(status: Status, timeline: tuple[Visit, ...]) -> Status:
         attempt=status.attempt + 1,
         commands=status.commands,
         hooks=status.hooks,
+        executed=status.executed,
         timeline=timeline,
         observed_generation=status.observed_generation,
     )

@@ -25,6 +25,7 @@ from reembed.core.model import (
     Routing,
     StorePlan,
 )
+from reembed.core.quorum import acting
 from reembed.core.transitions import FINISHED, WITH_TRAFFIC, State
 
 # The candidate is known to the gateways, which probe it, from here on.
@@ -176,8 +177,8 @@ def backfill_job(migration: Migration, *, suspended: bool) -> BackfillJob | None
 
 
 def pods(migration: Migration) -> int:
-    """Return how many pods of the backfill may run at once: what its user allows, or fewer for others' sake."""
-    most, lowered = migration.spec.parallelism, migration.status.lowered
+    """Return how many pods of the backfill may run at once: what user and panel allow, or fewer for others' sake."""
+    most, lowered = acting.most(migration), migration.status.lowered
     return most if lowered is None else min(lowered.pods, most)
 
 
@@ -344,7 +345,7 @@ def _pointer(migration: Migration, candidate: Arm, index: SeenIndex, seen: Seen)
     elif state in {State.ROLLING_BACK, State.UNWINDING} and now is not None and now.collection == candidate.collection:
         arm = migration.status.serving if let_go(migration, index, seen) else None
     if arm is None or (now is not None and now.collection == arm.collection):
-        return now
+        return acting.pointer(migration, seen) or now
     return PointerPlan(arm.collection, arm.fingerprint, (now.generation if now is not None else 0) + 1)
 
 

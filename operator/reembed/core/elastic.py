@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from reembed.core import desired
 from reembed.core.migration import Migration, Seen
 from reembed.core.model import Lowered
+from reembed.core.quorum import acting
 from reembed.core.throttle import LEAST
 from reembed.core.transitions import State
 
@@ -72,6 +73,6 @@ def track(migration: Migration, seen: Seen, now: datetime) -> Lowered | None:
         return Lowered(running // 2, report.yields_to, now) if down else before
     if before is None or stands < _RAISES_EVERY:
         return before
-    most = migration.spec.parallelism
+    most = acting.most(migration)
     more = before.pods + max(most // _RAISES_BY, 1)
     return Lowered(more, before.by, now) if more < most else None

@@ -33,6 +33,7 @@ from reembed.core.model import (
     StoreReport,
     TriggerState,
 )
+from reembed.core.quorum.acted import Act
 from reembed.core.quorum.asked import Asked
 from reembed.core.sequences import Sample
 from reembed.core.transitions import State
@@ -102,6 +103,7 @@ class Status:
     gates: tuple[GateStanding, ...] = ()
     hooks: tuple[HookRun, ...] = ()
     asked: Asked | None = None  # of the panel, at last
+    executed: tuple[Act, ...] = ()  # at the word of the panel's agents, the newest last
     weight: int = 0  # that gateways were told
     weight_acknowledged: int | None = None  # the largest that a gateway serves; None if nobody answered
     timeline: tuple[Visit, ...] = ()

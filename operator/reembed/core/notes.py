@@ -10,6 +10,7 @@ from reembed.core.elastic import SUFFERS
 from reembed.core.hooks import RunState
 from reembed.core.migration import Status
 from reembed.core.model import Consumed
+from reembed.core.quorum import acting
 from reembed.core.quorum.counting import Standing
 from reembed.core.reasons import ROLLBACK_NOT_READY
 from reembed.core.transitions import WITH_TRAFFIC, State
@@ -28,7 +29,7 @@ class Note:
 
 def notes(before: Status, after: Status, answered: tuple[Consumed, ...] = ()) -> tuple[Note, ...]:
     """Return the events of a pass that led from one status to the other and answered these commands."""
-    told = (_moved, _emergency, _way_back, _lowered, _dry_run, _hooks, _panel)
+    told = (_moved, _emergency, _way_back, _lowered, _dry_run, _hooks, _panel, _executed)
     return (*_commands(answered), *(note for one in told for note in one(before, after)))
 
 
@@ -95,6 +96,15 @@ def _panel(before: Status, after: Status) -> Iterator[Note]:
     silent = f"; no word of {', '.join(asked.missing)}" if asked.missing else ""
     text = f"{what} (epoch {asked.proposal.epoch}, Decision {asked.proposal.name}): {votes}{silent}{why}"
     yield Note(f"Panel{asked.standing.value}", text, warning=not asked.certified)
+
+
+def _executed(before: Status, after: Status) -> Iterator[Note]:
+    for act in acting.news(before.executed, after.executed):
+        which = f"{act.kind.value} (Decision {act.decision}), on which a quorum of agents agreed"
+        if act.problem:
+            yield Note("PanelNotExecuted", f"{which}, is not carried out: {act.problem}", warning=True)
+        else:
+            yield Note(f"Panel{act.kind.value}", f"{acting.told(act)}: {which}")
 
 
 def _dry_run(before: Status, after: Status) -> Iterator[Note]:

@@ -24,9 +24,9 @@ def told(before: PoolStatus, after: PoolStatus, now: datetime) -> PoolStatus:
     return replace(after, at=now)
 
 
-def notes(before: PoolStatus, after: PoolStatus, problems: dict[str, Problem], leak: str = "") -> tuple[Note, ...]:
-    """Return the events of a pass; `problems` say by variant why it has no room, `leak` why a pod is replaced."""
-    found = (*_scaled(before, after), *_problems(before, after, problems), *_recycled(before, after, leak))
+def notes(before: PoolStatus, after: PoolStatus, problems: dict[str, Problem], why: str = "") -> tuple[Note, ...]:
+    """Return the events of a pass; `problems` say by variant why it has no room, `why` why a pod is replaced."""
+    found = (*_scaled(before, after), *_problems(before, after, problems), *_recycled(before, after, why))
     return tuple(
         _together([one for one in found if one.reason == reason])
         for reason in dict.fromkeys(one.reason for one in found)
@@ -72,8 +72,8 @@ def is_recycled(before: PoolStatus, after: PoolStatus) -> bool:
     return before.recycling is not None and after.recycling != before.recycling
 
 
-def _recycled(before: PoolStatus, after: PoolStatus, leak: str) -> Iterator[Note]:
+def _recycled(before: PoolStatus, after: PoolStatus, why: str) -> Iterator[Note]:
     if after.recycling is not None and after.recycling != before.recycling:
-        yield Note("Recycling", f"{leak}; another pod is made, and then it goes", warning=True)
+        yield Note("Recycling", f"{why}; another pod is made, and then it goes", warning=True)
     if is_recycled(before, after):
-        yield Note("Recycled", f"pod {before.recycling} was replaced before its memory was full")
+        yield Note("Recycled", f"pod {before.recycling} was replaced after another was made")

@@ -1,4 +1,6 @@
-"""Replaces a pod whose memory grows towards its limit, before it is killed there: one at a time, never the last one.
+"""Replaces a pod whose memory grows towards its limit, before it is killed there, and one that a panel names.
+
+One at a time, and never the last one.
 
 Another pod of its variant is made first, above maxReplicas if need be, and the old one goes when that is ready; its
 process answers what it has begun and tells everybody to ask others. Where no node has room for another pod (a GPU that
@@ -24,14 +26,20 @@ class Recycle:
 
 
 def recycle(
-    before: str | None, leak: Leak | None, pods: Mapping[str, str], crews: Mapping[str, Crew], least: int
+    before: str | None,
+    leak: Leak | None,
+    pods: Mapping[str, str],
+    crews: Mapping[str, Crew],
+    least: int,
+    asked: str | None = None,
 ) -> Recycle | None:
     """Return what is to be replaced; `pods` are the variants by the names of the pods that are not on their way out.
 
     `before` is the pod that was being replaced at the last pass, and crews are without the pod made for that. `least`
-    is how many pods must be ready whatever happens.
+    is how many pods must be ready whatever happens, `asked` the pod that a panel agreed to replace.
     """
-    pod = before if before in pods else leak.pod if leak is not None else None
+    due = (before, leak.pod if leak is not None else None, asked)
+    pod = next((one for one in due if one in pods), None)
     variant = pods.get(pod, "") if pod is not None else ""
     crew = crews.get(variant)
     if pod is None or crew is None:

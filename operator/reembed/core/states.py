@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from reembed.core import desired, elastic, hooks, preflight, reasons, traffic, triggers, vector_index
 from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
 from reembed.core.model import Approval, CollectionReport
-from reembed.core.quorum import queen
+from reembed.core.quorum import acting, queen
 from reembed.core.quorum.queen import Need
 from reembed.core.sequences import Standing
 from reembed.core.transitions import FINISHED, Event, State
@@ -118,10 +118,12 @@ def _backfilling(migration: Migration, seen: Seen, now: datetime) -> Outcome:
 
 
 def _fewer_pods(migration: Migration) -> str:
-    lowered = migration.status.lowered
-    if lowered is None:
+    lowered, most = migration.status.lowered, acting.most(migration)
+    if desired.pods(migration) == migration.spec.parallelism:
         return ""
-    why = elastic.SUFFERS.get(lowered.by, f"{lowered.by} suffers")
+    why = "the panel agreed on that"
+    if lowered is not None and lowered.pods < most:
+        why = elastic.SUFFERS.get(lowered.by, f"{lowered.by} suffers")
     return f"; {desired.pods(migration)} of {migration.spec.parallelism} pods may run, since {why}"
 
 

@@ -163,7 +163,7 @@ def _migration(raw: Raw) -> Migration | None:
     """Return a migration; None of one that a newer version wrote, which this one must not judge."""
     try:
         meta, spec = parse_migration(raw)
-        return Migration(meta, spec, parse_migration_status(raw), parse_commands(raw))
+        return Migration(meta, spec, parse_migration_status(raw), parse_commands(raw), parse_terms(raw))
     except InvalidField:
         return None
 

@@ -19,6 +19,7 @@ from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Conflict
 from reembed.core.migration import Migration, SeenIndex
 from reembed.core.quorum import raising
+from reembed.core.quorum.certificates import LONGEST_OPEN
 from reembed.core.quorum.proposals import Kind, Proposal, Subject
 from reembed.panel.keys import MANAGER
 from reembed.panel.seat import Seat
@@ -124,17 +125,19 @@ class Wisher:
 
     async def _next(self, uid: str, kind: Kind) -> int:
         """Return an epoch that nothing of this kind was proposed in."""
-        newest = 0
+        newest, now = 0, int(self._seat.clock().timestamp())
+        far = now + int(LONGEST_OPEN.total_seconds())
         async for page in self._seat.cluster.pages(kinds.DECISION, self._seat.settings.namespace):
             for raw in page.objects:
                 try:
                     found = parse_decision(raw).proposal
                 except InvalidField:
                     continue
-                if found.subject.uid == uid and found.kind is kind:
+                # On an epoch of the far future nobody agrees: a liar's.
+                if found.subject.uid == uid and found.kind is kind and found.epoch < far:
                     newest = max(newest, found.epoch)
         # Decisions are cleared away: an epoch of long ago must not come again.
-        return max(newest + 1, int(self._seat.clock().timestamp()))
+        return max(newest + 1, now)
 
 
 def proposed(objects: Objects, wish: Wish, epoch: int, now: datetime) -> Proposal:

@@ -126,9 +126,14 @@ def _ends(proposal: Proposal) -> bool:
 
 def _what(proposal: Proposal) -> str:
     if proposal.before == proposal.after:
-        return ""
+        shown = [(name, value) for name, value in proposal.change if name != "poolUid"]
+        return ", ".join(f"{name} {value}" for name, value in shown) if proposal.kind in _BY_AGENTS else ""
     to = proposal.after.candidate or proposal.after.serving
     return f"{proposal.before.weight} % → {proposal.after.weight} %{f' to {to.pool}' if to is not None else ''}"
+
+
+# What agents propose, and who votes on it wants to know of which pod.
+_BY_AGENTS = frozenset({Kind.MEMORY, Kind.TUNING, Kind.RECOVER, Kind.ROLLBACK, Kind.CORRECT})
 
 
 def _votes(one: Open, council: Council, *, is_open: bool) -> list[Row]:

@@ -41,6 +41,7 @@ class World:
         self.probes = PROBES  # of every embedder
         self.rejected = 0
         self.asked: tuple[float | None, str | None] = (None, None)  # for how much pods ask, and what they yield to
+        self.pointer: dict[str, Any] | None = None  # of the store by somebody's hand; the plan's is followed above it
         self.withdraws = True  # whether the store withdraws and drops what it is told to
         self.silent = False  # whether gateways say nothing of themselves
         self.verdict: str | None = "Better"  # of an evaluation; None if it never ends
@@ -116,12 +117,17 @@ class World:
         entries = [one for one in plan.get("collections") or [] if one["desired"] != "Dropped" or not self.withdraws]
         return {
             "problem": None,
-            "pointer": plan.get("pointer"),
+            "pointer": self._pointer(plan.get("pointer")),
             "documents": _DOCUMENTS,
             "collections": [self._collection(one) for one in entries],
             "evaluation": self._evaluation(plan.get("evaluation")),
             "retrieval": {"count": 500, "total": 0.0, "squares": 5.0},
         }
+
+    def _pointer(self, planned: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return what the store points to: as in SQL, only a higher generation moves it."""
+        by_hand = self.pointer
+        return by_hand if by_hand and planned and planned["generation"] <= by_hand["generation"] else planned
 
     def _evaluation(self, plan: dict[str, Any] | None) -> dict[str, Any] | None:
         if plan is None or self.verdict is None:

@@ -22,6 +22,7 @@ from reembed.api.panel import (
 from reembed.core.model import Meta
 from reembed.core.quorum import certificates
 from reembed.core.quorum.certificates import Certificate, Choice, refused
+from reembed.core.quorum.proposals import Kind
 from reembed.signing import verify
 from tests import panels
 from tests.integration.crds.objects import Kubectl, Object, example
@@ -49,6 +50,32 @@ def test_a_decision_and_a_ballot_come_back_as_they_were_signed(kubectl: Kubectl)
     cast = parse_ballot(read(kubectl, "ballot", f"{PROPOSAL.slot}.agent-1"))
     assert decision.proposal == PROPOSAL
     assert (cast.vote, cast.evidence) == (PANEL.vote("agent-1", PROPOSAL), EVIDENCE)
+
+
+POD = {"pod": "new-1", "pool": "new", "poolUid": "uid-new"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        pytest.param(Kind.TUNING, {"parallelism": "2"}, "", id="a tuning"),
+        pytest.param(Kind.TUNING, {"pool": "new"}, "a Tuning names", id="a tuning of nothing"),
+        pytest.param(Kind.RECOVER, POD, "", id="a recovery"),
+        pytest.param(Kind.RECOVER, {"reason": "Latency"}, "a Recover names", id="a recovery of no pod"),
+        pytest.param(Kind.CORRECT, POD | {"drift": "PodDrift"}, "", id="a correction"),
+        pytest.param(Kind.CORRECT, {"drift": "ModelDrift"}, "a Correct names", id="a correction of a spec"),
+        pytest.param(Kind.CORRECT, {}, "a Correct names", id="a correction of nothing"),
+    ],
+)
+def test_what_the_operator_could_not_execute_is_not_put_to_the_vote(
+    kubectl: Kubectl, kind: Kind, change: dict[str, str], message: str
+) -> None:
+    proposal = replace(PROPOSAL, kind=kind, after=PROPOSAL.before, change=tuple(sorted(change.items())))
+    made = render_decision(proposal, kubectl.namespace, "agent-0")
+    if message:
+        assert message in kubectl.refused("create", "-f", "-", "--dry-run=server", stdin=made)
+    else:
+        kubectl.ok("create", "-f", "-", "--dry-run=server", stdin=made)
 
 
 def test_an_agent_votes_once_in_a_slot_and_changes_nothing(kubectl: Kubectl) -> None:

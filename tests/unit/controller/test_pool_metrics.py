@@ -25,7 +25,7 @@ def series(world: World, name: str) -> dict[str, float]:
 
 
 BUSY = """\
-# HELP reembed_pool_recycled_pods_total Pods that were replaced before their memory was full
+# HELP reembed_pool_recycled_pods_total Pods that were replaced, since their memory grows or a panel agreed
 # TYPE reembed_pool_recycled_pods_total counter
 reembed_pool_recycled_pods_total{namespace="rag",pool="old"} 0.0
 # HELP reembed_pool_desired_replicas Pods that a variant should have

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from reembed.api import render_migration_status
+from reembed.api.acts import render_act
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
 from reembed.controller.cache import Key
+from reembed.core.quorum.acted import Act
+from reembed.core.quorum.proposals import Kind
 from reembed.core.transitions import State
 from tests import builders as b
 from tests.unit.controller.fakes import Object
@@ -284,6 +288,82 @@ async def test_a_pod_that_leaks_is_replaced_before_it_is_full_and_after_another_
     await world.passes(seconds=5)
     assert (world.sizes_now(), world.status()["scaling"].get("recycling")) == ({"cpu": 1}, None)
     assert [reason for reason in reasons(world) if reason.startswith("Recycl")] == ["Recycling", "Recycled"]
+
+
+def word(world: World, kind: Kind, pod: str, at: datetime, **says: str) -> None:
+    """Have the panel agree to replace a pod of pool old."""
+    raw = world.server.objects[Key(kinds.MIGRATION, "rag", "move")]
+    uid = world.server.objects[Key(kinds.POOL, "rag", "old")]["metadata"]["uid"]
+    change = {"pod": pod, "pool": "old", "poolUid": uid, **says}
+    act = Act(kind, 1, "d1", at, 1, "t", tuple(sorted(change.items())))
+    world.put(kinds.MIGRATION, {**raw, "status": {**raw["status"], "executed": [render_act(act)]}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [pytest.param(Kind.RECOVER, {}, id="recover"), pytest.param(Kind.CORRECT, {"drift": "PodDrift"}, id="correct")],
+)
+async def test_a_pod_that_the_panel_names_is_replaced_after_another_is_ready(kind: Kind, says: dict[str, str]) -> None:
+    world = await serving(World(), {"name": "cpu", "minReplicas": 1})
+    (pod,) = world.up()
+    migrates(world, State.CANARY)
+    await world.passes()
+    word(world, kind, pod, world.now, **says)
+    await world.passes()
+    surged = (world.status()["scaling"]["recycling"], world.sizes_now(), world.server.evicted)
+    assert surged == (pod, {"cpu": 2}, [])
+    world.operate(IMAGES)  # another operator goes on with it
+    world.up()
+    await world.passes(seconds=5)
+    assert world.server.evicted == [pod]
+    world.gone(pod)
+    await world.passes(seconds=5)
+    assert (world.sizes_now(), world.status()["scaling"].get("recycling")) == ({"cpu": 1}, None)
+    assert [reason for reason in reasons(world) if reason.startswith("Recycl")] == ["Recycling", "Recycled"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "drift", "kept"),
+    [
+        pytest.param(Kind.CORRECT, {"drift": "PodDrift"}, True, id="correct"),
+        pytest.param(Kind.RECOVER, {}, False, id="recover"),
+    ],
+)
+async def test_a_correction_applies_a_pool_again_although_no_watch_told_of_a_change(
+    kind: Kind, drift: dict[str, str], kept: bool
+) -> None:
+    world = await serving(World())
+    (pod,) = world.up()
+    migrates(world, State.CANARY)
+    await world.passes()
+    key = Key(kinds.SERVICE, "rag", "reembed-embedder-old")
+    wanted = world.server.objects[key]["spec"]
+    world.server.write(kinds.SERVICE, {"metadata": {"namespace": "rag", "name": key.name}, "spec": {"selector": {}}})
+    word(world, kind, pod, world.now, **drift)
+    await world.passes()
+    first = world.server.objects[key]["spec"] == wanted
+    world.server.write(kinds.SERVICE, {"metadata": {"namespace": "rag", "name": key.name}, "spec": {"selector": {}}})
+    await world.passes()
+    assert (first, world.server.objects[key]["spec"] == wanted) == (kept, False)  # once
+
+
+@pytest.mark.parametrize(
+    ("minutes", "scaling", "says"),
+    [
+        pytest.param(10, {}, {}, id="of ten minutes ago"),
+        pytest.param(0, {"paused": True}, {}, id="while somebody paused its scaling"),
+        pytest.param(0, {}, {"poolUid": "of another"}, id="of another pool of its name"),
+    ],
+)
+async def test_what_the_panel_agreed_on_replaces_no_pod(
+    minutes: int, scaling: dict[str, Any], says: dict[str, str]
+) -> None:
+    world = await serving(World(), {"name": "cpu", "minReplicas": 1}, **({"scaling": scaling} if scaling else {}))
+    (pod,) = world.up()
+    migrates(world, State.CANARY)
+    word(world, Kind.RECOVER, pod, world.now - timedelta(minutes=minutes), **says)
+    await world.passes()
+    assert (world.sizes_now(), world.status()["scaling"].get("recycling")) == ({"cpu": 1}, None)
 
 
 async def test_a_restarted_operator_takes_no_pod_away_before_it_has_seen_what_they_carry() -> None:

@@ -55,6 +55,12 @@ async def test_what_somebody_changed_is_applied_once_more(world: World) -> None:
     assert (await world.applies(passes=3), world.spec()) == (1, SERVICE["spec"])
 
 
+async def test_what_is_doubted_is_applied_once_more_whatever_is_remembered(world: World) -> None:
+    await world.applies(passes=1)
+    world.writer.doubt(kinds.SERVICE, "rag", "pool")
+    assert (await world.applies(passes=3), world.spec()) == (1, SERVICE["spec"])
+
+
 async def test_a_status_that_moves_costs_a_service_one_apply_that_changes_nothing() -> None:
     world = World()
     await world.applies(passes=1)

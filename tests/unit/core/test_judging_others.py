@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from reembed.core.load import Load, Reading
 from reembed.core.model import Approval, PointerPlan
+from reembed.core.quorum.acted import Act
 from reembed.core.quorum.certificates import Certified, Choice
-from reembed.core.quorum.evidence import Evidence, PanelObject
+from reembed.core.quorum.evidence import Evidence, PanelObject, PodAnswers, Pods
 from reembed.core.quorum.judging import judge
 from reembed.core.quorum.membership import Membership
 from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
@@ -31,8 +33,34 @@ def of(known: Evidence, **changes: Any) -> Evidence:
 LOAD = {"pool": "new", "poolUid": "uid-new", "fingerprint": NEW.fingerprint}
 MEMORY = {"pool": "new", "poolUid": "uid-new"}
 FULL = {"old": pods("old"), "new": pods("new", memory=0.75)}
-FILLING = of(evidence(), migration=migration(State.BACKFILLING))
-TAKEN_BACK = of(evidence(), migration=migration(State.ROLLED_BACK, reason="Latency"))
+# Four pods may fill at once, and two do since the panel agreed on that.
+TUNED = Act(Kind.TUNING, 1, "d1", NOON, 1, "", (("parallelism", "2"),))
+FILLS = migration(State.BACKFILLING, spec={"parallelism": 4}, executed=(TUNED,))
+
+
+def filling(*queues: float | None, memory: float = 0.5) -> Evidence:
+    """Return what is known of a backfill whose pool's pods have so much waiting, of 16,384 tokens at most."""
+    load = Load(readings={f"new-{number}": Reading(queue=one) for number, one in enumerate(queues, 1)})
+    found = replace(pods("new", memory=memory), load=load)
+    return of(replace(evidence(), pods={"new": found}), migration=FILLS)
+
+
+def unwell(*problems: str) -> Evidence:
+    """Return what is known of a pool with so many ready pods, each with what was wrong with its answers."""
+    names = tuple(f"new-{number}" for number in range(1, len(problems) + 1))
+    answers = pods("new").answers["new-1"]
+    found = Pods(NOON, {
+        name: replace(answers, problem=problem)
+        for name, problem in zip(names, problems, strict=True)
+    })  # fmt: skip
+    known = objects()
+    pools = {**known.pools, "new": replace(known.pools["new"], ready=names)}
+    return evidence(objects=replace(known, pools=pools), pods={"old": pods("old"), "new": found})
+
+
+SICK = {"pool": "new", "poolUid": "uid-new", "pod": "new-1"}
+MOVED = evidence(stored=replace(stored(), pointer=PointerPlan("c_x", "fp-x", 9)))
+POINTED = {"drift": "PointerDrift", "collection": OLD.collection, "generation": "9"}
 LOST = retrieval((-0.1,) * 400 + (0.0,) * 100)
 CASES: dict[str, tuple[Proposal, Evidence, str]] = {
     "the migration's own model": (standing(Kind.LOAD_MODEL, LOAD), evidence(), "Measured"),
@@ -52,27 +80,71 @@ CASES: dict[str, tuple[Proposal, Evidence, str]] = {
     "careful limits for who does not say": (
         standing(Kind.MEMORY, MEMORY), evidence(pods={"new": pods("new", memory=None)}), "MemoryNotMeasured",
     ),
-    "more shards side by side": (standing(Kind.TUNING, {"parallelism": "4"}), FILLING, "Measured"),
-    "more shards than there are": (standing(Kind.TUNING, {"parallelism": "9"}), FILLING, "ParallelismInvalid"),
-    "no number of shards": (standing(Kind.TUNING, {"parallelism": "-1"}), FILLING, "ParallelismInvalid"),
-    "shards of no backfill": (standing(Kind.TUNING, {"parallelism": "4"}), evidence(), "NotBackfilling"),
-    "more shards without memory": (
-        standing(Kind.TUNING, {"parallelism": "4"}), replace(FILLING, pods={"new": pods("new", memory=0.95)}),
-        "MemoryPressure",
+    "more pods that fill": (standing(Kind.TUNING, {"parallelism": "4"}), filling(100.0, 0.0), "Measured"),
+    "more pods for a pool that does not follow": (
+        standing(Kind.TUNING, {"parallelism": "4"}), filling(100.0, 20_000.0), "QueueLong",
     ),
-    "fewer shards without a look": (
-        standing(Kind.TUNING, {"parallelism": "1"}), replace(FILLING, pods={}), "Measured",
+    "more pods than the user allows": (
+        standing(Kind.TUNING, {"parallelism": "5"}), filling(0.0), "ParallelismInvalid",
     ),
-    "a new beginning": (standing(Kind.RECOVER, {"reason": "Latency"}), TAKEN_BACK, "Measured"),
-    "a new beginning of what goes on": (standing(Kind.RECOVER, {"reason": ""}), evidence(), "NotTakenBack"),
-    "a new beginning for another reason": (standing(Kind.RECOVER, {"reason": "X"}), TAKEN_BACK, "ReasonOther"),
-    "a new beginning with dead pods": (
-        standing(Kind.RECOVER, {"reason": "Latency"}),
-        replace(TAKEN_BACK, pods={"new": pods("new", problem="silent")}), "ProbesFail",
+    "no number of pods": (standing(Kind.TUNING, {"parallelism": "-1"}), filling(0.0), "ParallelismInvalid"),
+    "a number of nothing": (standing(Kind.TUNING, {"parallelism": "\u0663"}), filling(0.0), "ParallelismInvalid"),
+    "as many pods as there are": (standing(Kind.TUNING, {"parallelism": "2"}), filling(0.0), "NothingTuned"),
+    "pods of no backfill": (standing(Kind.TUNING, {"parallelism": "1"}), evidence(), "NotBackfilling"),
+    "more pods without memory": (
+        standing(Kind.TUNING, {"parallelism": "4"}), filling(0.0, memory=0.95), "MemoryPressure",
     ),
-    "a new beginning without a store": (
-        standing(Kind.RECOVER, {"reason": "Latency"}), replace(TAKEN_BACK, stored=None), "NotMeasured",
+    "fewer pods for a pool that does not follow": (
+        standing(Kind.TUNING, {"parallelism": "1"}), filling(20_000.0, 17_000.0), "Measured",
     ),
+    "fewer pods for no reason": (
+        standing(Kind.TUNING, {"parallelism": "1"}), filling(20_000.0, 16_384.0), "QueueShort",
+    ),
+    "fewer pods for want of memory": (
+        standing(Kind.TUNING, {"parallelism": "1"}), filling(0.0, memory=0.95), "Measured",
+    ),
+    "fewer pods without a look": (
+        standing(Kind.TUNING, {"parallelism": "1"}), replace(filling(0.0), pods={}), "NotMeasured",
+    ),
+    "fewer pods, and nobody says what waits": (
+        standing(Kind.TUNING, {"parallelism": "1"}), filling(None), "QueueNotMeasured",
+    ),
+    "another pod for one that gives no answer": (
+        standing(Kind.RECOVER, SICK), unwell("no answer", ""), "Measured",
+    ),
+    "another pod for the only one, which may have too much to do": (
+        standing(Kind.RECOVER, SICK), unwell("no answer"), "NotThePod",
+    ),
+    "another pod for the only one, which gives other vectors": (
+        standing(Kind.RECOVER, SICK), evidence(pods={"new": pods("new", cosine=0.9)}), "Measured",
+    ),
+    "another pod for one that gives other vectors": (
+        standing(Kind.RECOVER, SICK),
+        replace(unwell("", ""), pods={"new": Pods(NOON, {
+            **unwell("", "").pods["new"].answers, "new-1": PodAnswers(texts=5, cosine=0.9),
+        })}),
+        "Measured",
+    ),
+    "another pod for one that is well": (standing(Kind.RECOVER, SICK), unwell("", "no answer"), "PodWell"),
+    "another pod for one that is busy": (standing(Kind.RECOVER, SICK), unwell("busy: full", ""), "NotThePod"),
+    "another pod where none is well": (standing(Kind.RECOVER, SICK), unwell("lost", "lost"), "NotThePod"),
+    "another pod for one with another model": (
+        standing(Kind.RECOVER, SICK), unwell("another fingerprint", ""), "NotThePod",
+    ),
+    "another pod for one that was not asked enough": (
+        standing(Kind.RECOVER, SICK), replace(unwell("", ""), pods={"new": Pods(NOON, {})}), "ProbesTooFew",
+    ),
+    "another pod for one that is gone": (
+        standing(Kind.RECOVER, SICK | {"pod": "new-9"}), unwell("no answer", ""), "PodMissing",
+    ),
+    "another pod of another pool": (
+        standing(Kind.RECOVER, SICK | {"poolUid": "uid-x"}), unwell("no answer", ""), "PoolOther",
+    ),
+    "another pod of no pool": (standing(Kind.RECOVER, {"pod": "new-1"}), unwell("no answer", ""), "PoolMissing"),
+    "another pod without a look": (
+        standing(Kind.RECOVER, SICK), replace(unwell("no answer"), pods={}), "NotMeasured",
+    ),
+    "a new beginning": (standing(Kind.RECOVER, {"reason": "Latency"}), evidence(), "NotRecoverable"),
     "a way back from a loss that is certain": (
         standing(Kind.ROLLBACK, {"reason": "RetrievalInferior"}), evidence(retrieval=LOST), "Measured",
     ),
@@ -91,15 +163,17 @@ CASES: dict[str, tuple[Proposal, Evidence, str]] = {
         evidence(pods={"new": pods("new", problem="silent")}), "Measured",
     ),
     "a way back for no known reason": (standing(Kind.ROLLBACK, {"reason": "Mood"}), evidence(), "ReasonUnknown"),
+    "a way back from no share": (
+        standing(Kind.ROLLBACK, {"reason": "RetrievalInferior"}, 0), evidence(0, retrieval=LOST), "NoTraffic",
+    ),
     "a way back without queries": (
         standing(Kind.ROLLBACK, {"reason": "Latency"}),
         of(evidence(), migration=migration(State.EVALUATING)), "NoTraffic",
     ),
-    "the correction of a drift": (
-        standing(Kind.CORRECT, {"drift": "PointerDrift"}),
-        evidence(stored=replace(stored(), pointer=PointerPlan("c_x", "fp-x", 9))), "Measured",
-    ),
-    "a correction of nothing": (standing(Kind.CORRECT, {"drift": "PointerDrift"}), evidence(), "NoDrift"),
+    "the correction of a drift": (standing(Kind.CORRECT, POINTED), MOVED, "Measured"),
+    "a correction of nothing": (standing(Kind.CORRECT, POINTED), evidence(), "NoDrift"),
+    "a correction of another pointer": (standing(Kind.CORRECT, POINTED | {"generation": "8"}), MOVED, "DriftOther"),
+    "a correction of something besides": (standing(Kind.CORRECT, POINTED | {"pod": "a"}), MOVED, "DriftOther"),
 }  # fmt: skip
 
 
@@ -108,31 +182,59 @@ def test_what_moves_no_queries_needs_grounds_of_its_own(asked: Proposal, known: 
     assert reason(asked, known) == expected
 
 
-DRIFTS = {
+GATEWAY = replace(OLD, collection="c_x")
+
+
+def astray(gateways: int) -> Evidence:
+    """Return what is known of so many gateways, of which the first one serves what nobody named."""
+    known = evidence()
+    assert known.gateways is not None
+    first, *others = known.gateways.reports[:gateways]
+    return replace(known, gateways=replace(known.gateways, reports=(replace(first, serving=GATEWAY), *others)))
+
+
+def test_a_vote_tells_what_was_measured_of_the_pool_that_it_is_about() -> None:
+    asked = replace(standing(Kind.TUNING, {"parallelism": "4"}), before=Split(), after=Split())
+    told = judge(asked, filling(100.0, 7.0), NOON).evidence["pools"]
+    assert told == {
+        "new": {
+            "pods": 1,
+            "texts": 5,
+            "age": 0,
+            "cosine": 0.9999,
+            "seconds": 0.01,
+            "memory": 0.5,
+            "queue": 100.0,
+        }
+    }
+
+
+DRIFTS: dict[str, tuple[Evidence, dict[str, str], str]] = {
     "a pool with another model": (
         of(evidence(), pools={name: replace(one, fingerprint="fp-x") for name, one in objects().pools.items()}),
-        "ModelDrift",
+        {"drift": "ModelDrift"}, "DriftOfSpec",
     ),
-    "a pool that is gone": (of(evidence(), pools={"old": objects().pools["old"]}), "PoolMissing"),
+    "a pool that is gone": (
+        of(evidence(), pools={"old": objects().pools["old"]}), {"drift": "PoolMissing"}, "DriftOfSpec",
+    ),
     "a pod with another model": (
-        evidence(pods={"new": pods("new", problem="FingerprintMismatch: another fingerprint")}), "PodDrift",
+        evidence(pods={"new": pods("new", problem="FingerprintMismatch: another fingerprint")}),
+        SICK | {"drift": "PodDrift"}, "Measured",
     ),
-    "a gateway that serves what nobody named": (
-        replace(evidence(), gateways=replace(
-            evidence().gateways,
-            reports=(replace(evidence().gateways.reports[0], serving=replace(OLD, collection="c_x")),),
-        )),
-        "GatewayDrift",
-    ),
+    "a gateway that serves what nobody named": (astray(2), {"drift": "GatewayDrift", "pod": "a"}, "Measured"),
+    "another gateway": (astray(2), {"drift": "GatewayDrift", "pod": "b"}, "DriftOther"),
+    "a gateway that is alone": (astray(1), {"drift": "GatewayDrift", "pod": "a"}, "GatewayAlone"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("known", "named"), DRIFTS.values(), ids=DRIFTS.keys())
-def test_a_drift_is_found_by_the_agents_own_look(known: Evidence, named: str) -> None:
-    here = standing(Kind.CORRECT, {"drift": named})
-    if named == "PoolMissing":
+@pytest.mark.parametrize(("known", "change", "expected"), DRIFTS.values(), ids=DRIFTS.keys())
+def test_a_drift_is_found_by_the_agents_own_look_and_its_object_named(
+    known: Evidence, change: dict[str, str], expected: str
+) -> None:
+    here = standing(Kind.CORRECT, change)
+    if change["drift"] == "PoolMissing":
         here = replace(here, before=split_of(known), after=split_of(known))
-    assert reason(here, known) == "Measured"
+    assert reason(here, known) == expected
 
 
 def split_of(known: Evidence) -> Split:
@@ -145,7 +247,7 @@ def split_of(known: Evidence) -> Split:
 
 def test_a_pointer_that_is_one_move_behind_is_on_its_way() -> None:
     behind = evidence(stored=replace(stored(), pointer=PointerPlan("c_x", "fp-x", 0)))
-    assert reason(standing(Kind.CORRECT, {"drift": "PointerDrift"}), behind) == "NoDrift"
+    assert reason(standing(Kind.CORRECT, POINTED), behind) == "NoDrift"
 
 
 EIGHT = panels.agents()
@@ -231,16 +333,16 @@ GOOD: dict[Kind, tuple[Proposal, Evidence]] = {
     Kind.COMPLETE: (proposal(100), evidence(100)),
     Kind.LOAD_MODEL: CASES["the migration's own model"][:2],
     Kind.MEMORY: CASES["careful limits for who is short of memory"][:2],
-    Kind.TUNING: CASES["more shards side by side"][:2],
-    Kind.RECOVER: CASES["a new beginning"][:2],
+    Kind.TUNING: CASES["more pods that fill"][:2],
+    Kind.RECOVER: CASES["another pod for one that gives no answer"][:2],
     Kind.ROLLBACK: CASES["a way back from a loss that is certain"][:2],
     Kind.CORRECT: CASES["the correction of a drift"][:2],
     Kind.MEMBERSHIP: MEMBERS["two new keys"][:2],
 }
 ROUTING = frozenset({Kind.TRAFFIC, Kind.COMPLETE})
 OF_INDEX = frozenset(Kind) - {Kind.MEMBERSHIP}
-HOLDER = ROUTING | {Kind.TUNING, Kind.ROLLBACK}
-STOPPABLE = ROUTING | {Kind.LOAD_MODEL, Kind.TUNING, Kind.RECOVER}
+HOLDER = ROUTING | {Kind.TUNING, Kind.ROLLBACK, Kind.RECOVER, Kind.CORRECT}
+STOPPABLE = ROUTING | {Kind.LOAD_MODEL, Kind.TUNING, Kind.RECOVER, Kind.CORRECT}
 
 
 def without_holder(known: Evidence) -> Evidence:
@@ -284,6 +386,9 @@ BREAKS: dict[str, tuple[Any, str, frozenset[Kind]]] = {
     "from elsewhere": (
         lambda p, k: (replace(p, before=replace(p.before, epoch=1), after=replace(p.after, epoch=1)), k),
         "BeforeOther", OF_INDEX,
+    ),
+    "counted far ahead": (
+        lambda p, k: (replace(p, epoch=int(at(601).timestamp())), k), "EpochTooFar", OF_INDEX - ROUTING,
     ),
     "with queries by the way": (
         lambda p, k: (replace(p, after=replace(p.after, weight=99)), k), "MovesQueries", OF_INDEX - ROUTING,

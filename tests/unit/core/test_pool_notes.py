@@ -58,7 +58,7 @@ NO_ROOM = {"gpu": Problem("Unschedulable", "no node has a GPU")}
         pytest.param(
             status(recycling="gpu-1"),
             status(),
-            [Note("Recycled", "pod gpu-1 was replaced before its memory was full")],
+            [Note("Recycled", "pod gpu-1 was replaced after another was made")],
             id="a leak is over",
         ),
     ],

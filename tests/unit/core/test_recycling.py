@@ -44,3 +44,18 @@ def test_a_leaking_pod_goes_when_it_is_replaced(
     before: str | None, found: str | None, crews: dict[str, Crew], least: int, expected: Recycle | None
 ) -> None:
     assert recycle(before, leak(found) if found else None, PODS, crews, least) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "leaks", "asked", "expected"),
+    [
+        pytest.param(None, None, "a", Recycle("a", "cpu", goes=False), id="as one that leaks"),
+        pytest.param("b", None, "a", Recycle("b", "cpu", goes=False), id="after the one that is being replaced"),
+        pytest.param(None, "b", "a", Recycle("b", "cpu", goes=False), id="after one that leaks"),
+        pytest.param(None, None, "gone", None, id="not what is gone"),
+    ],
+)
+def test_a_pod_that_a_panel_names_is_replaced_in_its_turn(
+    before: str | None, leaks: str | None, asked: str, expected: Recycle | None
+) -> None:
+    assert recycle(before, leak(leaks) if leaks else None, PODS, {"cpu": Crew(2, 2)}, 1, asked) == expected

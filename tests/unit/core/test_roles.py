@@ -8,15 +8,18 @@ from datetime import timedelta
 
 import pytest
 
-from reembed.core.load import Load, Sampled
+from reembed.core.load import Load, Reading, Sampled
+from reembed.core.model import PointerPlan
 from reembed.core.quorum import roles
+from reembed.core.quorum.acted import Act
 from reembed.core.quorum.certificates import Choice
-from reembed.core.quorum.evidence import Evidence, Loading, Pods, Prediction
+from reembed.core.quorum.evidence import Evidence, Loading, Pods, Prediction, Sample
 from reembed.core.quorum.judging import judge
 from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind
-from tests.builders import NOON
-from tests.evidence import evidence, objects, pods, proposal
+from reembed.core.transitions import State
+from tests.builders import NEW, NOON, OLD
+from tests.evidence import evidence, migration, objects, pods, proposal, retrieval, stored
 
 
 def reason(role: Role, known: Evidence) -> str:
@@ -140,9 +143,86 @@ def test_a_pool_above_its_target_gets_careful_limits_proposed() -> None:
 
 
 def test_a_drift_is_proposed_to_be_corrected() -> None:
-    drifted = evidence(objects=replace(objects(), pools={"old": objects().pools["old"]}))
+    drifted = evidence(stored=replace(stored(), pointer=PointerPlan("c_x", "fp-x", 9)))
     (wish,) = roles.wishes(Role.CONFIGURATION_MANAGER, drifted, NOON)
-    assert (wish.kind, dict(wish.change)) == (Kind.CORRECT, {"drift": "PoolMissing"})
+    named = {"drift": "PointerDrift", "collection": OLD.collection, "generation": "9"}
+    assert (wish.kind, dict(wish.change)) == (Kind.CORRECT, named)
+
+
+def test_what_only_a_user_can_mend_is_proposed_to_nobody() -> None:
+    drifted = evidence(objects=replace(objects(), pools={"old": objects().pools["old"]}))
+    assert roles.wishes(Role.CONFIGURATION_MANAGER, drifted, NOON) == ()
+
+
+@pytest.mark.parametrize(
+    ("queues", "ready", "tuned", "wanted"),
+    [
+        pytest.param((20_000.0, 17_000.0), 2, None, "2", id="half as many for a pool that does not follow"),
+        pytest.param((20_000.0, 16_000.0), 2, None, None, id="not while one pod follows"),
+        pytest.param((20_000.0,), 1, None, None, id="not while more pods of the pool may come"),
+        pytest.param((8_000.0, 0.0), 2, "1", "2", id="twice as many once it follows"),
+        pytest.param((8_000.0, 0.0), 2, "3", "4", id="no more than the user allows"),
+        pytest.param((9_000.0, 0.0), 2, "1", None, id="not while more than half is waiting"),
+        pytest.param((8_000.0, None), 2, "1", None, id="not unmeasured"),
+        pytest.param((8_000.0, 0.0), 2, None, None, id="nothing more than the user allows"),
+    ],
+)
+def test_as_many_pods_are_proposed_to_fill_as_the_pool_can_follow(
+    queues: tuple[float | None, ...], ready: int, tuned: str | None, wanted: str | None
+) -> None:
+    acts = (Act(Kind.TUNING, 1, "d1", NOON, 1, "", (("parallelism", tuned),)),) if tuned is not None else ()
+    filling = migration(State.BACKFILLING, spec={"parallelism": 4}, executed=acts)
+    target = objects().pools["new"]
+    variants = (replace(target.spec.variants[0], max_replicas=2),)
+    target = replace(
+        target, spec=replace(target.spec, variants=variants), ready=tuple(f"new-{n}" for n in range(ready))
+    )
+    known = replace(objects(), migration=filling, pools={**objects().pools, "new": target})
+    load = Load(readings={f"new-{number}": Reading(queue=one) for number, one in enumerate(queues)})
+    found = roles.wishes(
+        Role.PARALLELISM_OPTIMIZER, evidence(objects=known, pods={"new": replace(pods("new"), load=load)}), NOON
+    )
+    expected = [(Kind.TUNING, {"parallelism": wanted})] if wanted is not None else []
+    assert [(one.kind, dict(one.change)) for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        pytest.param(
+            evidence(retrieval=retrieval((-0.1,) * 400 + (0.0,) * 100)), "RetrievalInferior", id="a loss that is proven"
+        ),
+        pytest.param(evidence(retrieval=retrieval((-0.3, 0.25) * 250)), None, id="a loss that is not proven"),
+        pytest.param(
+            evidence(sample=Sample(NOON, NEW.collection, (0.5,) * 60)), "VectorsNotReproduced", id="vectors of others"
+        ),
+        pytest.param(evidence(retrieval=None, sample=None), None, id="nothing was measured"),
+        pytest.param(
+            evidence(
+                retrieval=retrieval((-0.1,) * 400 + (0.0,) * 100),
+                objects=replace(objects(), migration=migration(State.EVALUATING)),
+            ),
+            None,
+            id="nothing has moved",
+        ),
+        pytest.param(evidence(), None, id="a good model"),
+    ],
+)
+def test_who_validates_proposes_to_go_back_from_what_is_proven_worse(known: Evidence, reason: str | None) -> None:
+    found = roles.wishes(Role.EMBEDDINGS_VALIDATOR, known, NOON)
+    expected = [(Kind.ROLLBACK, {"reason": reason})] if reason is not None else []
+    assert [(one.kind, dict(one.change)) for one in found] == expected
+
+
+def test_one_pod_at_a_time_that_answers_wrongly_is_proposed_to_be_replaced() -> None:
+    answers = pods("new").answers["new-1"]
+    known = replace(objects().pools["new"], ready=("new-1", "new-2", "new-3"))
+    lost = replace(answers, problem="no answer")
+    looked = Pods(NOON, {"new-1": answers, "new-2": lost, "new-3": lost})
+    seen = evidence(objects=replace(objects(), pools={"new": known}), pods={"new": looked})
+    (wish,) = roles.wishes(Role.BYZANTINE_COORDINATOR, seen, NOON)
+    assert (wish.kind, dict(wish.change)) == (Kind.RECOVER, {"pod": "new-2", "pool": "new", "poolUid": "uid-new"})
+    assert roles.wishes(Role.BYZANTINE_COORDINATOR, evidence(), NOON) == ()
 
 
 def test_who_has_read_nothing_proposes_nothing() -> None:

@@ -248,6 +248,14 @@ def test_status_of_a_panel_that_nobody_put_into_office_yet() -> None:
     assert text == expected("panel-new.txt", text)
 
 
+def test_what_agents_propose_says_what_it_is_about() -> None:
+    pod = (("pod", "new-1"), ("pool", "new"), ("poolUid", "uid-new"))
+    sick = replace(raising(10, 10), kind=Kind.RECOVER, change=pod)
+    sick = replace(sick, after=sick.before)
+    status = drawn(PanelCluster(IN_OFFICE, *LEASES, decision(sick, "byzantine-coordinator")))
+    assert "Open: Recover of shop/articles, pod new-1, pool new, epoch 5, by byzantine-coordinator" in status
+
+
 def test_what_an_agent_proposes_that_is_no_proposal_is_left_out() -> None:
     odd = decision(OPEN)
     odd["metadata"]["name"] = "d" + "0" * 40

@@ -40,6 +40,14 @@ def alone(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | No
     return Finding("SlotTaken", f"proposal {evidence.other[:12]} was seen in the same slot before")
 
 
+def counted(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
+    """Find an epoch far above those that agents count by their clocks: nothing could be proposed after it."""
+    del evidence
+    if proposal.epoch <= (now + LONGEST_OPEN).timestamp():
+        return None
+    return Finding("EpochTooFar", f"epoch {proposal.epoch} is more than {LONGEST_OPEN} ahead of the clock")
+
+
 def seen(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
     """Find that the objects were not read of late."""
     del proposal

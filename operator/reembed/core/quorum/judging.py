@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from reembed.core.quorum import asking, measured, others
+from reembed.core.quorum import asking, filling, measured, others
 from reembed.core.quorum.asking import Check
 from reembed.core.quorum.certificates import Choice
 from reembed.core.quorum.evidence import Evidence
@@ -47,7 +47,7 @@ def first(checks: tuple[Check, ...], proposal: Proposal, evidence: Evidence, now
 # Cheap ones first, and what anybody can see before what only the agent measured.
 _ANY = (asking.in_time, asking.alone)
 _ABOUT = (*_ANY, asking.seen, asking.same_subject, asking.same_terms)
-_STANDS = (*_ABOUT, asking.from_here, others.moves_nothing)
+_STANDS = (*_ABOUT, asking.counted, asking.from_here, others.moves_nothing)
 _ROUTING = (
     *_ABOUT,
     asking.holds_index,
@@ -67,9 +67,9 @@ CHECKS: Mapping[Kind, tuple[Check, ...]] = {
     Kind.COMPLETE: (*_ROUTING, *_QUALITY),
     Kind.LOAD_MODEL: (*_STANDS, asking.nobody_stops_it, others.loads_target),
     Kind.MEMORY: (*_STANDS, others.needs_memory),
-    Kind.TUNING: (*_STANDS, asking.holds_index, asking.nobody_stops_it, others.tunes_backfill),
-    Kind.RECOVER: (*_STANDS, asking.nobody_stops_it, others.over),
+    Kind.TUNING: (*_STANDS, asking.holds_index, asking.nobody_stops_it, filling.tunes),
+    Kind.RECOVER: (*_STANDS, asking.holds_index, asking.nobody_stops_it, others.unwell),
     Kind.ROLLBACK: (*_STANDS, asking.holds_index, others.worse),
-    Kind.CORRECT: (*_STANDS, others.drifted),
+    Kind.CORRECT: (*_STANDS, asking.holds_index, asking.nobody_stops_it, others.drifted),
     Kind.MEMBERSHIP: (*_ANY, others.panel_seen, others.members_wished, others.few_change),
 }

@@ -61,13 +61,14 @@ def unanswered(side: ProposedSide, pods: Pods, evidence: Evidence) -> Finding | 
     if not ready:
         return Finding("NoPods", f"no pod of pool {side.pool!r} is ready")
     for pod in ready:
-        found = _wrong(pod, pods.answers.get(pod))
+        found = wrong(pod, pods.answers.get(pod))
         if found is not None:
             return found
     return None
 
 
-def _wrong(pod: str, answers: PodAnswers | None) -> Finding | None:
+def wrong(pod: str, answers: PodAnswers | None) -> Finding | None:
+    """Find what is wrong with how a ready pod answered."""
     if answers is None or (not answers.problem and answers.texts < LEAST_PROBES):
         texts = answers.texts if answers is not None else 0
         return Finding("ProbesTooFew", f"pod {pod} answered {texts} probes, below {LEAST_PROBES}")

@@ -5,24 +5,24 @@ soft rollback is the exception: it costs the candidate its queries, so it needs 
 `change` has the values that each kind is about, by these names:
 
     LoadModel   pool, poolUid, fingerprint      Memory      pool, poolUid
-    Tuning      parallelism                     Recover     reason
-    Rollback    reason                          Correct     drift
-    Membership  before, after
+    Tuning      parallelism (`filling`)         Recover     pool, poolUid, pod
+    Rollback    reason                          Membership  before, after
+    Correct     drift, and what is corrected (`drifts`): pool, poolUid, pod; or pod; or collection, generation
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from reembed.core import leaks
-from reembed.core.quorum import measured
+from reembed.core.quorum import acting, measured, raising
 from reembed.core.quorum.asking import Check, objects_of
 from reembed.core.quorum.drifts import drifts
-from reembed.core.quorum.evidence import Evidence, PoolObject
+from reembed.core.quorum.evidence import Evidence, Pods, PoolObject
 from reembed.core.quorum.membership import Membership, unsound
-from reembed.core.quorum.proposals import Proposal, Side, Split
-from reembed.core.transitions import WITH_TRAFFIC, State
+from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
+from reembed.core.transitions import WITH_TRAFFIC
 from reembed.core.triggers import Finding
 
 
@@ -62,43 +62,55 @@ def needs_memory(proposal: Proposal, evidence: Evidence, now: datetime) -> Findi
     return Finding("MemoryCalm", f"pods use {used:.0%} of their memory, not above {target:.0%}, and none leaks")
 
 
-def tunes_backfill(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
-    """Find a number of shards side by side that makes no sense, or that would add work to pods short of memory."""
-    migration = objects_of(evidence).migration
-    if migration is None or migration.status.state is not State.BACKFILLING:
-        return Finding("NotBackfilling", "the migration fills no collection now")
-    text = dict(proposal.change).get("parallelism", "")
-    if not text.isdecimal() or not 1 <= int(text) <= migration.spec.shards:
-        return Finding("ParallelismInvalid", f"{text!r} shards side by side, of the {migration.spec.shards} there are")
-    if int(text) <= migration.spec.parallelism:
+def unwell(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
+    """Find that the pod which is to be replaced is well by the agent's own look, or is not there."""
+    said = dict(proposal.change)
+    if "reason" in said:
+        text = "a migration that was taken back begins anew by its user's word alone: kubectl reembed retry"
+        return Finding("NotRecoverable", text)
+    pool = objects_of(evidence).pools.get(said.get("pool", ""))
+    if pool is None:
+        return Finding("PoolMissing", "the pool that it names is not there")
+    pods = evidence.pods.get(pool.meta.name)
+    found = _other_pool(proposal, pool) or measured.stale(f"pods of {pool.meta.name!r}", pods, now)
+    if found is not None or pods is None:
+        return found
+    return _well(said.get("pod", ""), pool, pods)
+
+
+def _well(pod: str, pool: PoolObject, pods: Pods) -> Finding | None:
+    if pod not in pool.ready:
+        return Finding("PodMissing", f"pool {pool.meta.name!r} has no ready pod {pod!r}")
+    if pod in sick(pool, pods):
         return None
-    pods = evidence.pods.get(migration.spec.pool)
-    late = measured.stale(f"pods of {migration.spec.pool!r}", pods, now)
-    if late is not None or pods is None:
-        return late
-    share = migration.spec.limits.memory.share or 1.0
-    used = [one.memory for one in pods.answers.values()]
-    if any(one is None or one > share for one in used) or not used:
-        return Finding("MemoryPressure", "pods are short of memory, or do not say what they use")
-    return None
+    wrong = measured.wrong(pod, pods.answers.get(pod))
+    if wrong is None:
+        return Finding("PodWell", f"pod {pod} answers, and as before")
+    if wrong.reason not in _SICK:
+        return wrong
+    why = "it is busy, or has another model, or no pod of its pool is well: another one would be no better"
+    return Finding("NotThePod", f"{wrong.message}; {why}")
 
 
-def over(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
-    """Find that what a migration was taken back for may not be over: its pods must answer, and the store."""
-    migration = objects_of(evidence).migration
-    if migration is None or migration.status.state not in {State.ROLLED_BACK, State.FAILED}:
-        return Finding("NotTakenBack", "the migration was not taken back")
-    if dict(proposal.change).get("reason") != migration.status.reason:
-        return Finding("ReasonOther", f"the migration was taken back for {migration.status.reason}")
-    late = measured.stale("the store", evidence.stored, now)
-    if late is not None:
-        return late
-    pool = objects_of(evidence).pools.get(migration.spec.pool)
-    pods = evidence.pods.get(migration.spec.pool)
-    late = measured.stale(f"pods of {migration.spec.pool!r}", pods, now)
-    if pool is None or pods is None or late is not None:
-        return late or Finding("PoolMissing", "the pool of the migration's target is not there")
-    return measured.unanswered(_side(pool), pods, evidence)
+def sick(pool: PoolObject, pods: Pods) -> dict[str, Finding]:
+    """Return the pods that seem ready and give wrong answers or none, while others of the pool are well.
+
+    Where none is well the cause is not a pod's, but for one that is alone and gives other vectors than before: silence
+    of the only pod may be load. One that is busy is no worse for that, and one with another model is for `drifts`.
+    """
+    looked = {pod: measured.wrong(pod, pods.answers.get(pod)) for pod in sorted(pool.ready)}
+    found = {pod: one for pod, one in looked.items() if one is not None and one.reason in _SICK}
+    if None not in looked.values():
+        found = {pod: one for pod, one in found.items() if len(looked) == 1 and one.reason == "ProbesDiffer"}
+    problems = {pod: answers.problem for pod, answers in pods.answers.items()}
+    return {
+        pod: one
+        for pod, one in found.items()
+        if not problems[pod].startswith("busy") and "fingerprint" not in problems[pod]
+    }
+
+
+_SICK = frozenset({"ProbesFail", "ProbesDiffer"})
 
 
 def worse(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
@@ -108,7 +120,8 @@ def worse(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | No
     """
     objects = objects_of(evidence)
     migration = objects.migration
-    if migration is None or migration.status.state not in WITH_TRAFFIC:
+    moved = objects.index.status.routing.weight > 0
+    if migration is None or migration.status.state not in WITH_TRAFFIC or not moved:
         return Finding("NoTraffic", "the candidate has no queries that could return")
     reason = dict(proposal.change).get("reason", "")
     if reason not in GROUNDS:
@@ -121,10 +134,19 @@ def worse(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | No
 
 
 def drifted(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
+    """Find that the agent's own look found no such drift, or that nobody but a user could mend it."""
     named = dict(proposal.change).get("drift", "")
-    if any(one.reason == named for one in drifts(evidence, now)):
-        return None
-    return Finding("NoDrift", f"{named!r} was not found by the agent's own look")
+    found = [one for one in drifts(evidence, now) if one.reason == named]
+    if not found:
+        return Finding("NoDrift", f"{named!r} was not found by the agent's own look")
+    if not any(one.named for one in found):
+        return Finding("DriftOfSpec", f"{found[0].message}; whoever writes the spec can mend that alone")
+    if proposal.change not in {one.change for one in found}:
+        return Finding("DriftOther", f"{named!r} was found of something else: {found[0].message}")
+    gateways = evidence.gateways
+    if named == acting.GATEWAY and gateways is not None and len(gateways.reports) < 2:
+        return Finding("GatewayAlone", "no other gateway answers, and callers would get no answer")
+    return None
 
 
 # What a soft rollback may be for, the check that looks at it, and what it finds then.
@@ -142,6 +164,22 @@ REASONS: Mapping[str, frozenset[str]] = {
     "RetrievalInferior": frozenset({"RetrievalInferior"}),
     "VectorsNotReproduced": frozenset({"VectorsNotReproduced"}),
 }
+
+
+def grounds(evidence: Evidence, now: datetime, reasons: Iterable[str]) -> tuple[str, Finding] | None:
+    """Return the first of these reasons to take the queries back that the agent's own measurements prove."""
+    objects = objects_of(evidence)
+    migration, meta = objects.migration, objects.index.meta
+    if migration is None:
+        return None
+    here = raising.split(objects.index.status.routing, {name: one.meta.uid for name, one in objects.pools.items()})
+    subject = Subject(meta.namespace, meta.name, meta.uid, migration.meta.name, migration.meta.uid)
+    for reason in reasons:
+        asked = Proposal(Kind.ROLLBACK, subject, 0, here, here, objects.terms, now, (("reason", reason),))
+        if worse(asked, evidence, now) is None:
+            found = GROUNDS[reason](asked, evidence, now)
+            return (reason, found) if found is not None else None
+    return None
 
 
 # Of the panel itself.
@@ -200,7 +238,3 @@ def _other_pool(proposal: Proposal, pool: PoolObject, **more: str) -> Finding | 
     if wrong is None:
         return None
     return Finding("PoolOther", f"{wrong} is {said.get(wrong, 'missing')}, and the pool's is {wanted[wrong]}")
-
-
-def _side(pool: PoolObject) -> Side:
-    return Side(pool.meta.name, pool.meta.uid, "", pool.fingerprint)

@@ -24,10 +24,10 @@ class Kind(Enum):
     TRAFFIC = "Traffic"  # the candidate gets more of the queries
     COMPLETE = "Complete"  # the candidate becomes what serves, and the way back ends
     MEMORY = "Memory"  # pods of a pool work with careful limits for a while
-    TUNING = "Tuning"  # another number of shards is filled side by side
-    RECOVER = "Recover"  # what was taken back for a reason that is over begins anew
+    TUNING = "Tuning"  # another number of pods fills the collection side by side, within what its user allows
+    RECOVER = "Recover"  # a pod that seems ready and answers wrongly is replaced
     ROLLBACK = "Rollback"  # queries return, although no trigger fires
-    CORRECT = "Correct"  # what drifted from its specification is made anew
+    CORRECT = "Correct"  # what drifted from its specification is made as specified
     MEMBERSHIP = "Membership"  # other members, or other keys
 
 

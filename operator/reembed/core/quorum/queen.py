@@ -217,7 +217,7 @@ def _proposal(
         number, after = max(newest, known) + 1, need.before
     return Proposal(
         kind=need.kind,
-        subject=_subject(migration, index),
+        subject=subject(migration, index),
         epoch=number,
         before=need.before,
         after=after,
@@ -228,7 +228,8 @@ def _proposal(
     )
 
 
-def _subject(migration: Migration, index: SeenIndex) -> Subject:
+def subject(migration: Migration, index: SeenIndex) -> Subject:
+    """Return what a proposal about the migration must name."""
     meta = migration.meta
     return Subject(meta.namespace, index.meta.name, index.meta.uid, meta.name, meta.uid)
 
@@ -246,7 +247,7 @@ def _about(proposal: Proposal, need: Need, migration: Migration, index: SeenInde
     """Return whether a proposal is of this step, with everything as it was when it was made."""
     same = (proposal.kind, proposal.subject, proposal.terms, proposal.before, proposal.change) == (
         need.kind,
-        _subject(migration, index),
+        subject(migration, index),
         migration.terms,
         need.before,
         need.change,

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from reembed.core import leaks
 from reembed.core.inspection import MIN_COSINE
-from reembed.core.quorum import measured
+from reembed.core.quorum import filling, measured, others
 from reembed.core.quorum.asking import Check, objects_of
 from reembed.core.quorum.drifts import drifts
 from reembed.core.quorum.evidence import Evidence, Loading, Pods
@@ -156,7 +156,7 @@ def validated(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding 
 def undrifted(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
     """Configuration manager: nothing differs from its specification."""
     del proposal
-    return next(iter(drifts(evidence, now)), None)
+    return next((one.finding for one in drifts(evidence, now)), None)
 
 
 def foreseen(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
@@ -208,12 +208,40 @@ def _careful(evidence: Evidence, now: datetime) -> tuple[Wish, ...]:
 
 
 def _correcting(evidence: Evidence, now: datetime) -> tuple[Wish, ...]:
-    return tuple(Wish(Kind.CORRECT, (("drift", one.reason),), one.message) for one in drifts(evidence, now)[:1])
+    """Configuration manager: what drifted and is nobody's spec is made as specified, one thing at a time."""
+    found = [one for one in drifts(evidence, now) if one.named]
+    return tuple(Wish(Kind.CORRECT, one.change, one.message) for one in found[:1])
+
+
+def _tuning(evidence: Evidence, now: datetime) -> tuple[Wish, ...]:
+    """Parallelism optimizer: as many pods fill a collection as its pool can follow."""
+    found = filling.wanted(evidence, now)
+    return () if found is None else (Wish(Kind.TUNING, (("parallelism", str(found[0])),), found[1]),)
+
+
+def _going_back(evidence: Evidence, now: datetime) -> tuple[Wish, ...]:
+    """Embeddings validator: queries return from a candidate that is proven worse, for which no trigger looks."""
+    found = others.grounds(evidence, now, ("RetrievalInferior", "VectorsNotReproduced"))
+    return () if found is None else (Wish(Kind.ROLLBACK, (("reason", found[0]),), found[1].message),)
+
+
+def _recovering(evidence: Evidence, now: datetime) -> tuple[Wish, ...]:
+    """Byzantine coordinator: a pod that answers wrongly while others are well is replaced, one at a time."""
+    for name, pods in sorted(evidence.pods.items()):
+        pool = objects_of(evidence).pools.get(name)
+        if pool is None or measured.stale("pods", pods, now) is not None:
+            continue
+        for pod, found in others.sick(pool, pods).items():
+            return (Wish(Kind.RECOVER, (("pod", pod), ("pool", name), ("poolUid", pool.meta.uid)), found.message),)
+    return ()
 
 
 _WISHES: Mapping[Role, Callable[[Evidence, datetime], tuple[Wish, ...]]] = {
     Role.MEMORY_ANALYST: _careful,
     Role.CONFIGURATION_MANAGER: _correcting,
+    Role.PARALLELISM_OPTIMIZER: _tuning,
+    Role.BYZANTINE_COORDINATOR: _recovering,
+    Role.EMBEDDINGS_VALIDATOR: _going_back,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from reembed.core.quorum import halves
 from reembed.core.quorum.evidence import Evidence, Pods, Retrieval, Sample, Stored
-from reembed.core.quorum.proposals import Proposal
+from reembed.core.quorum.proposals import Kind, Proposal
 
 
 def told(proposal: Proposal, evidence: Evidence, now: datetime) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def told(proposal: Proposal, evidence: Evidence, now: datetime) -> dict[str, Any
         if one.followed_since is not None:
             parts["gateways"]["followedSeconds"] = _age(one.followed_since, now)
     sides = [one for one in (proposal.before.serving, proposal.after.candidate, proposal.after.serving) if one]
-    named = {one.pool for one in sides}
+    named = {one.pool for one in sides} | _asked(proposal, evidence)
     pools = {pool: _pods(evidence.pods[pool], now) for pool in sorted(named) if pool in evidence.pods}
     if pools:
         parts["pools"] = pools
@@ -39,6 +39,13 @@ def told(proposal: Proposal, evidence: Evidence, now: datetime) -> dict[str, Any
     return parts
 
 
+def _asked(proposal: Proposal, evidence: Evidence) -> set[str]:
+    """Return the pools of which a proposal speaks that moves no queries."""
+    migration = evidence.objects.migration if evidence.objects is not None else None
+    target = {migration.spec.pool} if migration is not None and proposal.kind is Kind.TUNING else set()
+    return target | {value for name, value in proposal.change if name == "pool"}
+
+
 def _pods(pods: Pods, now: datetime) -> dict[str, Any]:
     answers = pods.answers.values()
     return {
@@ -48,6 +55,7 @@ def _pods(pods: Pods, now: datetime) -> dict[str, Any]:
         **_known("cosine", min, (one.cosine for one in answers), 6),
         **_known("seconds", max, (one.seconds for one in answers), 4),
         **_known("memory", max, (one.memory for one in answers), 3),
+        **_known("queue", max, (one.queue for one in pods.load.readings.values()), 0),
     }
 
 
