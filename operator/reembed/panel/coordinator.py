@@ -24,12 +24,11 @@ from reembed.cluster.client import ClusterError, Conflict, Object
 from reembed.core import names
 from reembed.core.quorum import watch
 from reembed.core.quorum.certificates import Certified, Vote
-from reembed.core.quorum.counting import Cast, count
+from reembed.core.quorum.counting import Cast, count, elsewhere
 from reembed.core.quorum.membership import Membership, Role
 from reembed.core.quorum.proposals import Proposal
 from reembed.panel.changing import obstacle
 from reembed.panel.keys import MANAGER
-from reembed.panel.office import MOST_TRIES
 from reembed.panel.seat import Seat
 from reembed.panel.settings import account
 
@@ -98,30 +97,32 @@ class Coordinator:
     async def _change(self) -> None:
         """Propose the members that the user wishes for, and put them into office once a quorum agreed.
 
-        A slot in which other members were proposed as well may be split for ever, so the next one is used too.
+        A slot in which somebody voted for other members may be split for ever, so the next one is used too. What else
+        is proposed in it means nothing: anybody may, and nobody honest votes for it.
         """
-        active = self._office.active
-        if active is None or self._office.wished is None:
+        active, proposals = self._office.active, self._office.proposals()
+        if active is None or not proposals:
             self._turns.done("propose")
             return
-        for version in range(active.version + 1, active.version + 1 + MOST_TRIES):
-            proposal, wished = self._office.proposal(version), self._office.wish(version)
-            if proposal is None or wished is None:
-                return
-            found = {one["metadata"]["name"] for one in await self._in_slot(kinds.DECISION, proposal)}
-            if not found:
+        for proposal in proposals:
+            found = await self._cluster.get(kinds.DECISION, self._settings.namespace, proposal.name)
+            ballots = await self._ballots(proposal)
+            others = elsewhere(proposal, ballots, active, signing.verify)
+            if found is None and others <= len(active.members) - active.quorum:
                 await self._in_turn("propose", partial(self._propose, proposal))
                 return
-            if proposal.name in found and (votes := await self._certified(proposal)) is not None:
-                chain = (*self._office.chain, Certified(wished, proposal, votes))
-                await self._in_turn(f"append {version}", partial(self._append, chain))
+            if found is not None and (votes := self._certified(proposal, ballots)) is not None:
+                await self._in_turn(f"append {proposal.epoch}", partial(self._append, proposal, votes))
                 return
-            if found == {proposal.name}:
+            if found is not None and not others:
                 return
 
-    async def _append(self, chain: tuple[Certified, ...]) -> None:
+    async def _append(self, proposal: Proposal, votes: tuple[Vote, ...]) -> None:
+        active = self._office.wish(proposal.epoch)
+        if active is None:
+            return
+        chain = (*self._office.chain, Certified(active, proposal, votes))
         await self._write({"memberships": render_memberships(chain)})
-        active = chain[-1].membership
         _LOGGER.info("membership %d has its votes and is in office: %s", active.version, _names(active))
 
     async def _propose(self, proposal: Proposal) -> None:
@@ -129,15 +130,14 @@ class Coordinator:
         await self._cluster.create(kinds.DECISION, self._settings.namespace, body, manager=MANAGER)
         _LOGGER.info("a change of members is put to the vote: %s", proposal.name)
 
-    async def _certified(self, proposal: Proposal) -> tuple[Vote, ...] | None:
+    def _certified(self, proposal: Proposal, ballots: Sequence[Cast]) -> tuple[Vote, ...] | None:
         """Return the votes of those in office, None if they are too few."""
-        ballots = casts(await self._in_slot(kinds.BALLOT, proposal))
         found = count(proposal, ballots, self._office.chain, self._clock(), signing.verify).certificate
         return None if found is None else found.votes
 
-    async def _in_slot(self, kind: kinds.Kind, proposal: Proposal) -> list[Object]:
+    async def _ballots(self, proposal: Proposal) -> list[Cast]:
         selector = f"{names.LABEL_SLOT}={proposal.slot}"
-        return await self._cluster.list(kind, self._settings.namespace, selector=selector)
+        return casts(await self._cluster.list(kinds.BALLOT, self._settings.namespace, selector=selector))
 
     async def _report(self) -> None:
         """Have the Panel's status say who is in office, who is reachable, and whether that is enough."""

@@ -114,6 +114,14 @@ class Office:
             return None
         return change(self.panel, active, wished) if 0 < version - active.version <= MOST_TRIES else None
 
+    def proposals(self) -> tuple[Proposal, ...]:
+        """Return the change of members that is due in each slot that it may come to; none if there is none."""
+        active = self.active
+        if active is None or self.wished is None:
+            return ()
+        tries = range(active.version + 1, active.version + 1 + MOST_TRIES)
+        return tuple(one for version in tries if (one := self.proposal(version)) is not None)
+
     def see(self, raw: Object | None) -> None:
         """Take the Panel as it is now, None if there is none."""
         kept = self._kept()

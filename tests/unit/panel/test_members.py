@@ -15,7 +15,9 @@ from reembed.api.panel import parse_decision
 from reembed.cluster import kinds
 from reembed.core.quorum.certificates import broken_chain
 from reembed.core.quorum.membership import Member, Membership, Role
+from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
 from reembed.panel.keys import ANNOTATION_ROTATE, SECRET, BrokenSecret, KeyStore
+from reembed.panel.office import NEVER
 from reembed.signing import verify
 from tests.panel_agents.memory import Memory, memory_panel
 from tests.panel_agents.world import NAMES, PANEL, Panel, eventually, obeyed
@@ -215,3 +217,19 @@ async def test_a_status_that_somebody_spoils_is_written_anew(spoil: Any) -> None
         assert (await panel.raw())["status"]["reachable"] == len(NAMES)
         await asyncio.sleep(60)
         assert panel.living["streaming-loader"].agent.office.active == chain[-1].membership
+
+
+async def test_one_agent_that_proposes_in_every_slot_keeps_no_change_of_members_from_office() -> None:
+    """Nobody votes for what the Panel does not ask for; its slots were left to it, sixteen of them, and that was all."""
+    async with office() as (panel, membership, memory):
+        wished = await rotated(panel, memory, membership)
+        subject = Subject(panel.namespace, PANEL, (await panel.raw())["metadata"]["uid"])
+        for version_ in range(2, 60):
+            after = replace(membership, version=version_, members=membership.members[1:])
+            forged = Proposal(
+                Kind.MEMBERSHIP, subject, version_, Split(), Split(), "", NEVER,
+                (("after", after.digest), ("before", membership.digest)),
+            )  # fmt: skip
+            await panel.propose(forged, NAMES[7])
+        await panel.wish(wished)
+        assert set((await version(panel, 2)).members) == set(wished.members)
