@@ -37,7 +37,7 @@ _ROOM_SECONDS = 10.0
 # Of what is seen so soon after the start, this agent may have voted before. What comes later is new: a question less
 # for the API server.
 _OLD_SECONDS = 10.0
-# Judged side by side, of the operator's proposals and of each agent's; each waits for measurements for most of its time.
+# Judged side by side, of the operator's proposals and of each agent's; each waits for measurements most of the time.
 _AT_ONCE = 64
 _OF_AGENT = 4
 _AGAIN = 1.0

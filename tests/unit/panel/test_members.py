@@ -220,7 +220,7 @@ async def test_a_status_that_somebody_spoils_is_written_anew(spoil: Any) -> None
 
 
 async def test_one_agent_that_proposes_in_every_slot_keeps_no_change_of_members_from_office() -> None:
-    """Nobody votes for what the Panel does not ask for; its slots were left to it, sixteen of them, and that was all."""
+    """Nobody votes for what the Panel does not ask for; but its slots were left to it, and there are sixteen."""
     async with office() as (panel, membership, memory):
         wished = await rotated(panel, memory, membership)
         subject = Subject(panel.namespace, PANEL, (await panel.raw())["metadata"]["uid"])
