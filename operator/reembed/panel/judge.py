@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -78,7 +78,7 @@ class Judge:
         self._means = Means(session, self._prober, whose.stores, whose.seed, whose.port)
         self._measured: dict[tuple[str, str], Measured] = {}
         self._slots: OrderedDict[str, str] = OrderedDict()
-        self._drift_since: dict[tuple[str, str], datetime] = {}
+        self._drift_since: dict[tuple[str, str, Role], datetime] = {}
 
     @classmethod
     @asynccontextmanager
@@ -114,17 +114,18 @@ class Judge:
             found = await self._judged(proposal, earlier, datetime.now(UTC))
         return found
 
-    def wishes(self, now: datetime) -> list[tuple[Around, roles.Wish]]:
-        """Return what the agent's role would propose now, with the objects that each is about."""
+    def wishes(self, now: datetime, duties: Collection[Role]) -> list[tuple[Around, roles.Wish]]:
+        """Return what the roles whose work the agent has would propose now, with the objects that each is about."""
         found = []
-        for key, measured in self._measured.items():
-            wished = roles.wishes(self._whose.role, measured.evidence, now)
-            if not wished:
-                self._drift_since.pop(key, None)
-                continue
-            since = self._drift_since.setdefault(key, now)
-            if now - since >= _DRIFT and measured.around is not None:
-                found += [(measured.around, one) for one in wished]
+        for (namespace, index), measured in self._measured.items():
+            for role in duties:
+                wished, key = roles.wishes(role, measured.evidence, now), (namespace, index, role)
+                if not wished:
+                    self._drift_since.pop(key, None)
+                    continue
+                since = self._drift_since.setdefault(key, now)
+                if now - since >= _DRIFT and measured.around is not None:
+                    found += [(measured.around, one) for one in wished]
         return found
 
     async def close(self) -> None:

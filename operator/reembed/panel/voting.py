@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Protocol
@@ -24,6 +24,7 @@ from reembed.core.model import IndexSpec
 from reembed.core.quorum.allowance import MOST_OPEN, Allowance
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Choice, Vote, ballot_message, evidence_digest
 from reembed.core.quorum.judging import Judgement
+from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind, Proposal, ballot_name
 from reembed.panel.changing import obstacle
 from reembed.panel.keys import MANAGER
@@ -55,7 +56,7 @@ class Judge(Protocol):
 
     async def judge(self, decision: Decision, now: datetime) -> Judgement: ...
 
-    def wishes(self, now: datetime) -> Sequence[tuple[Around, Wish]]: ...
+    def wishes(self, now: datetime, duties: Collection[Role]) -> Sequence[tuple[Around, Wish]]: ...
 
 
 class Voter:
