@@ -66,6 +66,13 @@ def model_class(fingerprint: str) -> str:
     return fit(f"reembed-class-{fingerprint}")
 
 
+def at(address: str, port: int = PORT) -> str:
+    """Return a pod's address as URLs have it, with its port; in tests an address may have one of its own."""
+    if address.count(":") > 1 and not address.startswith("["):
+        return f"[{address}]:{port}"  # of IPv6
+    return address if ":" in address.rpartition("]")[2] else f"{address}:{port}"
+
+
 def gateway(index: str) -> str:
     """Deployment, Service and PodDisruptionBudget of an index's gateway."""
     return fit(f"reembed-gateway-{index}")

@@ -19,6 +19,7 @@ from pathlib import Path
 import aiohttp
 
 from reembed.client import EmbedderClient, EmbedderError
+from reembed.core import names
 from reembed.core.model import Arm
 from reembed.core.quorum.evidence import FRESH_QUERIES, Evidence, Gateways, Pods, Sample, Stored
 from reembed.panel.gateways import GatewayLooks
@@ -167,8 +168,7 @@ async def _embedders(around: Around, port: int) -> AsyncIterator[dict[str, Embed
     for name, addresses in around.pools.items():
         if addresses:
             address = random.choice(list(addresses.values()))  # noqa: S311 no secret
-            at = address if ":" in address else f"{address}:{port}"
-            opened[name] = Opened(f"http://{at}", around.objects.pools[name].fingerprint)
+            opened[name] = Opened(f"http://{names.at(address, port)}", around.objects.pools[name].fingerprint)
     clients = {name: await one.__aenter__() for name, one in opened.items()}
     try:
         yield clients

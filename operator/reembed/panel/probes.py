@@ -20,6 +20,7 @@ from time import monotonic
 import aiohttp
 
 from reembed.client import Embedded, EmbedderBusy, EmbedderClient, EmbedderError
+from reembed.core import names
 from reembed.core.load import Load, sampled
 from reembed.core.model import InputType
 from reembed.core.quorum.evidence import Loading, PodAnswers, Pods, PoolObject
@@ -113,19 +114,16 @@ class Prober:
         return _judged(vectors, kept.references, pool.spec.model.dimensions, median(times), memory), samples
 
     async def _scrape(self, address: str) -> list[exposition.Sample] | None:
+        url = f"http://{names.at(address, self._port)}/metrics"
         try:
-            async with self._session.get(f"http://{self._at(address)}/metrics", timeout=_SCRAPE) as response:
+            async with self._session.get(url, timeout=_SCRAPE) as response:
                 page = await response.content.read(exposition.LONGEST)
                 return exposition.samples(page.decode(errors="replace")) if response.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
 
     def _client(self, pool: PoolObject, address: str) -> Opened:
-        return Opened(f"http://{self._at(address)}", pool.fingerprint)
-
-    def _at(self, address: str) -> str:
-        # Tests have several pods on one address.
-        return address if ":" in address else f"{address}:{self._port}"
+        return Opened(f"http://{names.at(address, self._port)}", pool.fingerprint)
 
     def _text(self, of: str) -> str:
         drawn = hashlib.sha256(self._seed + of.encode()).digest()
