@@ -25,7 +25,7 @@ from reembed.core import names
 from reembed.core.quorum import watch
 from reembed.core.quorum.certificates import Certified, Vote
 from reembed.core.quorum.counting import Cast, count, elsewhere
-from reembed.core.quorum.membership import Membership, Role
+from reembed.core.quorum.membership import MANY_MEMBERSHIPS, MOST_MEMBERSHIPS, Membership, Role
 from reembed.core.quorum.proposals import Proposal
 from reembed.panel.changing import obstacle
 from reembed.panel.keys import MANAGER
@@ -164,8 +164,14 @@ class Coordinator:
             "quorum": active.quorum,
             "unreachable": away,
             "digest": self._office.anchor,
-            "conditions": _conditions(active, away, obstacle(self._office, self._heartbeats), told, self._clock()),
+            "conditions": _conditions(active, away, self._notes(), told, self._clock()),
         }
+
+    def _notes(self) -> tuple[str | None, str]:
+        """Return why a change of members waits, and what people should know in time."""
+        count = len(self._office.chain)
+        many = f"; {count} of {MOST_MEMBERSHIPS} memberships are used up, after which another Panel has to follow"
+        return obstacle(self._office, self._heartbeats), many if count >= MANY_MEMBERSHIPS else ""
 
     async def _restart(self) -> None:
         """Delete the pod of each dead agent, so that its Deployment makes another one."""
@@ -252,7 +258,7 @@ def _names(membership: Membership) -> str:
 
 
 def _conditions(
-    active: Membership, away: list[str], waits: str | None, told: Object, now: datetime
+    active: Membership, away: list[str], notes: tuple[str | None, str], told: Object, now: datetime
 ) -> list[dict[str, Any]]:
     """Return Ready and Degraded; a time is that of the last change, so that what stays says the same."""
     here, needed = len(active.members) - len(away), active.quorum
@@ -262,7 +268,7 @@ def _conditions(
     stops = f"{enough}; nothing is decided until enough of them are back; {missing}"
     wanted = (
         ("Ready", ready, "QuorumReachable" if ready else "QuorumMissing", enough if ready else stops),
-        ("Degraded", *_degraded(away, waits, missing)),
+        ("Degraded", *_degraded(away, notes[0], f"{missing}{notes[1]}")),
     )
     before = {one.get("type"): one for one in told.get("conditions") or []}
     stamp = now.isoformat(timespec="seconds").replace("+00:00", "Z")

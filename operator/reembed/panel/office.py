@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from reembed.api.fields import InvalidField
 from reembed.api.panel import Panel, parse_panel
 from reembed.cluster.client import Object
-from reembed.core.quorum.certificates import Certified, broken_chain
+from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Certified, broken_chain
 from reembed.core.quorum.membership import Membership, Verify, unsound
 from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
 from reembed.panel.keys import Kept
@@ -31,6 +31,9 @@ from reembed.panel.keys import Kept
 MOST_TRIES = 16
 # When a change of members is too late: never. It becomes a link of a chain, which no gateway's clock judges.
 NEVER = datetime(2999, 12, 31, tzinfo=UTC)
+
+# What members were asked is over so many seconds after they left: a certificate is good for ten minutes, by any clock.
+LATELY = (LONGEST_OPEN + 2 * SKEW).total_seconds()
 
 _LOGGER = logging.getLogger("reembed.panel")
 
@@ -75,6 +78,7 @@ class Office:
         self.raw: Object | None = None
         self.panel: Panel | None = None
         self.chain: tuple[Certified, ...] = ()
+        self._left: list[tuple[float, Membership]] = []  # who was in office, and when that was seen to be over
         self.known = asyncio.Event()  # set once somebody is in office
 
     @property
@@ -114,6 +118,12 @@ class Office:
             return None
         return change(self.panel, active, wished) if 0 < version - active.version <= MOST_TRIES else None
 
+    def lately(self) -> tuple[Membership, ...]:
+        """Return those before the ones in office on whose votes something may be done still."""
+        now = asyncio.get_running_loop().time()
+        self._left = [(at, one) for at, one in self._left if now - at < LATELY]
+        return tuple(one for _, one in self._left)
+
     def proposals(self) -> tuple[Proposal, ...]:
         """Return the change of members that is due in each slot that it may come to; none if there is none."""
         active = self.active
@@ -133,8 +143,12 @@ class Office:
         except InvalidField as error:
             _LOGGER.warning("the Panel's status can't be understood (%s); it is written anew", error)
             panel = parse_panel({**raw, "status": {}})
-        before = self.active
+        before, known = self.active, {one.membership.digest for one in self.chain[:-1]}
         self.chain = believed(self.chain, panel.chain, kept, self._agent, self._verify)
+        now = asyncio.get_running_loop().time()
+        # One that has just started does not know when; it takes that for a moment ago.
+        gone = [one.membership for one in self.chain[:-1] if one.membership.digest not in known]
+        self._left += [(now, one) for one in gone]
         self.raw, self.panel = raw, panel
         active = self.active
         if active is not None and active != before:
