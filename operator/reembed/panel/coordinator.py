@@ -111,10 +111,14 @@ class Coordinator:
             if found is None and others <= len(active.members) - active.quorum:
                 await self._in_turn("propose", partial(self._propose, proposal))
                 return
-            if found is not None and (votes := self._certified(proposal, ballots)) is not None:
-                await self._in_turn(f"append {proposal.epoch}", partial(self._append, proposal, votes))
+            if found is None:
+                continue
+            counted = count(proposal, ballots, self._office.chain, self._clock(), signing.verify)
+            if counted.certificate is not None:
+                append = partial(self._append, proposal, counted.certificate.votes)
+                await self._in_turn(f"append {proposal.epoch}", append)
                 return
-            if found is not None and not others:
+            if not others and not counted.refused:
                 return
 
     async def _append(self, proposal: Proposal, votes: tuple[Vote, ...]) -> None:
@@ -129,11 +133,6 @@ class Coordinator:
         body = render_decision(proposal, self._settings.namespace, self._settings.agent)
         await self._cluster.create(kinds.DECISION, self._settings.namespace, body, manager=MANAGER)
         _LOGGER.info("a change of members is put to the vote: %s", proposal.name)
-
-    def _certified(self, proposal: Proposal, ballots: Sequence[Cast]) -> tuple[Vote, ...] | None:
-        """Return the votes of those in office, None if they are too few."""
-        found = count(proposal, ballots, self._office.chain, self._clock(), signing.verify).certificate
-        return None if found is None else found.votes
 
     async def _ballots(self, proposal: Proposal) -> list[Cast]:
         selector = f"{names.LABEL_SLOT}={proposal.slot}"

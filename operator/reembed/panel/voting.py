@@ -67,6 +67,7 @@ class Voter:
         self._settings = seat.settings
         self._office = seat.office
         self._heartbeats = seat.duties
+        self._keys = seat.keys
         self._metrics = seat.metrics
         self._clock = seat.clock
         self._voting: dict[str, asyncio.Task[None]] = {}  # by the Decision's name, for as long as it exists
@@ -288,8 +289,10 @@ class Voter:
         """Wait until a change of members is what this agent wants too; None once another one is wished for."""
         while proposal == self._office.proposal(proposal.epoch):
             missing = obstacle(self._office, self._heartbeats)
-            if missing is None:
+            if missing is None and await self._keys.vow(proposal.epoch, proposal.digest) == proposal.digest:
                 return Judgement(Choice.APPROVE, ("Wished: these are the members that the Panel asks for",), {})
+            if missing is None:
+                return _refusal("SlotTaken", "it has signed for other members in this slot; the next one is free")
             _LOGGER.info("a change of members waits: %s", missing)
             await asyncio.sleep(2 * _AGAIN)
         return None

@@ -233,3 +233,25 @@ async def test_one_agent_that_proposes_in_every_slot_keeps_no_change_of_members_
             await panel.propose(forged, NAMES[7])
         await panel.wish(wished)
         assert set((await version(panel, 2)).members) == set(wished.members)
+
+
+async def test_who_voted_for_members_votes_for_no_others_in_their_slot_after_a_restart() -> None:
+    """Such votes are good for ever, and whoever lies may have kept them when they were cleared away."""
+    async with office() as (panel, membership, memory):
+        await panel.kill(*NAMES[5:])
+        await panel.wish(replace(membership, members=membership.members[:-1]))
+        await asyncio.sleep(90)
+        (raw,) = await memory.list(kinds.DECISION, panel.namespace)
+        first = parse_decision(raw).proposal
+        voted = await panel.ballots(first)
+        for each in voted:
+            memory.server.remove(kinds.BALLOT, each["metadata"]["name"], "a liar")
+        memory.server.remove(kinds.DECISION, first.name, "a liar")
+        await panel.kill()
+        await panel.wish(replace(membership, members=(*membership.members[:-2], membership.members[-1])))
+        for name in panel.names:
+            panel.start(name)
+        assert (len(voted), (await version(panel, 3)).members) == (5, (await panel.chain())[-1].membership.members)
+        second = [parse_decision(one).proposal for one in await memory.list(kinds.DECISION, panel.namespace)]
+        slot_of_first = next(one for one in second if one.epoch == 2)
+        assert len((await panel.counted(slot_of_first)).approved) <= 3

@@ -283,3 +283,27 @@ async def test_of_one_agent_only_so_many_proposals_are_voted_on_at_a_time() -> N
         other = replace(panel.raising("docs", uid, 9000), kind=Kind.MEMORY)
         await panel.propose(other, NAMES[6])
         assert await said(panel, other) == (Choice.APPROVE, "Told")
+
+
+class Dying(Memory):
+    """Its process ends between the signature and the Ballot."""
+
+    async def create(self, kind: kinds.Kind, namespace: str, obj: dict[str, Any], *, manager: str) -> dict[str, Any]:
+        if kind == kinds.BALLOT:
+            await asyncio.Event().wait()
+        return await super().create(kind, namespace, obj, manager=manager)
+
+
+async def test_an_agent_that_dies_between_signing_and_casting_has_said_nothing() -> None:
+    """What was signed has not left the process: the one after it votes as it finds, and once."""
+    async with one() as (panel, uid):
+        assert isinstance(panel.cluster, Memory)
+        await panel.kill(ONE)
+        panel.start(ONE, Saying(Choice.APPROVE), cluster=Dying(panel.cluster.server))
+        proposal = panel.raising("docs", uid, 5)
+        await panel.propose(proposal)
+        await panel.said(proposal, 7)
+        before = [each for each in await panel.ballots(proposal) if each["spec"]["agent"] == ONE]
+        await panel.kill(ONE)
+        panel.start(ONE, Saying(Choice.REJECT))
+        assert (before, await said(panel, proposal)) == ([], (Choice.REJECT, "Told"))
