@@ -166,7 +166,7 @@ class Judge:
             _log.warning("index %s/%s cannot be read: %s", subject.namespace, subject.name, error)
             return
         if around is not None:
-            await self._of(around).look(around)
+            await self._of(around).look(around, asked=True)
 
     async def _round(self) -> bool:
         """Look at everything once, and return whether there is more to measure."""
