@@ -26,6 +26,8 @@ LABEL_SLOT = f"{GROUP}/slot"
 LABEL_VARIANT = f"{GROUP}/variant"
 AGENT_PREFIX = "reembed-panel-"  # of an agent's account, Deployment, Secret and Lease; its name follows
 ANNOTATION_TEMPLATE = f"{GROUP}/template"  # digest of the pod template that a pool's Deployment was given
+# On a Panel: the digest of its first members, written by who named them. A status is any one agent's to write.
+ANNOTATION_FIRST = f"{GROUP}/first-members"
 ANNOTATION_FORCE_STABLE = f"{GROUP}/force-stable"
 PORT = 8080
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from reembed import signing
 from reembed.api.fields import InvalidField
-from reembed.api.panel import parse_ballot, render_decision, render_memberships
+from reembed.api.panel import Panel, parse_ballot, render_decision, render_memberships
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Conflict, Object
 from reembed.core import names
@@ -86,13 +86,21 @@ class Coordinator:
         """Put the first members into office, if nobody ever was and this agent is one of them."""
         office, kept = self._office, self._heartbeats.kept()
         wished = office.wished
-        empty = office.panel is not None and not (office.panel.chain or office.chain) and not _memberships(office.raw)
+        empty = office.panel is not None and not office.chain and self._is_free(office.panel)
         ours = wished is not None and kept is not None and kept.signing(wished, self._settings.agent) is not None
-        again = kept is not None and wished is not None and kept.anchor in {"", wished.digest}
+        known = {"", *((wished.digest,) if wished is not None else ())}
+        again = kept is not None and {kept.anchor, office.first} <= known
         if not (empty and ours and again and wished is not None):
             self._turns.done("genesis")
             return
         await self._in_turn("genesis", lambda: self._write({"memberships": render_memberships((Certified(wished),))}))
+
+    def _is_free(self, panel: Panel) -> bool:
+        """Return whether nobody is in office by the status, or only whom nobody named: one that lies wrote that."""
+        if not _memberships(self._office.raw):
+            return True
+        first = self._office.first
+        return bool(first) and not (panel.chain and panel.chain[0].membership.digest == first)
 
     async def _change(self) -> None:
         """Propose the members that the user wishes for, and put them into office once a quorum agreed.

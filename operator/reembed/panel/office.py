@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from reembed.api.fields import InvalidField
 from reembed.api.panel import Panel, parse_panel
 from reembed.cluster.client import Object
+from reembed.core import names
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Certified, broken_chain
 from reembed.core.quorum.membership import Membership, Verify, unsound
 from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
@@ -39,13 +40,16 @@ _LOGGER = logging.getLogger("reembed.panel")
 
 
 def believed(
-    held: tuple[Certified, ...], told: tuple[Certified, ...], kept: Kept, agent: str, verify: Verify
+    held: tuple[Certified, ...], told: tuple[Certified, ...], kept: Kept, agent: str, verify: Verify, first: str = ""
 ) -> tuple[Certified, ...]:
-    """Return the memberships to believe after the Panel's status told of `told`."""
+    """Return the memberships to believe after the Panel's status told of `told`.
+
+    `first` is the digest of the first members by who named them, empty where nobody noted it.
+    """
     if not told:
         return held
     newest = told[-1].membership
-    if broken_chain(told, kept.anchor or told[0].membership.digest, verify) is not None:
+    if broken_chain(told, kept.anchor or first or told[0].membership.digest, verify) is not None:
         return held
     if not kept.anchor and kept.signing(newest, agent) is None:
         return held  # nobody has said yet which panel is ours; one that does not know us is not
@@ -77,6 +81,7 @@ class Office:
         self._verify = verify
         self.raw: Object | None = None
         self.panel: Panel | None = None
+        self.first = ""  # digest of the first members, by who named them
         self.chain: tuple[Certified, ...] = ()
         self._left: list[tuple[float, Membership]] = []  # who was in office, and when that was seen to be over
         self.known = asyncio.Event()  # set once somebody is in office
@@ -144,7 +149,8 @@ class Office:
             _LOGGER.warning("the Panel's status can't be understood (%s); it is written anew", error)
             panel = parse_panel({**raw, "status": {}})
         before, known = self.active, {one.membership.digest for one in self.chain[:-1]}
-        self.chain = believed(self.chain, panel.chain, kept, self._agent, self._verify)
+        self.first = str((raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_FIRST, ""))
+        self.chain = believed(self.chain, panel.chain, kept, self._agent, self._verify, self.first)
         now = asyncio.get_running_loop().time()
         # One that has just started does not know when; it takes that for a moment ago.
         gone = [one.membership for one in self.chain[:-1] if one.membership.digest not in known]

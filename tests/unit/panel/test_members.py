@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from reembed.api.panel import parse_decision
+from reembed.api.panel import membership_json, parse_decision, render_memberships
 from reembed.cluster import kinds
-from reembed.core.quorum.certificates import broken_chain
+from reembed.core import names
+from reembed.core.quorum.certificates import Certified, broken_chain
 from reembed.core.quorum.membership import Member, Membership, Role
 from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
 from reembed.panel.keys import ANNOTATION_ROTATE, SECRET, BrokenSecret, KeyStore
 from reembed.panel.office import NEVER
+from reembed.panel.settings import ROLES
 from reembed.signing import verify
 from tests.panel_agents.memory import Memory, memory_panel
 from tests.panel_agents.world import NAMES, PANEL, Panel, eventually, obeyed
@@ -255,3 +257,28 @@ async def test_who_voted_for_members_votes_for_no_others_in_their_slot_after_a_r
         second = [parse_decision(one).proposal for one in await memory.list(kinds.DECISION, panel.namespace)]
         slot_of_first = next(one for one in second if one.epoch == 2)
         assert len((await panel.counted(slot_of_first)).approved) <= 3
+
+
+async def test_who_is_in_office_first_is_whom_a_person_named_whatever_an_agent_writes_before() -> None:
+    """The first to write into an empty status could be one that lies, and all others would wait for ever."""
+    panel = memory_panel()
+    assert isinstance(panel.cluster, Memory)
+    for name in panel.names:
+        panel.start(name)
+    keys = {name: await eventually(lambda n=name: panel.key(n)) for name in panel.names}  # type: ignore[misc]
+    membership = Membership(1, 2, tuple(Member(name, ROLES[name], keys[name]) for name in panel.names))
+    others = (replace(one, key=bytes(31) + bytes([n])) for n, one in enumerate(membership.members))
+    evil = replace(membership, members=tuple(others))
+    annotations = {names.ANNOTATION_FIRST: membership.digest}
+    body = {
+        "metadata": {"namespace": panel.namespace, "name": PANEL, "annotations": annotations},
+        "spec": membership_json(membership),
+        "status": {"memberships": render_memberships((Certified(evil),))},
+    }
+    panel.cluster.server.put(kinds.PANEL, PANEL, body, "a liar")
+
+    async def first() -> bool:
+        return (await panel.chain())[0].membership.digest == membership.digest
+
+    assert await eventually(first, 120)
+    await panel.kill()
