@@ -105,6 +105,7 @@ class Voter:
         self.watching = True
         if len(self._voting) > _MOST_KNOWN:
             self._voting = {name: task for name, task in self._voting.items() if not task.done()}
+        self._changes.clear()  # all that there are come again
         async for event, raw in self._cluster.watch(kinds.DECISION, self._settings.namespace):
             name = raw["metadata"]["name"]
             if event == "DELETED":

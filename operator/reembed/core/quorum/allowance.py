@@ -31,7 +31,3 @@ class Allowance:
             found[name] = min(expires, now + LONGEST_OPEN)
         self._open[proposer] = found
         return admitted
-
-    def left(self, proposer: str, now: datetime) -> int:
-        """Return how many more would be looked at now."""
-        return MOST_OPEN - sum(until > now for until in self._open.get(proposer, {}).values())
