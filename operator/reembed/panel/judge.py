@@ -46,7 +46,7 @@ _MAY_HEAL = frozenset({
     "NotMeasured", "Stale", "ObjectsNotRead", "ObjectsOld", "BeforeOther", "ProbesTooFew", "RetrievalNotMeasured",
     "SampleNotMeasured", "SampleTooSmall", "WaitingForGateways", "GatewaysSilent", "MemoryNotMeasured", "HoldNotSeen",
     "LatencyNotMeasured", "SidesUnknown", "NotHolder", "Holding", "PointerInconsistent", "ProbesFail", "NoPods",
-    "GatewaysWithhold", "GatewayMissing",
+    "GatewaysWithhold", "GatewayMissing", "CandidateOther",
 })  # fmt: skip
 # A drift that is found for shorter than this is something on its way.
 _DRIFT = timedelta(seconds=60)
