@@ -20,6 +20,7 @@ from reembed.cluster.client import ClusterError, Conflict
 from reembed.core.migration import Migration, SeenIndex
 from reembed.core.quorum import raising
 from reembed.core.quorum.allowance import Allowance
+from reembed.core.quorum.certificates import LONGEST_OPEN
 from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind, Proposal, Subject
 from reembed.panel.keys import MANAGER
@@ -30,7 +31,6 @@ _ROUND_SECONDS = 10.0
 _OPEN = timedelta(minutes=2)
 # Before the same is proposed again.
 _AGAIN = timedelta(minutes=10)
-_A_DAY = 86_400
 
 _LOGGER = logging.getLogger("reembed.panel")
 
@@ -134,19 +134,19 @@ class Wisher:
 
     async def _next(self, uid: str, kind: Kind) -> int:
         """Return an epoch that nothing of this kind was proposed in."""
-        today = int(self._seat.clock().timestamp())
-        newest = 0
+        newest, now = 0, int(self._seat.clock().timestamp())
+        far = now + int(LONGEST_OPEN.total_seconds())
         async for page in self._seat.cluster.pages(kinds.DECISION, self._seat.settings.namespace):
             for raw in page.objects:
                 try:
                     found = parse_decision(raw).proposal
                 except InvalidField:
                     continue
-                # Epochs of tomorrow no honest agent has come to; after the last one that can be there is none.
-                if found.subject.uid == uid and found.kind is kind and found.epoch < today + _A_DAY:
+                # On an epoch of the far future nobody agrees: a liar's.
+                if found.subject.uid == uid and found.kind is kind and found.epoch < far:
                     newest = max(newest, found.epoch)
         # Decisions are cleared away: an epoch of long ago must not come again.
-        return max(newest + 1, today)
+        return max(newest + 1, now)
 
 
 def proposed(objects: Objects, wish: Wish, epoch: int, now: datetime) -> Proposal:

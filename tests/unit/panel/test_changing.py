@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -16,8 +16,10 @@ from reembed.core.model import Meta
 from reembed.core.quorum.certificates import Certified
 from reembed.core.quorum.membership import MOST_MEMBERSHIPS, Member, Membership, Role
 from reembed.panel.changing import LATELY, obstacle
+from reembed.panel.coordinator import Coordinator
 from reembed.panel.keys import Kept
 from reembed.panel.office import Office
+from reembed.panel.seat import Seat
 from reembed.signing import verify
 from tests import panels
 
@@ -81,6 +83,15 @@ async def test_a_chain_that_is_full_says_what_to_do() -> None:
     office.panel = Panel(META, wished, office.chain)
     told = obstacle(office, duties(EIGHT.membership))
     assert told == "32 memberships follow each other, and there is room for no more: begin anew with another Panel"
+
+
+@pytest.mark.parametrize(("count", "expected"), [(27, ""), (28, "; 28 of 32 memberships are used up, after which")])
+async def test_a_chain_that_is_nearly_full_is_told_in_the_status(count: int, expected: str) -> None:
+    office = Office("agent-7", lambda: None, verify)
+    office.chain = (Certified(EIGHT.membership),) * count
+    nobody = {"cluster": None, "settings": None, "duties": None, "metrics": None, "clock": None}
+    waits, told = Coordinator(cast("Seat", SimpleNamespace(office=office, **nobody)))._notes()
+    assert (waits, told[: len(expected)], bool(told)) == (None, expected, bool(expected))
 
 
 def test_the_api_has_room_for_so_many_memberships() -> None:
