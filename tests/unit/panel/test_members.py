@@ -282,3 +282,25 @@ async def test_who_is_in_office_first_is_whom_a_person_named_whatever_an_agent_w
 
     assert await eventually(first, 120)
     await panel.kill()
+
+
+async def test_an_agent_that_writes_the_status_all_the_time_keeps_no_change_of_members_from_the_others() -> None:
+    """Ten times a second it says that those before are in office; each write of the others is a compare-and-set."""
+    async with office() as (panel, membership, memory):
+        wished = await rotated(panel, memory, membership)
+        before = (await panel.raw())["status"]["memberships"]
+
+        async def spoil() -> None:
+            while True:
+                await asyncio.sleep(0.1)
+                told = {"memberships": before, "members": int(asyncio.get_running_loop().time() * 10)}
+                await memory.patch(kinds.PANEL, panel.namespace, PANEL, {"status": told}, manager="a liar")
+
+        async def believed() -> bool:
+            found = [panel.living[name].agent.office.active for name in NAMES]
+            return all(one is not None and one.version == 2 for one in found)
+
+        spoiling = asyncio.create_task(spoil())
+        await panel.wish(wished)
+        assert await eventually(believed, 120)
+        spoiling.cancel()
