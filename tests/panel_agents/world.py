@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -56,8 +56,8 @@ class Saying:
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    def wishes(self, now: datetime) -> list[Any]:
-        del now
+    def wishes(self, now: datetime, duties: Collection[Role]) -> list[Any]:
+        del now, duties
         return []
 
     async def judge(self, decision: Any, now: datetime) -> Judgement:

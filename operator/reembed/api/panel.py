@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from reembed.api.fields import Fields, InvalidField, Raw, parse_meta
@@ -128,7 +128,7 @@ def parse_ballot(raw: Raw) -> Ballot:
         digest=spec.text("proposal"),
         choice=spec.choice("choice", Choice),
         vote=Vote(_key(spec, "publicKey"), spec.text("evidenceDigest"), _key(spec, "signature")),
-        reasons=spec.texts("reasons"),
+        reasons=tuple(_shown(one) for one in spec.texts("reasons")),
         evidence=_parse_evidence(spec),
     )
 
@@ -158,6 +158,11 @@ def render_ballot(ballot: Ballot, namespace: str, decision: Meta) -> dict[str, A
             "evidence": {name: json.dumps(part) for name, part in (ballot.evidence or {}).items()},
         },
     }
+
+
+def _shown(text: str) -> str:
+    """Return what an agent wrote without what would move a terminal's cursor: people read it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _parse_evidence(spec: Fields) -> dict[str, Any]:
@@ -208,8 +213,20 @@ def parse_proposal(fields: Fields) -> Proposal:
         expires=fields.parsed("expires", parse_time),
         change=tuple(sorted(fields.mapping("change").items())),
     )
+    sides = [side for split in (proposal.before, proposal.after) for side in (split.serving, split.candidate)]
+    _printable("proposal", proposal.subject, *(side for side in sides if side is not None))
+    _printable("proposal.change", *(one for pair in proposal.change for one in pair))
     _digest("proposal", lambda: proposal.digest)
     return proposal
+
+
+def _printable(what: str, *values: Any) -> None:
+    """Refuse names that no object has: an agent that lies would write on the terminal of who looks at them."""
+    for value in values:
+        texts = [value] if isinstance(value, str) else astuple(value)
+        odd = next((one for one in texts if isinstance(one, str) and not one.isprintable()), None)
+        if odd is not None:
+            raise InvalidField(what, ascii(odd), "text that can be printed")
 
 
 def _digest(what: str, compute: Callable[[], str]) -> None:
@@ -224,6 +241,7 @@ def _parse_members(fields: Fields, version: int) -> Membership:
     members = tuple(
         Member(one.text("name"), one.choice("role", Role), _key(one, "publicKey")) for one in fields.each("members")
     )
+    _printable("members", *(member.name for member in members))
     membership = Membership(version, fields.number("faulty"), members)
     _digest("members", lambda: membership.digest)
     return membership

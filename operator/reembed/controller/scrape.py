@@ -63,7 +63,7 @@ class HttpPods:
         return {name: found for name, found in answers if found is not None}
 
     async def put(self, addresses: Mapping[str, str], path: str, body: Mapping[str, Any]) -> tuple[str, ...]:
-        urls = [f"http://{address}:{self._port}{path}" for address in addresses.values()]
+        urls = [f"http://{names.at(address, self._port)}{path}" for address in addresses.values()]
         taken = await asyncio.gather(*(self._put(url, body) for url in urls))
         return tuple(name for name, took in zip(addresses, taken, strict=True) if took)
 
@@ -75,7 +75,7 @@ class HttpPods:
             return False
 
     async def _ask(self, addresses: Mapping[str, str], path: str, read: Any) -> Iterable[tuple[str, Any]]:
-        urls = [f"http://{address}:{self._port}{path}" for address in addresses.values()]
+        urls = [f"http://{names.at(address, self._port)}{path}" for address in addresses.values()]
         answers = await asyncio.gather(*(self._get(url, read) for url in urls))
         return zip(addresses, answers, strict=True)
 

@@ -76,6 +76,9 @@ class Acceptance:
 
 def judged(state: Acceptance, in_force: Routing, asked: Asked, witness: Witness) -> tuple[Acceptance, Routing]:
     """Return what is known after a reading, and the routing to follow from now on."""
+    if not asked.routing.weight:
+        # Nobody has certified a candidate without a share, and shadow queries are callers' queries.
+        asked = replace(asked, routing=replace(asked.routing, shadow=0.0))
     if not state.known:
         return state, only_lowered(in_force, asked.routing)
     base, told = _base(state, asked.routing), asked.routing

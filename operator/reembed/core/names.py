@@ -27,6 +27,8 @@ LABEL_VARIANT = f"{GROUP}/variant"
 CLASS_PREFIX = "reembed-class-"  # of ConfigMaps, the only ones that the operator may make
 AGENT_PREFIX = "reembed-panel-"  # of an agent's account, Deployment, Secret and Lease; its name follows
 ANNOTATION_TEMPLATE = f"{GROUP}/template"  # digest of the pod template that a pool's Deployment was given
+# On a Panel: the digest of its first members, written by who named them. A status is any one agent's to write.
+ANNOTATION_FIRST = f"{GROUP}/first-members"
 ANNOTATION_FORCE_STABLE = f"{GROUP}/force-stable"
 PORT = 8080
 
@@ -65,6 +67,13 @@ def embedder_url(pool: str, namespace: str) -> str:
 def model_class(fingerprint: str) -> str:
     """ConfigMap of what makes pods of a fingerprint one class; a policy of the chart knows how its name begins."""
     return fit(f"{CLASS_PREFIX}{fingerprint}")
+
+
+def at(address: str, port: int = PORT) -> str:
+    """Return a pod's address as URLs have it, with its port; in tests an address may have one of its own."""
+    if address.count(":") > 1 and not address.startswith("["):
+        return f"[{address}]:{port}"  # of IPv6
+    return address if ":" in address.rpartition("]")[2] else f"{address}:{port}"
 
 
 def gateway(index: str) -> str:

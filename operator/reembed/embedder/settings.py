@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reembed.core import names
+from reembed.core.fingerprint import fingerprint
 from reembed.core.model import Device, Hosted, InputType, Model, Pooling, Truncate, WeightType
 from reembed.embedder.sources import Access, access_from
 
 # Vectors of some 17,000 texts of 384 dimensions.
 _CACHE_BYTES = 32 << 20
+_FINGERPRINT = re.compile("fp-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,10 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
 
     """
     try:
-        default = environment.get("REEMBED_DEFAULT_INPUT_TYPE")
+        default, model = environment.get("REEMBED_DEFAULT_INPUT_TYPE"), _model(environment)
         return Settings(
-            model=_model(environment),
-            fingerprint=environment["REEMBED_FINGERPRINT"],
+            model=model,
+            fingerprint=_own(environment["REEMBED_FINGERPRINT"], model),
             default_input_type=InputType(default) if default else None,
             cache=Path(environment.get("REEMBED_CACHE_DIR", "/cache")),
             termination_log=Path(environment.get("REEMBED_TERMINATION_LOG", "/dev/termination-log")),
@@ -75,6 +78,22 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         )
     except KeyError as error:
         raise ValueError(f"{error.args[0]} is not set") from error
+
+
+def _own(told: str, model: Model) -> str:
+    """Return the fingerprint that the pod's answers carry, by which all others know its model.
+
+    Whoever writes the pod's environment may name another model's; tests give names that no model has.
+
+    Raises:
+        ValueError: it is another model's.
+
+    """
+    own = fingerprint(model)
+    if told != own and _FINGERPRINT.fullmatch(told):
+        text = f"REEMBED_FINGERPRINT is {told!r}, and the model that the pod is to run has {own}"
+        raise ValueError(f"{text}; nobody could tell the vectors apart. The operator writes both: restart it")
+    return told
 
 
 def _model(environment: Mapping[str, str]) -> Model:

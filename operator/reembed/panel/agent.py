@@ -55,7 +55,7 @@ class Agent:
         self.office = Office(settings.agent, lambda: self.keys.kept, signing.verify)
         self.duties = Heartbeats(cluster, settings, lambda: self.keys.kept, self.office, metrics)
         self.duties.clock = clock
-        seat = Seat(cluster, settings, self.office, self.duties, metrics, clock)
+        seat = Seat(cluster, settings, self.office, self.duties, metrics, self.keys, clock)
         self._voter = Voter(seat)
         self._coordinator = Coordinator(seat)
         self._garbage = Garbage(seat)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from reembed.core.quorum.membership import Membership
+from reembed.core.quorum.membership import MOST_MEMBERSHIPS, Membership, apart
 from reembed.panel.heartbeats import Heartbeats
-from reembed.panel.office import Office
+from reembed.panel.office import LATELY, Office
+
+__all__ = ["LATELY", "changed", "obstacle"]
 
 
 def obstacle(office: Office, duties: Heartbeats) -> str | None:
@@ -12,9 +14,15 @@ def obstacle(office: Office, duties: Heartbeats) -> str | None:
     wished, active = office.wished, office.active
     if wished is None or active is None:
         return None
+    if len(office.chain) >= MOST_MEMBERSHIPS:
+        full = f"{MOST_MEMBERSHIPS} memberships follow each other, and there is room for no more"
+        return f"{full}: begin anew with another Panel"
     far = changed(active, wished)
     if len(far) > active.faulty:
         return f"{len(far)} members change at once, above the {active.faulty} that may be faulty: {', '.join(far)}"
+    early = next((text for one in office.lately() if (text := apart(one, wished)) is not None), None)
+    if early is not None:
+        return f"membership {active.version} came a moment ago: {early}; or wait {LATELY / 60:.0f} minutes"
     strange = [
         one.name for one in wished.members if one not in active.members and duties.published.get(one.name) != one.key
     ]

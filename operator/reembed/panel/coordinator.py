@@ -18,18 +18,17 @@ from typing import Any
 
 from reembed import signing
 from reembed.api.fields import InvalidField
-from reembed.api.panel import parse_ballot, render_decision, render_memberships
+from reembed.api.panel import Panel, parse_ballot, render_decision, render_memberships
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Conflict, Object
 from reembed.core import names
 from reembed.core.quorum import watch
 from reembed.core.quorum.certificates import Certified, Vote
-from reembed.core.quorum.counting import Cast, count
-from reembed.core.quorum.membership import Membership, Role
+from reembed.core.quorum.counting import Cast, count, elsewhere
+from reembed.core.quorum.membership import MANY_MEMBERSHIPS, MOST_MEMBERSHIPS, Membership, Role
 from reembed.core.quorum.proposals import Proposal
 from reembed.panel.changing import obstacle
 from reembed.panel.keys import MANAGER
-from reembed.panel.office import MOST_TRIES
 from reembed.panel.seat import Seat
 from reembed.panel.settings import account
 
@@ -87,41 +86,55 @@ class Coordinator:
         """Put the first members into office, if nobody ever was and this agent is one of them."""
         office, kept = self._office, self._heartbeats.kept()
         wished = office.wished
-        empty = office.panel is not None and not (office.panel.chain or office.chain) and not _memberships(office.raw)
+        empty = office.panel is not None and not office.chain and self._is_free(office.panel)
         ours = wished is not None and kept is not None and kept.signing(wished, self._settings.agent) is not None
-        again = kept is not None and wished is not None and kept.anchor in {"", wished.digest}
+        known = {"", *((wished.digest,) if wished is not None else ())}
+        again = kept is not None and {kept.anchor, office.first} <= known
         if not (empty and ours and again and wished is not None):
             self._turns.done("genesis")
             return
         await self._in_turn("genesis", lambda: self._write({"memberships": render_memberships((Certified(wished),))}))
 
+    def _is_free(self, panel: Panel) -> bool:
+        """Return whether nobody is in office by the status, or only whom nobody named: one that lies wrote that."""
+        if not _memberships(self._office.raw):
+            return True
+        first = self._office.first
+        return bool(first) and not (panel.chain and panel.chain[0].membership.digest == first)
+
     async def _change(self) -> None:
         """Propose the members that the user wishes for, and put them into office once a quorum agreed.
 
-        A slot in which other members were proposed as well may be split for ever, so the next one is used too.
+        A slot in which somebody voted for other members may be split for ever, so the next one is used too. What else
+        is proposed in it means nothing: anybody may, and nobody honest votes for it.
         """
-        active = self._office.active
-        if active is None or self._office.wished is None:
+        active, proposals = self._office.active, self._office.proposals()
+        if active is None or not proposals:
             self._turns.done("propose")
             return
-        for version in range(active.version + 1, active.version + 1 + MOST_TRIES):
-            proposal, wished = self._office.proposal(version), self._office.wish(version)
-            if proposal is None or wished is None:
-                return
-            found = {one["metadata"]["name"] for one in await self._in_slot(kinds.DECISION, proposal)}
-            if not found:
+        for proposal in proposals:
+            found = await self._cluster.get(kinds.DECISION, self._settings.namespace, proposal.name)
+            ballots = await self._ballots(proposal)
+            others = elsewhere(proposal, ballots, active, signing.verify)
+            if found is None and others <= len(active.members) - active.quorum:
                 await self._in_turn("propose", partial(self._propose, proposal))
                 return
-            if proposal.name in found and (votes := await self._certified(proposal)) is not None:
-                chain = (*self._office.chain, Certified(wished, proposal, votes))
-                await self._in_turn(f"append {version}", partial(self._append, chain))
+            if found is None:
+                continue
+            counted = count(proposal, ballots, self._office.chain, self._clock(), signing.verify)
+            if counted.certificate is not None:
+                append = partial(self._append, proposal, counted.certificate.votes)
+                await self._in_turn(f"append {proposal.epoch}", append)
                 return
-            if found == {proposal.name}:
+            if not others and not counted.refused:
                 return
 
-    async def _append(self, chain: tuple[Certified, ...]) -> None:
+    async def _append(self, proposal: Proposal, votes: tuple[Vote, ...]) -> None:
+        active = self._office.wish(proposal.epoch)
+        if active is None:
+            return
+        chain = (*self._office.chain, Certified(active, proposal, votes))
         await self._write({"memberships": render_memberships(chain)})
-        active = chain[-1].membership
         _LOGGER.info("membership %d has its votes and is in office: %s", active.version, _names(active))
 
     async def _propose(self, proposal: Proposal) -> None:
@@ -129,15 +142,9 @@ class Coordinator:
         await self._cluster.create(kinds.DECISION, self._settings.namespace, body, manager=MANAGER)
         _LOGGER.info("a change of members is put to the vote: %s", proposal.name)
 
-    async def _certified(self, proposal: Proposal) -> tuple[Vote, ...] | None:
-        """Return the votes of those in office, None if they are too few."""
-        ballots = casts(await self._in_slot(kinds.BALLOT, proposal))
-        found = count(proposal, ballots, self._office.chain, self._clock(), signing.verify).certificate
-        return None if found is None else found.votes
-
-    async def _in_slot(self, kind: kinds.Kind, proposal: Proposal) -> list[Object]:
+    async def _ballots(self, proposal: Proposal) -> list[Cast]:
         selector = f"{names.LABEL_SLOT}={proposal.slot}"
-        return await self._cluster.list(kind, self._settings.namespace, selector=selector)
+        return casts(await self._cluster.list(kinds.BALLOT, self._settings.namespace, selector=selector))
 
     async def _report(self) -> None:
         """Have the Panel's status say who is in office, who is reachable, and whether that is enough."""
@@ -164,8 +171,14 @@ class Coordinator:
             "quorum": active.quorum,
             "unreachable": away,
             "digest": self._office.anchor,
-            "conditions": _conditions(active, away, obstacle(self._office, self._heartbeats), told, self._clock()),
+            "conditions": _conditions(active, away, self._notes(), told, self._clock()),
         }
+
+    def _notes(self) -> tuple[str | None, str]:
+        """Return why a change of members waits, and what people should know in time."""
+        count = len(self._office.chain)
+        many = f"; {count} of {MOST_MEMBERSHIPS} memberships are used up, after which another Panel has to follow"
+        return obstacle(self._office, self._heartbeats), many if count >= MANY_MEMBERSHIPS else ""
 
     async def _restart(self) -> None:
         """Delete the pod of each dead agent, so that its Deployment makes another one."""
@@ -252,7 +265,7 @@ def _names(membership: Membership) -> str:
 
 
 def _conditions(
-    active: Membership, away: list[str], waits: str | None, told: Object, now: datetime
+    active: Membership, away: list[str], notes: tuple[str | None, str], told: Object, now: datetime
 ) -> list[dict[str, Any]]:
     """Return Ready and Degraded; a time is that of the last change, so that what stays says the same."""
     here, needed = len(active.members) - len(away), active.quorum
@@ -262,7 +275,7 @@ def _conditions(
     stops = f"{enough}; nothing is decided until enough of them are back; {missing}"
     wanted = (
         ("Ready", ready, "QuorumReachable" if ready else "QuorumMissing", enough if ready else stops),
-        ("Degraded", *_degraded(away, waits, missing)),
+        ("Degraded", *_degraded(away, notes[0], f"{missing}{notes[1]}")),
     )
     before = {one.get("type"): one for one in told.get("conditions") or []}
     stamp = now.isoformat(timespec="seconds").replace("+00:00", "Z")

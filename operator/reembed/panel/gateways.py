@@ -12,7 +12,7 @@ import aiohttp
 
 from reembed.api.fields import InvalidField
 from reembed.api.reports import parse_gateway_report
-from reembed.core import traffic
+from reembed.core import names, traffic
 from reembed.core.migration import Seen, SeenIndex
 from reembed.core.model import GatewayReport
 from reembed.core.quorum.evidence import Gateways
@@ -59,9 +59,9 @@ class GatewayLooks:
         self._looked = at
 
     async def _report(self, pod: str, address: str) -> GatewayReport | None:
-        at = address if ":" in address else f"{address}:{self._port}"
+        url = f"http://{names.at(address, self._port)}/v1/index"
         try:
-            async with self._session.get(f"http://{at}/v1/index", timeout=_TIMEOUT) as response:
+            async with self._session.get(url, timeout=_TIMEOUT) as response:
                 if response.status != 200:
                     return None
                 return parse_gateway_report(json.loads(await response.content.read(_LONGEST)), pod)

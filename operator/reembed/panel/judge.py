@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ _MAY_HEAL = frozenset({
     "NotMeasured", "Stale", "ObjectsNotRead", "ObjectsOld", "BeforeOther", "ProbesTooFew", "RetrievalNotMeasured",
     "SampleNotMeasured", "SampleTooSmall", "WaitingForGateways", "GatewaysSilent", "MemoryNotMeasured", "HoldNotSeen",
     "LatencyNotMeasured", "SidesUnknown", "NotHolder", "Holding", "PointerInconsistent", "ProbesFail", "NoPods",
-    "GatewaysWithhold", "GatewayMissing", "QueueNotMeasured",
+    "GatewaysWithhold", "GatewayMissing", "QueueNotMeasured", "CandidateOther",
 })  # fmt: skip
 # A drift that is found for shorter than this is something on its way.
 _DRIFT = timedelta(seconds=60)
@@ -79,7 +79,7 @@ class Judge:
         self._means = Means(session, self._prober, whose.stores, whose.seed, whose.port, labels.reader(cluster))
         self._measured: dict[tuple[str, str], Measured] = {}
         self._slots: OrderedDict[str, str] = OrderedDict()
-        self._drift_since: dict[tuple[str, str], datetime] = {}
+        self._drift_since: dict[tuple[str, str, Role], datetime] = {}
 
     @classmethod
     @asynccontextmanager
@@ -115,17 +115,18 @@ class Judge:
             found = await self._judged(proposal, earlier, datetime.now(UTC))
         return found
 
-    def wishes(self, now: datetime) -> list[tuple[Around, roles.Wish]]:
-        """Return what the agent's role would propose now, with the objects that each is about."""
+    def wishes(self, now: datetime, duties: Collection[Role]) -> list[tuple[Around, roles.Wish]]:
+        """Return what the roles whose work the agent has would propose now, with the objects that each is about."""
         found = []
-        for key, measured in self._measured.items():
-            wished = roles.wishes(self._whose.role, measured.evidence, now)
-            if not wished:
-                self._drift_since.pop(key, None)
-                continue
-            since = self._drift_since.setdefault(key, now)
-            if now - since >= _DRIFT and measured.around is not None:
-                found += [(measured.around, one) for one in wished]
+        for (namespace, index), measured in self._measured.items():
+            for role in duties:
+                wished, key = roles.wishes(role, measured.evidence, now), (namespace, index, role)
+                if not wished:
+                    self._drift_since.pop(key, None)
+                    continue
+                since = self._drift_since.setdefault(key, now)
+                if now - since >= _DRIFT and measured.around is not None:
+                    found += [(measured.around, one) for one in wished]
         return found
 
     async def close(self) -> None:
@@ -166,7 +167,7 @@ class Judge:
             _log.warning("index %s/%s cannot be read: %s", subject.namespace, subject.name, error)
             return
         if around is not None:
-            await self._of(around).look(around)
+            await self._of(around).look(around, asked=True)
 
     async def _round(self) -> bool:
         """Look at everything once, and return whether there is more to measure."""

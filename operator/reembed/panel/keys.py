@@ -5,8 +5,8 @@ written: of two processes that start at the same moment, one makes the key and t
 new key beside the one in office (`next`); the agent signs with whichever the membership in office names, and forgets
 the old one once that is the new one. A person asks for it by the annotation `reembed.dev/rotate` on the Secret.
 
-Beside the keys stands whom the agent believes: the digest of the panel's first members, and the newest membership that
-it has seen in office. They are no secret, and must not be anybody's to change either.
+Beside the keys stands whom the agent believes: the digest of the panel's first members, the newest membership that it
+has seen in office, and which changes of members it signed. They are no secret, and nobody else's to change either.
 
 No private key is ever logged; what is wrong with a Secret is told by its name alone.
 """
@@ -17,6 +17,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,7 @@ class Kept:
     next: SigningKey | None = None
     anchor: str = ""  # digest of the first members; empty before the agent saw any in office
     version: int = 0  # of the newest membership seen in office
+    vows: Mapping[int, str] = field(default_factory=dict)  # by version: the change of members that was signed for
     resource: str = field(default="", compare=False)
 
     @property
@@ -139,6 +141,24 @@ class KeyStore:
         if wanted != kept:
             self._kept = await self._write(wanted)
 
+    async def vow(self, version: int, digest: str) -> str:
+        """Note for which change of members the agent signs in a version's slot; return the first that was noted.
+
+        Such votes are good for ever, and the API keeps them for an hour at least: an agent has to know them itself.
+
+        Raises:
+            ClusterError: the API server did not take it; nothing may be signed.
+
+        """
+        kept = self._kept
+        if kept is None:
+            raise ClusterError(0, "the agent's Secret was not read yet")
+        if version not in kept.vows:
+            # Of who is in office already nobody is asked again.
+            known = {one: text for one, text in kept.vows.items() if one > kept.version}
+            self._kept = kept = await self._write(replace(kept, vows=known | {version: digest}))
+        return kept.vows[version]
+
     async def _make(self, found: Object | None) -> Kept:
         made = Kept(SigningKey.new())
         if found is not None:
@@ -171,6 +191,7 @@ def _rendered(kept: Kept) -> dict[str, str | None]:
         "next": _encoded(kept.next.raw()) if kept.next is not None else None,
         "anchor": _encoded(kept.anchor.encode()),
         "version": _encoded(str(kept.version).encode()),
+        "vows": _encoded(json.dumps({str(one): text for one, text in sorted(kept.vows.items())}).encode()),
     }
 
 
@@ -185,9 +206,10 @@ def _parsed(found: Object, name: str) -> Kept | None:
             SigningKey.of(_decoded(data["next"])) if data.get("next") else None,
             _decoded(data.get("anchor", "")).decode(),
             int(_decoded(data.get("version", "")) or b"0"),
+            {int(one): str(text) for one, text in json.loads(_decoded(data.get("vows", "")) or b"{}").items()},
             found["metadata"]["resourceVersion"],
         )
-    except (ValueError, binascii.Error):
+    except (ValueError, AttributeError, binascii.Error):
         # Without the cause: it may quote what it could not read.
         text = f"Secret {name} holds what is no key; delete it, and the agent makes another one for a new membership"
         raise BrokenSecret(text) from None

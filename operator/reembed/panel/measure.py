@@ -19,6 +19,7 @@ from pathlib import Path
 import aiohttp
 
 from reembed.client import EmbedderClient, EmbedderError
+from reembed.core import names
 from reembed.core.model import Arm
 from reembed.core.quorum.evidence import FRESH_QUERIES, Evidence, Gateways, Pods, Sample, Stored
 from reembed.panel.gateways import GatewayLooks
@@ -91,13 +92,17 @@ class Measured:
         """Take over what was read from the API server."""
         self._around = around
 
-    async def look(self, around: Around) -> bool:
-        """Measure everything, and return whether labelled queries are left to measure. One look goes at a time."""
+    async def look(self, around: Around, *, asked: bool = False) -> bool:
+        """Measure everything, and return whether labelled queries are left to measure. One look goes at a time.
+
+        `asked` says that a vote waits for it, for which hosted models are asked, too.
+        """
         async with self._lock:
             self.read(around)
-            await asyncio.gather(self._look_at_gateways(around), self._look_at_pods(around), self._look_at_store())
+            pods = self._look_at_pods(around, asked=asked)
+            await asyncio.gather(self._look_at_gateways(around), pods, self._look_at_store())
             self._predictions.add(around.objects, self._pods)
-            return await self._look_at_vectors(around)
+            return await self._look_at_vectors(around, asked=asked)
 
     async def close(self) -> None:
         async with self._lock:
@@ -106,9 +111,10 @@ class Measured:
     async def _look_at_gateways(self, around: Around) -> None:
         self._seen = await self._gateways.look(around.objects.index, around.gateways)
 
-    async def _look_at_pods(self, around: Around) -> None:
+    async def _look_at_pods(self, around: Around, *, asked: bool) -> None:
         pools = around.objects.pools
-        looks = [self._means.prober.look(pools[name], addresses) for name, addresses in around.pools.items()]
+        prober = self._means.prober
+        looks = [prober.look(pools[name], addresses, asked=asked) for name, addresses in around.pools.items()]
         found = await asyncio.gather(*looks)
         self._pods = dict(zip(around.pools, found, strict=True))
 
@@ -118,7 +124,7 @@ class Measured:
 
         await self._trying("the store", look)
 
-    async def _look_at_vectors(self, around: Around) -> bool:
+    async def _look_at_vectors(self, around: Around, *, asked: bool) -> bool:
         """Put a few labelled queries to both sides, and embed a few stored texts again."""
         migration = around.objects.migration
         if migration is None or migration.status.candidate is None or not self._indexed(migration.status.candidate):
@@ -128,13 +134,17 @@ class Measured:
 
             async def queries() -> None:
                 nonlocal left
+                hosted = any(_hosted(around, arm) for arm in (serving, candidate))
+                if hosted and not asked and self._halves.whole:
+                    return
                 if all(arm is not None and arm.pool in embedders for arm in (serving, candidate)):
                     spec = around.objects.index.spec
                     left = await self._halves.step(self._store, spec, migration, embedders)
 
             async def vectors() -> None:
                 # Of a candidate that alone is left, too.
-                if candidate.pool in embedders and self._sample_due(candidate):
+                wait = _hosted(around, candidate) and not asked
+                if candidate.pool in embedders and self._sample_due(candidate, wait=wait):
                     self._sample = await self._store.sample(candidate, SAMPLE, embedders[candidate.pool])
 
             await self._trying("labelled queries", queries)
@@ -145,9 +155,12 @@ class Measured:
         held = self._stored.collection(arm.collection) if self._stored is not None else None
         return held is not None and held.state == "Indexed"
 
-    def _sample_due(self, arm: Arm) -> bool:
+    def _sample_due(self, arm: Arm, *, wait: bool) -> bool:
         one = self._sample
-        return one is None or one.collection != arm.collection or datetime.now(UTC) - one.at > _SAMPLE_AGE
+        if one is None or one.collection != arm.collection:
+            return True
+        # Of a hosted model texts are paid for: they are embedded again for a vote alone.
+        return not wait and datetime.now(UTC) - one.at > _SAMPLE_AGE
 
     async def _trying(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -163,6 +176,11 @@ class Measured:
             self._failed.pop(what, None)
 
 
+def _hosted(around: Around, arm: Arm | None) -> bool:
+    pool = around.objects.pools.get(arm.pool) if arm is not None else None
+    return pool is not None and pool.spec.external is not None
+
+
 @asynccontextmanager
 async def _embedders(around: Around, port: int) -> AsyncIterator[dict[str, EmbedderClient]]:
     """Lend a client of one ready pod of each pool, another one at each look."""
@@ -170,8 +188,7 @@ async def _embedders(around: Around, port: int) -> AsyncIterator[dict[str, Embed
     for name, addresses in around.pools.items():
         if addresses:
             address = random.choice(list(addresses.values()))  # noqa: S311 no secret
-            at = address if ":" in address else f"{address}:{port}"
-            opened[name] = Opened(f"http://{at}", around.objects.pools[name].fingerprint)
+            opened[name] = Opened(f"http://{names.at(address, port)}", around.objects.pools[name].fingerprint)
     clients = {name: await one.__aenter__() for name, one in opened.items()}
     try:
         yield clients

@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from reembed.api.fields import InvalidField
 from reembed.api.panel import Panel, parse_panel
 from reembed.cluster.client import Object
-from reembed.core.quorum.certificates import Certified, broken_chain
+from reembed.core import names
+from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Certified, broken_chain
 from reembed.core.quorum.membership import Membership, Verify, unsound
 from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
 from reembed.panel.keys import Kept
@@ -32,17 +33,23 @@ MOST_TRIES = 16
 # When a change of members is too late: never. It becomes a link of a chain, which no gateway's clock judges.
 NEVER = datetime(2999, 12, 31, tzinfo=UTC)
 
+# What members were asked is over so many seconds after they left: a certificate is good for ten minutes, by any clock.
+LATELY = (LONGEST_OPEN + 2 * SKEW).total_seconds()
+
 _LOGGER = logging.getLogger("reembed.panel")
 
 
 def believed(
-    held: tuple[Certified, ...], told: tuple[Certified, ...], kept: Kept, agent: str, verify: Verify
+    held: tuple[Certified, ...], told: tuple[Certified, ...], kept: Kept, agent: str, verify: Verify, first: str = ""
 ) -> tuple[Certified, ...]:
-    """Return the memberships to believe after the Panel's status told of `told`."""
+    """Return the memberships to believe after the Panel's status told of `told`.
+
+    `first` is the digest of the first members by who named them, empty where nobody noted it.
+    """
     if not told:
         return held
     newest = told[-1].membership
-    if broken_chain(told, kept.anchor or told[0].membership.digest, verify) is not None:
+    if broken_chain(told, kept.anchor or first or told[0].membership.digest, verify) is not None:
         return held
     if not kept.anchor and kept.signing(newest, agent) is None:
         return held  # nobody has said yet which panel is ours; one that does not know us is not
@@ -74,7 +81,9 @@ class Office:
         self._verify = verify
         self.raw: Object | None = None
         self.panel: Panel | None = None
+        self.first = ""  # digest of the first members, by who named them
         self.chain: tuple[Certified, ...] = ()
+        self._left: list[tuple[float, Membership]] = []  # who was in office, and when that was seen to be over
         self.known = asyncio.Event()  # set once somebody is in office
 
     @property
@@ -114,6 +123,20 @@ class Office:
             return None
         return change(self.panel, active, wished) if 0 < version - active.version <= MOST_TRIES else None
 
+    def lately(self) -> tuple[Membership, ...]:
+        """Return those before the ones in office on whose votes something may be done still."""
+        now = asyncio.get_running_loop().time()
+        self._left = [(at, one) for at, one in self._left if now - at < LATELY]
+        return tuple(one for _, one in self._left)
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        """Return the change of members that is due in each slot that it may come to; none if there is none."""
+        active = self.active
+        if active is None or self.wished is None:
+            return ()
+        tries = range(active.version + 1, active.version + 1 + MOST_TRIES)
+        return tuple(one for version in tries if (one := self.proposal(version)) is not None)
+
     def see(self, raw: Object | None) -> None:
         """Take the Panel as it is now, None if there is none."""
         kept = self._kept()
@@ -125,8 +148,13 @@ class Office:
         except InvalidField as error:
             _LOGGER.warning("the Panel's status can't be understood (%s); it is written anew", error)
             panel = parse_panel({**raw, "status": {}})
-        before = self.active
-        self.chain = believed(self.chain, panel.chain, kept, self._agent, self._verify)
+        before, known = self.active, {one.membership.digest for one in self.chain[:-1]}
+        self.first = str((raw["metadata"].get("annotations") or {}).get(names.ANNOTATION_FIRST, ""))
+        self.chain = believed(self.chain, panel.chain, kept, self._agent, self._verify, self.first)
+        now = asyncio.get_running_loop().time()
+        # One that has just started does not know when; it takes that for a moment ago.
+        gone = [one.membership for one in self.chain[:-1] if one.membership.digest not in known]
+        self._left += [(now, one) for one in gone]
         self.raw, self.panel = raw, panel
         active = self.active
         if active is not None and active != before:

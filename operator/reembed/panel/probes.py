@@ -11,15 +11,16 @@ import asyncio
 import hashlib
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from time import monotonic
 
 import aiohttp
 
 from reembed.client import Embedded, EmbedderBusy, EmbedderClient, EmbedderError
+from reembed.core import names
 from reembed.core.load import Load, sampled
 from reembed.core.model import InputType
 from reembed.core.quorum.evidence import Loading, PodAnswers, Pods, PoolObject
@@ -31,6 +32,9 @@ _SECONDS = 10.0
 _SCRAPE = aiohttp.ClientTimeout(total=3)
 _CONSTANT = 4
 _TIMED = 6  # of the latest times the median counts: one hiccup is none of the model's
+# Between two looks at a hosted model, while nothing is voted on and while something is.
+_HOSTED = timedelta(minutes=5)
+_HOSTED_ASKED = timedelta(seconds=15)
 _WORDS = (
     "river", "engine", "quiet", "lamp", "copper", "season", "index", "ladder", "morning", "signal", "pepper", "forest",
     "orbit", "violin", "harbor", "paper", "window", "gravity", "mirror", "candle", "winter", "bridge", "random",
@@ -46,6 +50,7 @@ class _Pool:
     seconds: dict[str, deque[float]] = field(default_factory=dict)
     loading: dict[str, tuple[float, Loading]] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
+    last: Pods | None = None
 
 
 class Prober:
@@ -59,9 +64,11 @@ class Prober:
         self._round = 0
         self.texts = tuple(self._text(f"constant {number}") for number in range(_CONSTANT))
 
-    async def look(self, pool: PoolObject, addresses: Mapping[str, str]) -> Pods:
-        """Ask all ready pods at once."""
+    async def look(self, pool: PoolObject, addresses: Mapping[str, str], *, asked: bool = False) -> Pods:
+        """Ask all ready pods at once; `asked` says that a vote waits for it."""
         kept = self._pools.setdefault((pool.meta.uid, pool.fingerprint), _Pool())
+        if kept.last is not None and spared(pool, kept.last, addresses, datetime.now(UTC), asked=asked):
+            return kept.last
         self._round += 1
         if not kept.references:
             # Nothing is known of a model before its first answer; the next ones are compared with it.
@@ -75,7 +82,8 @@ class Prober:
         for pod, samples in pages.items():
             loading[pod] = exposition.loading(samples, kept.loading.get(pod), now.timestamp())
             kept.loading[pod] = (now.timestamp(), loading[pod])
-        return Pods(now, {pod: one for pod, (one, _) in zip(pods, answers, strict=True)}, kept.load, loading)
+        kept.last = Pods(now, {pod: one for pod, (one, _) in zip(pods, answers, strict=True)}, kept.load, loading)
+        return kept.last
 
     def forget(self, uids: set[str]) -> None:
         """Drop what is remembered of pools but these."""
@@ -113,23 +121,30 @@ class Prober:
         return _judged(vectors, kept.references, pool.spec.model.dimensions, median(times), memory), samples
 
     async def _scrape(self, address: str) -> list[exposition.Sample] | None:
+        url = f"http://{names.at(address, self._port)}/metrics"
         try:
-            async with self._session.get(f"http://{self._at(address)}/metrics", timeout=_SCRAPE) as response:
+            async with self._session.get(url, timeout=_SCRAPE) as response:
                 page = await response.content.read(exposition.LONGEST)
                 return exposition.samples(page.decode(errors="replace")) if response.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
 
     def _client(self, pool: PoolObject, address: str) -> Opened:
-        return Opened(f"http://{self._at(address)}", pool.fingerprint)
-
-    def _at(self, address: str) -> str:
-        # Tests have several pods on one address.
-        return address if ":" in address else f"{address}:{self._port}"
+        return Opened(f"http://{names.at(address, self._port)}", pool.fingerprint)
 
     def _text(self, of: str) -> str:
         drawn = hashlib.sha256(self._seed + of.encode()).digest()
         return " ".join(_WORDS[one % len(_WORDS)] for one in drawn[:12]) + f" {drawn[12]}"
+
+
+def spared(pool: PoolObject, last: Pods, pods: Collection[str], now: datetime, *, asked: bool) -> bool:
+    """Return whether a hosted model is not asked again yet: each of eight agents pays for every text.
+
+    What was found grows too old for a vote meanwhile; a vote that waits for more gets it.
+    """
+    if pool.spec.external is None or set(last.answers) != set(pods):
+        return False
+    return now - last.at < (_HOSTED_ASKED if asked else _HOSTED)
 
 
 class Opened:

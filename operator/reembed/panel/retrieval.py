@@ -73,6 +73,11 @@ class Halves:
     def told(self) -> Retrieval | None:
         return self._half.told() if self._half is not None else None
 
+    @property
+    def whole(self) -> bool:
+        """Whether every query was measured, however long ago."""
+        return self._half is not None and set(self._half.queries) <= self._half.measured.keys()
+
     async def step(
         self, store: AgentStore, index: IndexSpec, migration: Migration, embedders: Mapping[str, EmbedderClient]
     ) -> bool:

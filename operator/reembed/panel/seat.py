@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from reembed.cluster.client import Cluster
 from reembed.panel.heartbeats import Heartbeats
+from reembed.panel.keys import KeyStore
 from reembed.panel.metrics import Metrics
 from reembed.panel.office import Office
 from reembed.panel.settings import Settings
@@ -26,4 +27,5 @@ class Seat:
     office: Office
     duties: Heartbeats
     metrics: Metrics
+    keys: KeyStore
     clock: Callable[[], datetime] = field(default=wall_clock)

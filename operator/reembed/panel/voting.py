@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Protocol
 
@@ -20,8 +21,10 @@ from reembed.api.panel import Ballot, Decision, parse_ballot, parse_decision, re
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Conflict, Object, Refused
 from reembed.core.model import IndexSpec
+from reembed.core.quorum.allowance import MOST_OPEN, Allowance
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW, Choice, Vote, ballot_message, evidence_digest
 from reembed.core.quorum.judging import Judgement
+from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind, Proposal, ballot_name
 from reembed.panel.changing import obstacle
 from reembed.panel.keys import MANAGER
@@ -35,8 +38,9 @@ _ROOM_SECONDS = 10.0
 # Of what is seen so soon after the start, this agent may have voted before. What comes later is new: a question less
 # for the API server.
 _OLD_SECONDS = 10.0
-# Judged side by side; each waits for measurements for most of its time.
+# Judged side by side, of the operator's proposals and of each agent's; each waits for measurements most of the time.
 _AT_ONCE = 64
+_OF_AGENT = 4
 _AGAIN = 1.0
 # Decisions that are remembered as seen to; of more, the API server is asked again whether they have its Ballot.
 _MOST_KNOWN = 5000
@@ -52,7 +56,7 @@ class Judge(Protocol):
 
     async def judge(self, decision: Decision, now: datetime) -> Judgement: ...
 
-    def wishes(self, now: datetime) -> Sequence[tuple[Around, Wish]]: ...
+    def wishes(self, now: datetime, duties: Collection[Role]) -> Sequence[tuple[Around, Wish]]: ...
 
 
 class Voter:
@@ -63,10 +67,14 @@ class Voter:
         self._settings = seat.settings
         self._office = seat.office
         self._heartbeats = seat.duties
+        self._keys = seat.keys
         self._metrics = seat.metrics
         self._clock = seat.clock
         self._voting: dict[str, asyncio.Task[None]] = {}  # by the Decision's name, for as long as it exists
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots: dict[str, asyncio.Semaphore] = {}  # by proposer
+        self._allowance = Allowance()
+        self._changes: set[str] = set()  # names of all Decisions of kind Membership, of which few are any
+        self._changed = asyncio.Event()
         self._signed_in: dict[str, Ballot] = {}  # by slot
         self._began = 0.0
         self.watching = False
@@ -75,6 +83,7 @@ class Voter:
         """Vote until cancelled, as `judge` says."""
         self._began = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_changes(tasks, judge), name="changes of members")
             while True:
                 began = asyncio.get_running_loop().time()
                 try:
@@ -96,24 +105,65 @@ class Voter:
         self.watching = True
         if len(self._voting) > _MOST_KNOWN:
             self._voting = {name: task for name, task in self._voting.items() if not task.done()}
+        self._changes.clear()  # all that there are come again
         async for event, raw in self._cluster.watch(kinds.DECISION, self._settings.namespace):
             name = raw["metadata"]["name"]
             if event == "DELETED":
+                self._changes.discard(name)
                 if (task := self._voting.pop(name, None)) is not None:
                     task.cancel()
-            elif name not in self._voting:
-                self._voting[name] = tasks.create_task(self._consider(raw, judge), name=f"vote {name}")
+            elif name not in self._voting and (decision := self._proposed(raw)) is not None:
+                self._begin(decision, tasks, judge)
 
-    async def _consider(self, raw: Object, judge: Judge) -> None:
-        """Vote on one Decision if there is anything to say; nothing that happens here ends the agent."""
+    def _proposed(self, raw: Object) -> Decision | None:
+        """Return a Decision that may get this agent's vote now."""
         try:
             decision = parse_decision(raw)
         except InvalidField as error:
             _LOGGER.warning("a Decision is no proposal: %s; it gets no vote", error)
-            return
-        if raw["spec"].get("slot") != decision.proposal.slot:
-            _LOGGER.warning("Decision %s names another slot than its proposal has; it gets no vote", decision.meta.name)
-            return
+            return None
+        proposal, name = decision.proposal, decision.meta.name
+        if raw["spec"].get("slot") != proposal.slot:
+            _LOGGER.warning("Decision %s names another slot than its proposal has; it gets no vote", name)
+            return None
+        if proposal.kind is Kind.MEMBERSHIP:
+            # It has no end, and anybody may propose more of them than there is room for: only one may be wished for.
+            self._changes.add(name)
+            self._changed.set()
+            return None
+        if decision.proposer == OPERATOR or self._over(proposal):
+            return decision
+        if self._allowance.admits(decision.proposer, name, proposal.expires, self._clock()):
+            return decision
+        text = "Decision %s gets no vote: agent %s has %d open already; more than that no agent needs"
+        _LOGGER.warning(text, name, decision.proposer, MOST_OPEN)
+        return None
+
+    def _begin(self, decision: Decision, tasks: asyncio.TaskGroup, judge: Judge) -> None:
+        name = decision.meta.name
+        self._voting[name] = tasks.create_task(self._consider(decision, judge), name=f"vote {name}")
+
+    async def _follow_changes(self, tasks: asyncio.TaskGroup, judge: Judge) -> None:
+        """Vote on the changes of members that the Panel asks for, whatever else is proposed in their slots."""
+        while True:
+            for proposal in self._office.proposals():
+                running = self._voting.get(proposal.name)
+                known = proposal.name in self._changes and proposal.slot not in self._signed_in
+                if not known or (running is not None and not running.done()):
+                    continue
+                try:
+                    raw = await self._cluster.get(kinds.DECISION, self._settings.namespace, proposal.name)
+                    if raw is not None:
+                        self._begin(parse_decision(raw), tasks, judge)
+                except (ClusterError, InvalidField, TimeoutError) as error:
+                    _LOGGER.warning("Decision %s was not read: %s; tried again", proposal.name, _told(error))
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2 * _AGAIN):
+                    await self._changed.wait()
+
+    async def _consider(self, decision: Decision, judge: Judge) -> None:
+        """Vote on one Decision if there is anything to say; nothing that happens here ends the agent."""
         await self._office.known.wait()
         try:
             await self._vote(decision, judge)
@@ -123,7 +173,8 @@ class Voter:
     async def _vote(self, decision: Decision, judge: Judge) -> None:
         proposal = decision.proposal
         began = asyncio.get_running_loop().time()
-        if self._over(proposal) or (began - self._began < _OLD_SECONDS and await self._voted(proposal)):
+        old = proposal.kind is Kind.MEMBERSHIP or began - self._began < _OLD_SECONDS
+        if self._over(proposal) or (old and await self._voted(proposal)):
             return
         ballot = self._signed_in.get(proposal.slot)
         if ballot is None:
@@ -148,8 +199,15 @@ class Voter:
     async def _said(self, decision: Decision, judge: Judge) -> Judgement | None:
         if decision.proposal.kind is Kind.MEMBERSHIP:
             return await self._when_agreed(decision.proposal)
-        async with self._slots:
+        async with self._place(decision.proposer):
             return await self._judged(decision, judge)
+
+    def _place(self, proposer: str) -> asyncio.Semaphore:
+        """Return where to wait for a judgement: nobody's proposals keep another's waiting."""
+        active = self._office.active
+        known = proposer == OPERATOR or (active is not None and active.member(proposer) is not None)
+        most = _AT_ONCE if proposer == OPERATOR else _OF_AGENT
+        return self._slots.setdefault(proposer if known else "", asyncio.Semaphore(most))
 
     def _over(self, proposal: Proposal) -> bool:
         return self._clock() > proposal.expires
@@ -229,16 +287,16 @@ class Voter:
             return meta.uid, spec
 
     async def _when_agreed(self, proposal: Proposal) -> Judgement | None:
-        """Wait until a change of members is what this agent wants too; None once it is out of the question."""
-        while True:
-            if proposal == self._office.proposal(proposal.epoch):
-                missing = obstacle(self._office, self._heartbeats)
-                if missing is None:
-                    return Judgement(Choice.APPROVE, ("Wished: these are the members that the Panel asks for",), {})
-                _LOGGER.info("a change of members waits: %s", missing)
-            elif (active := self._office.active) is not None and active.version >= proposal.epoch:
-                return None
+        """Wait until a change of members is what this agent wants too; None once another one is wished for."""
+        while proposal == self._office.proposal(proposal.epoch):
+            missing = obstacle(self._office, self._heartbeats)
+            if missing is None and await self._keys.vow(proposal.epoch, proposal.digest) == proposal.digest:
+                return Judgement(Choice.APPROVE, ("Wished: these are the members that the Panel asks for",), {})
+            if missing is None:
+                return _refusal("SlotTaken", "it has signed for other members in this slot; the next one is free")
+            _LOGGER.info("a change of members waits: %s", missing)
             await asyncio.sleep(2 * _AGAIN)
+        return None
 
     def _signed(self, proposal: Proposal, judged: Judgement) -> Ballot | None:
         active, kept = self._office.active, self._heartbeats.kept()

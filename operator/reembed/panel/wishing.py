@@ -1,4 +1,4 @@
-"""Puts to the vote what this agent's role would have done: memory, tuning, recovery, a soft way back, drift.
+"""Puts to the vote what an agent's roles would have done: memory, tuning, recovery, a soft way back, drift.
 
 The judge says what is wished for; here it becomes a Decision, by whoever has the role's work. What was proposed once is
 not proposed again for a while, whatever came of it: others may measure otherwise, and votes are not to be had by asking
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -19,7 +19,9 @@ from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError, Conflict
 from reembed.core.migration import Migration, SeenIndex
 from reembed.core.quorum import raising
+from reembed.core.quorum.allowance import Allowance
 from reembed.core.quorum.certificates import LONGEST_OPEN
+from reembed.core.quorum.membership import Role
 from reembed.core.quorum.proposals import Kind, Proposal, Subject
 from reembed.panel.keys import MANAGER
 from reembed.panel.seat import Seat
@@ -73,33 +75,35 @@ class Around(Protocol):
 
 
 class Wishes(Protocol):
-    """A judge that has wishes of its role."""
+    """A judge that has wishes of the roles whose work is its agent's."""
 
-    def wishes(self, now: datetime) -> Sequence[tuple[Around, Wish]]: ...
+    def wishes(self, now: datetime, duties: Collection[Role]) -> Sequence[tuple[Around, Wish]]: ...
 
 
 class Wisher:
-    """The proposals of one agent's role."""
+    """The proposals of the roles whose work is an agent's: its own, and those of who is dead."""
 
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
+        self._allowance = Allowance()
         self._proposed: dict[tuple[str, Kind, tuple[tuple[str, str], ...]], datetime] = {}
 
     async def run(self, judge: Wishes) -> None:
         """Propose what is wished for until cancelled."""
         while True:
             await asyncio.sleep(_ROUND_SECONDS)
-            if self._seat.office.active is None or not self._seat.duties.mine(self._seat.settings.role):
+            duties = [role for role in Role if self._seat.duties.mine(role)]
+            if self._seat.office.active is None or not duties:
                 continue
             try:
-                await self.round(judge)
+                await self.round(judge, duties)
             except Conflict:
                 continue  # another proposed in the slot: the next round takes the one after
             except (ClusterError, TimeoutError) as error:
                 _LOGGER.warning("what the role wishes for could not be proposed: %s; tried again", error)
 
-    async def round(self, judge: Wishes) -> None:
-        """Propose what is wished for now.
+    async def round(self, judge: Wishes, duties: Collection[Role]) -> None:
+        """Propose what these roles wish for now.
 
         Raises:
             ClusterError: the API server did not take it.
@@ -107,21 +111,26 @@ class Wisher:
         """
         now = self._seat.clock()
         self._proposed = {key: at for key, at in self._proposed.items() if now - at < _AGAIN}
-        for around, wish in judge.wishes(now):
+        for around, wish in judge.wishes(now, duties):
             objects = around.objects
             key = (objects.index.meta.uid, wish.kind, tuple(sorted(wish.change)))
-            if key not in self._proposed:
-                await self._propose(objects, wish, now)
-                self._proposed[key] = now
+            if key in self._proposed:
+                continue
+            if not await self._propose(objects, wish, now):
+                return  # the others look at no more of one agent's at a time; it is wished for again
+            self._proposed[key] = now
 
-    async def _propose(self, objects: Objects, wish: Wish, now: datetime) -> None:
+    async def _propose(self, objects: Objects, wish: Wish, now: datetime) -> bool:
         epoch = await self._next(objects.index.meta.uid, wish.kind)
         proposal = proposed(objects, wish, epoch, now)
         here, agent = self._seat.settings.namespace, self._seat.settings.agent
+        if not self._allowance.admits(agent, proposal.name, proposal.expires, now):
+            return False
         body = render_decision(proposal, here, agent)
         await self._seat.cluster.create(kinds.DECISION, here, body, manager=MANAGER)
         subject = f"{proposal.subject.namespace}/{proposal.subject.name}"
         _LOGGER.info("%s of %s is put to the vote: %s", wish.kind.value, subject, wish.reason)
+        return True
 
     async def _next(self, uid: str, kind: Kind) -> int:
         """Return an epoch that nothing of this kind was proposed in."""

@@ -54,6 +54,8 @@ def chamber(council: Council, now: datetime) -> RenderableType:
     office = f"membership {members.version}" if council.panel.active is not None else "not in office yet"
     root.add(Text(joined(office, f"{alive} of {len(members.members)} reachable", f"{members.quorum} votes decide")))
     root.add(Text(f"digest {council.anchor}", QUIET_STYLE))
+    if council.doubt:
+        root.add(marked(ALARM, council.doubt))
     for reason, message in council.conditions:
         root.add(Text(f"{reason}: {message}", mark.style))
     _branch(root, "agents", columns([_agent(council, one, now) for one in members.members]))
@@ -165,6 +167,7 @@ def document(council: Council, now: datetime) -> dict[str, Any]:
         "namespace": council.panel.meta.namespace,
         "name": council.panel.meta.name,
         "digest": council.anchor,
+        "doubt": council.doubt or None,
         "version": office.version if office is not None else None,
         "faulty": members.faulty,
         "quorum": members.quorum,

@@ -13,6 +13,7 @@ from typing import Any
 
 from reembed.api.fields import Fields, InvalidField, Raw
 from reembed.api.panel import Decision, Panel, parse_decision, parse_panel
+from reembed.core import names
 from reembed.core.quorum.membership import Member, Membership
 from reembed.core.quorum.proposals import Proposal
 from reembed.plugin.agents import Agent
@@ -57,6 +58,7 @@ class Council:
 
     panel: Panel
     agents: Mapping[str, Agent]
+    first: str = ""  # digest of the first members, by who named them; empty where nobody noted it
     away: frozenset[str] | None = None  # without a heartbeat, by the agents' own word; None if none was given
     decisions: tuple[Open, ...] = ()
     conditions: tuple[tuple[str, str], ...] = field(default=())  # reason and message of those that are false or bad
@@ -68,8 +70,21 @@ class Council:
 
     @property
     def anchor(self) -> str:
-        """Return the digest that indexes name."""
-        return self.panel.chain[0].membership.digest if self.panel.chain else self.panel.wished.digest
+        """Return the digest that indexes name, by people's word if there is one."""
+        if self.first or not self.panel.chain:
+            return self.first or self.panel.wished.digest
+        return self.panel.chain[0].membership.digest
+
+    @property
+    def doubt(self) -> str:
+        """Return why the digest, or what the status says, is not to be believed; empty if there is no reason."""
+        if not self.panel.chain:
+            return ""
+        if not self.first:
+            return "the digest is the word of one agent: compare it with what `panel init` told"
+        if self.panel.chain[0].membership.digest == self.first:
+            return ""
+        return "the status begins with other members than the digest's: an agent that lies wrote it"
 
     def reachable(self, member: Member, now: datetime) -> bool:
         if self.away is not None:
@@ -99,6 +114,7 @@ def read_council(
     return Council(
         panel=parse_panel(panel),
         agents=agents,
+        first=str((panel["metadata"].get("annotations") or {}).get(names.ANNOTATION_FIRST, "")),
         away=frozenset(status.texts("unreachable")) if told else None,
         decisions=tuple(
             sorted(

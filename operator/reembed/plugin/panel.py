@@ -20,6 +20,7 @@ from reembed.api.panel import membership_json
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster
 from reembed.cluster.kinds import Kind
+from reembed.core import names
 from reembed.core.quorum.membership import Membership, unsound
 from reembed.plugin import exits
 from reembed.plugin.agents import ANNOTATION_ROTATE, PREFIX, ROLES, Agent, member, read_agents
@@ -54,15 +55,19 @@ async def run(cluster: Cluster, arguments: Arguments, output: Output) -> int:
 async def _init(place: Place, arguments: Arguments, output: Output) -> int:
     """Make the Panel of the agents that there are."""
     if (found := await _panel(place)) is not None:
+        known = read_council(found, {})
+        doubt = f" ({known.doubt})" if known.doubt else ""
         raise Problem(
             f"there is Panel {place.name!r} in namespace {place.namespace!r} already, and its digest is "
-            f"{read_council(found, {}).anchor}; `kubectl reembed panel wish` asks for other keys"
+            f"{known.anchor}{doubt}; `kubectl reembed panel wish` asks for other keys"
         )
     agents = await _published(place, arguments, output, frozenset(ROLES))
     members = Membership(1, arguments.faulty, tuple(member(agents[name]) for name in ROLES))
     if (wrong := unsound(members)) is not None:
         raise Problem(f"these would be no panel: {wrong}; give another --faulty")
-    body = {"metadata": {"namespace": place.namespace, "name": place.name}, "spec": membership_json(members)}
+    # What agents say of themselves later is believed by who compares it with this; they cannot write it.
+    meta = {"namespace": place.namespace, "name": place.name, "annotations": {names.ANNOTATION_FIRST: members.digest}}
+    body = {"metadata": meta, "spec": membership_json(members)}
     with explained(f"create panel {place.name!r}", place.namespace, _WRITES):
         await place.cluster.create(kinds.PANEL, place.namespace, body, manager=_MANAGER)
     if arguments.json:

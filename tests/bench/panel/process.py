@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from reembed.api.panel import Decision
 from reembed.cluster import access, client
 from reembed.core.quorum.certificates import Choice
 from reembed.core.quorum.judging import Judgement
+from reembed.core.quorum.membership import Role
 from reembed.panel.__main__ import main
 from reembed.panel.settings import Settings
 
@@ -28,8 +29,8 @@ class Approving:
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    def wishes(self, now: datetime) -> list[Any]:
-        del now
+    def wishes(self, now: datetime, duties: Collection[Role]) -> list[Any]:
+        del now, duties
         return []
 
     async def judge(self, decision: Decision, now: datetime) -> Judgement:

@@ -113,6 +113,11 @@ def ballot(agent: str, epoch: int = 5, **metadata: Any) -> Object:
     return made
 
 
+def owner(**changes: str) -> Object:
+    kept: Object = ballot(OTHER)["metadata"]["ownerReferences"][0]
+    return kept | changes
+
+
 def lease(name: str) -> Object:
     meta = {"name": f"reembed-panel-{name}"}
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": {"holderIdentity": "x"}}
@@ -141,12 +146,30 @@ def test_an_agent_votes_as_itself_and_as_nobody_else(plain_agent: Kubectl, opera
 
 @pytest.mark.parametrize(
     "metadata",
-    [{"finalizers": ["example.org/stay"]}, {"ownerReferences": []}, {"ownerReferences": None}],
-    ids=["finalizers", "no owner", "none given"],
+    [
+        {"finalizers": ["example.org/stay"]},
+        {"ownerReferences": []},
+        {"ownerReferences": None},
+        {"ownerReferences": [owner(apiVersion="example.org/v1")]},
+        {"ownerReferences": [owner(name=panels.raising(10, 50, 6).name)]},
+    ],
+    ids=["finalizers", "no owner", "none given", "an owner that nobody knows", "another Decision"],
 )
 def test_no_ballot_outlives_its_decision(plain_agent: Kubectl, metadata: dict[str, Any]) -> None:
     refusal = plain_agent.refused("create", "-f", "-", DRY, stdin=ballot(OTHER, **metadata))
     assert "must have one owner, its Decision, and no finalizers" in refusal
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"labels": {}}, {"labels": {"reembed.dev/slot": panels.raising(10, 50, 6).slot}}],
+    ids=["no label", "the label of another slot"],
+)
+def test_whoever_asks_for_a_slot_s_votes_finds_one_of_each_agent(
+    plain_agent: Kubectl, metadata: dict[str, Any]
+) -> None:
+    told = plain_agent.refused("create", "-f", "-", DRY, stdin=ballot(OTHER, **metadata))
+    assert "must have the label reembed.dev/slot with its slot" in told
 
 
 @pytest.fixture(scope="module")
@@ -397,6 +420,9 @@ def test_an_agent_keeps_no_others_down_and_deletes_no_pods_of_anybody_else(
     assert "in its first minute" in plain_agent.refused("delete", "pod", "young", DRY)
     assert "no pods but agents'" in plain_agent.refused("delete", "pod", "other", DRY)
     panel.ok("delete", "pod", "young", DRY)
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    panel.ok("patch", "pod", "young", "--subresource=status", *patch(**ready))
+    assert "while it is ready" in plain_agent.refused("delete", "pod", "young", DRY)
 
 
 OURS = ("embedderpools", "embeddingindexes", "embeddingmigrations")

@@ -48,16 +48,16 @@ def run(hook_of: Hook) -> RunHook:
     return RunHook(hook_of, Moment(On.EACH_STEP, 1, 1), "hook-1", "key")
 
 
-def made() -> dict[str, Object]:
-    """Return what the operator makes, by the names of its kinds."""
+def made(namespace: str = "rag") -> dict[str, Object]:
+    """Return what the operator makes, by the names of its kinds; only what names its namespace is of it."""
     pool, seen = b.pool("new"), b.index()
     secret = SecretKey("store", "owner")
     migration = b.migration(State.CANARY)
     http = Hook("announce", On.EACH_STEP, timedelta(seconds=20), http=HttpHook("https://hooks.example/in"))
     users = Hook("smoke", On.EACH_STEP, timedelta(minutes=5), cron_job="smoke")
     jobs = {
-        "backfill": backfill.job(replace(JOB, image=IMAGES.backfill), "rag", secret, "Never"),
-        "inspect": inspection.job(ORDER, "rag", secret, IMAGES.backfill, "Never"),
+        "backfill": backfill.job(replace(JOB, image=IMAGES.backfill), namespace, secret, "Never"),
+        "inspect": inspection.job(ORDER, namespace, secret, IMAGES.backfill, "Never"),
         "announce": hook.job(run(http), migration, IMAGES.gateway, "Never", None),
         "smoke": hook.job(run(users), migration, IMAGES.gateway, "Never", copy.deepcopy(CRON_JOB)),
     }
@@ -124,7 +124,7 @@ def operator(installed: Kubectl) -> Kubectl:
 
 @pytest.mark.parametrize("name", sorted(made()))
 def test_the_operator_makes_what_its_code_makes(operator: Kubectl, name: str) -> None:
-    operator.ok("create", "-f", "-", DRY, stdin=made()[name])
+    operator.ok("create", "-f", "-", DRY, stdin=made(operator.namespace)[name])
 
 
 def foreign_image(one: Object) -> None:
@@ -189,6 +189,14 @@ def store_of_its_own(one: Object) -> None:
     container(one)["env"] = [*environment, {"name": "REEMBED_DSN", "value": "postgresql://elsewhere"}]
 
 
+def other_index(one: Object) -> None:
+    next(each for each in container(one)["env"] if each["name"] == "REEMBED_INDEX")["value"] = "another"
+
+
+def two_indexes(one: Object) -> None:
+    container(one)["env"].append({"name": "REEMBED_INDEX", "value": "docs"})
+
+
 def projected(one: Object) -> None:
     pod(one)["volumes"].append({"name": "more", "projected": {"sources": [{"secret": {"name": "x"}}]}})
 
@@ -226,6 +234,8 @@ NO_CODE = "The operator may bring no code of its own into pods"
         (other_account, "no account but those of gateways and workers, in their images"),
         (worker_s_account, "no account but those of gateways and workers, in their images"),
         (token, "Without an account a pod has no token"),
+        (other_index, "work for another index than its label"),
+        (two_indexes, "work for another index than its label"),
         (projected, "nothing of the node's"),
         (host_path, "nothing of the node's"),
         (host_network, "nothing of the node's"),
@@ -237,6 +247,21 @@ def test_the_operator_makes_no_other_pods(operator: Kubectl, spoil: Callable[[Ob
     spoilt = made()["gateway"]
     spoil(spoilt)
     assert why in operator.refused("create", "-f", "-", DRY, stdin=spoilt)
+
+
+@pytest.mark.parametrize("name", ["backfill", "inspect"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://elsewhere.example:8080", "http://reembed-embedder-new.other.svc:8080", "http://other.NAMESPACE.svc:8080"],
+    ids=["outside", "in another namespace", "another Service"],
+)
+def test_texts_go_to_no_pods_but_the_operator_s(operator: Kubectl, name: str, url: str) -> None:
+    """What comes back is stored as the documents' vectors, also of what answers now."""
+    spoilt = made(operator.namespace)[name]
+    of = next(each for each in container(spoilt)["env"] if each["name"] == "REEMBED_EMBEDDER_URL")
+    of["value"] = url.replace("NAMESPACE", operator.namespace)
+    told = operator.refused("create", "-f", "-", DRY, stdin=spoilt)
+    assert "nowhere but to Services of its own in their namespace" in told
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +297,7 @@ def mounting(one: Object, secret: dict[str, object]) -> Object:
 
 def test_an_index_s_pods_have_its_store(with_index: Kubectl) -> None:
     for name, secret in (("gateway", GATEWAY), ("worker", OWNER), ("backfill", OWNER), ("inspect", OWNER)):
-        with_index.ok("create", "-f", "-", DRY, stdin=given(made()[name], secret))
+        with_index.ok("create", "-f", "-", DRY, stdin=given(made(with_index.namespace)[name], secret))
     key = {"secretName": "functions-store", "items": [{"key": "openai", "path": "key"}]}
     for one in (made()["loading"], mounting(made()["external"], key)):
         with_index.ok("create", "-f", "-", DRY, stdin=one)
@@ -282,7 +307,7 @@ def test_an_index_s_pods_have_its_store(with_index: Kubectl) -> None:
     ("name", "secret"), [("gateway", OWNER), ("gateway", {"name": "other", "key": "gateway"}), ("worker", GATEWAY)]
 )
 def test_an_index_s_pods_have_no_other_store(with_index: Kubectl, name: str, secret: dict[str, str]) -> None:
-    refusal = with_index.refused("create", "-f", "-", DRY, stdin=given(made()[name], secret))
+    refusal = with_index.refused("create", "-f", "-", DRY, stdin=given(made(with_index.namespace)[name], secret))
     assert "pods of EmbeddingIndex 'docs' no store but the one that the index names" in refusal
 
 

@@ -91,4 +91,4 @@ async def test_a_gateway_that_is_late_is_waited_for(world: World, judge: Judge) 
 async def test_a_round_keeps_evidence_warm(world: World, judge: Judge) -> None:
     assert not await judge._round()
     assert (await judge.judge(decision(world.proposal()), datetime.now(UTC))).choice is Choice.APPROVE
-    assert judge.wishes(datetime.now(UTC)) == []
+    assert judge.wishes(datetime.now(UTC), list(Role)) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import psycopg
 import pytest
+from psycopg import sql
 
 from reembed.core.model import CollectionPlan, Desired
 from reembed.core.quorum.evidence import Evidence
@@ -23,6 +24,7 @@ from tests.fixtures.postgres import Database
 from tests.integration.panel.world import DOCUMENTS, LINES, NEW, OF_LINES, UID, World, standing
 
 SEED = b"s" * 32
+TABLE = sql.Identifier("reembed", NEW.collection)
 
 
 @pytest.fixture
@@ -76,9 +78,8 @@ async def test_vectors_of_another_text_are_found_in_the_store(
     world: World, measured: Measured, database: Database
 ) -> None:
     with psycopg.connect(database.owner_dsn, autocommit=True) as connection:
-        connection.execute(
-            "UPDATE reembed.c_new n SET embedding = o.embedding FROM reembed.c_old o WHERE o.id = n.id % 7 + 1"
-        )
+        text = "UPDATE {} n SET embedding = o.embedding FROM reembed.c_old o WHERE o.id = n.id % 7 + 1"
+        connection.execute(sql.SQL(text).format(TABLE))
     await measured.look(world.around())
     reason = judge(world.proposal(), held(measured.evidence), datetime.now(UTC)).reasons[0]
     # What it finds for labelled queries speaks first.
@@ -89,7 +90,8 @@ async def test_vectors_of_another_text_are_found_in_the_store(
 
 async def test_an_index_that_is_gone_is_no_index(world: World, measured: Measured, database: Database) -> None:
     with psycopg.connect(database.owner_dsn, autocommit=True) as connection:
-        rows = connection.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'c_new' AND indexdef ~ 'hnsw'")
+        text = "SELECT indexname FROM pg_indexes WHERE tablename = %s AND indexdef ~ 'hnsw'"
+        rows = connection.execute(text, [NEW.collection])
         for (name,) in rows.fetchall():
             connection.execute(f'DROP INDEX reembed."{name}"')
     await measured.look(world.around())
@@ -100,7 +102,7 @@ async def test_the_agents_role_changes_nothing(world: World, tmp_path: Path) -> 
     del world
     with psycopg.connect((tmp_path / "rag.docs").read_text(), autocommit=True) as connection:
         for statement in (
-            "DELETE FROM reembed.c_new",
+            sql.SQL("DELETE FROM {}").format(TABLE),
             "UPDATE reembed.pointer SET generation = 9",
             "UPDATE reembed.collection SET state = 'Withdrawn'",
             "INSERT INTO docs VALUES (0, 'x')",

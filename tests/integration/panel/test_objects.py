@@ -88,7 +88,8 @@ class World:
         )
 
     def _arm(self, name: str) -> Arm:
-        return Arm(name, f"c_{name}", fingerprint(ObjectReaderSpec.pool(self.made[name])))
+        collection = names.collection(self.uid("move"), 1) if name == "new" else "c_old"
+        return Arm(name, collection, fingerprint(ObjectReaderSpec.pool(self.made[name])))
 
     async def _pod(self, name: str, pool: str | None) -> None:
         labels = {names.LABEL_COMPONENT: "gateway", names.LABEL_INDEX: "docs"}

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from reembed.api.reports import render_gateway_report
 from reembed.backfill.shard import Work, fill
 from reembed.client import EmbedderClient
+from reembed.core import names
 from reembed.core.migration import Baseline, Migration, SeenIndex
 from reembed.core.model import (
     Arm,
@@ -54,7 +55,7 @@ from tests.fixtures.stores import SPEC, Documents
 FINGERPRINT = "fp-test"
 KEY, UID = "rag/docs", "uid-docs"
 OLD = Arm("old", "c_old", FINGERPRINT)
-NEW = Arm("new", "c_new", FINGERPRINT)
+NEW = Arm("new", names.collection("uid-move", 1), FINGERPRINT)
 # So few queries prove little: of two equal models, that a tenth of MRR is not lost.
 LABELS = EvaluationSpec("public", "labels", "query", "doc", min_queries=50, margin=0.1)
 TERMS = "t" * 64

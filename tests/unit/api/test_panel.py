@@ -153,3 +153,19 @@ def test_a_panel_is_read_back_with_those_in_office() -> None:
     found = parse_panel(raw)
     assert (found.chain, found.active) == (chain, after.membership)
     assert found.wished == replace(after.membership, version=3)
+
+
+ESCAPE = "a\x1b[2Jb\x9bH"
+
+
+def test_what_an_agent_writes_moves_no_terminals_cursor() -> None:
+    """People read reasons and names, in `panel status`, in a status and in events."""
+    told = stored(
+        render_ballot(replace(BALLOT, reasons=(ESCAPE,)), "agents", Meta("agents", PROPOSAL.name, "u", 1, "1"))
+    )
+    (reason,) = parse_ballot(told).reasons
+    assert (reason.isprintable(), reason[0], reason[-1]) == (True, "a", "H")
+    subject = replace(PROPOSAL.subject, name=ESCAPE)
+    for odd in (replace(PROPOSAL, subject=subject), replace(PROPOSAL, change=(("drift", ESCAPE),))):
+        with pytest.raises(InvalidField, match="text that can be printed"):
+            parse_decision(stored(render_decision(odd, "agents", "operator")))

@@ -303,3 +303,14 @@ def test_no_order_of_readings_restarts_and_outages_gives_more_than_was_certified
         assert share(in_force, Arm("x", "c_x", "fp-x")) == 0
         assert share(in_force, CANDIDATE) <= 10 or HALF_ROW in rows
     assert all(one == HALF_ROW or not raises(before.routing, one.routing) for before, one in pairwise(rows))
+
+
+def test_callers_queries_are_put_to_no_candidate_that_nobody_certified_not_even_aside() -> None:
+    """A candidate without a share needs no votes, and the operator says to whom shadow queries go."""
+    stranger = Arm("x", "c_x", "fp-x")
+    told = Routing(5, SERVING, stranger, 0, shadow=1.0)
+    state, in_force = judged(HELD, TEN, asked(told), AT_NOON)
+    assert (in_force, state.refused) == (replace(told, shadow=0.0), None)
+    row = Accepted(replace(HALF, certificate=None), REF.digest, 1)
+    followed = judged(Acceptance(True, row, POINTER), HALF, asked(replace(HALF, shadow=0.05)), AT_NOON)[1]
+    assert followed == replace(HALF, shadow=0.05)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from reembed.core import names
 from reembed.core.migration import Migration
-from reembed.core.model import Approval, Command, Consumed, Holder, Limit, Limits, Routing, Step, Verb
-from reembed.core.quorum import canonical
+from reembed.core.model import Approval, Arm, Command, Consumed, Holder, Limit, Limits, Routing, Step, Verb
+from reembed.core.quorum import canonical, raising
 from reembed.core.quorum.certificates import Choice
-from reembed.core.quorum.evidence import Evidence, Prediction
+from reembed.core.quorum.evidence import Evidence, PoolObject, Prediction
 from reembed.core.quorum.judging import CHECKS, judge
 from reembed.core.quorum.proposals import Kind, Proposal
 from reembed.core.transitions import State
@@ -24,6 +25,7 @@ from tests.evidence import (
     DIFFERENCES,
     STEPS,
     at,
+    collection,
     evidence,
     migration,
     objects,
@@ -177,6 +179,72 @@ def test_a_proposal_is_the_one_step_that_comes_next_from_what_is_there(asked: Pr
     assert reason(asked, evidence()) == expected
 
 
+EVIL = Arm("evil", "c_evil", builders.fingerprint(builders.model("evil")))
+
+
+def forged(asked: Proposal, found: Migration, now: Routing, after: Routing) -> tuple[Proposal, Evidence]:
+    """Return what who has the operator's account proposes, and what agents find, of a pool `evil` that is well.
+
+    A status is the operator's to write; specs and pools are not.
+    """
+    pool = builders.pool("evil")
+    pools = {**objects().pools, "evil": PoolObject(pool.meta, pool.spec, pool.report.fingerprint, ("evil-1",))}
+    uids = {name: one.meta.uid for name, one in pools.items()}
+    changed = replace(asked, before=raising.split(now, uids), after=raising.split(replace(after, epoch=8), uids))
+    known = evidence(retrieval=retrieval(arms=(found.status.serving, found.status.candidate)))
+    assert known.gateways is not None
+    assert known.stored is not None
+    assert known.sample is not None
+    reports = [replace(one, serving=now.serving, candidate=now.candidate) for one in known.gateways.reports]
+    candidate = found.status.candidate or NEW
+    seen = replace(
+        known,
+        gateways=replace(known.gateways, reports=tuple(reports)),
+        pods={**known.pods, "evil": pods("evil")},
+        stored=replace(known.stored, collections=(*known.stored.collections, collection(EVIL), collection(candidate))),
+        sample=replace(known.sample, collection=candidate.collection),
+    )
+    status = replace(objects().index.status, routing=now)
+    return changed, of(seen, index=replace(objects().index, status=status), migration=found, pools=pools)
+
+
+NEWER = replace(NEW, collection=names.collection("uid-move", 2))
+FORGED = {
+    "what serves is another in the migration's status": (
+        forged(proposal(), migration(serving=EVIL), routing(10), routing(50, serving=EVIL)),
+        "SidesOther",
+    ),
+    "the candidate is a pool that nobody asked for": (
+        forged(proposal(), migration(candidate=EVIL), routing(10, EVIL), routing(50, EVIL)),
+        "CandidateOther",
+    ),
+    "the candidate is another model by the name of the pool": (
+        forged(proposal(), migration(candidate=replace(EVIL, pool="new")), routing(10), routing(50)),
+        "CandidateOther",
+    ),
+    "the candidate is of another attempt": (
+        forged(proposal(), migration(candidate=NEWER), routing(10, NEWER), routing(50, NEWER)),
+        "CandidateOther",
+    ),
+    "nothing serves in the migration's status": (
+        forged(
+            replace(proposal(), kind=Kind.COMPLETE),
+            migration(serving=None, spec={"evaluation": None}),
+            routing(10),
+            Routing(8, NEW),
+        ),
+        "SidesOther",
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "expected"), FORGED.values(), ids=FORGED.keys())
+def test_what_a_status_says_of_the_sides_is_compared_with_the_users_word_and_with_what_serves(
+    found: tuple[Proposal, Evidence], expected: str
+) -> None:
+    assert reason(*found) == expected
+
+
 def held_by(holder: Holder | None) -> Evidence:
     index = objects().index
     return of(evidence(), index=replace(index, status=replace(index.status, active_migration=holder)))
@@ -310,6 +378,28 @@ def test_the_old_side_is_kept_for_the_whole_retention_and_need_not_live_at_its_e
     assert reason(proposal(100), early) == "Holding"
     late = replace(known, gateways=replace(known.gateways, followed_since=at(-3900)), pods={"new": pods("new")})
     assert reason(proposal(100), late) == "Measured"
+
+
+def test_at_the_last_step_promoting_it_cuts_its_hold_and_promoting_what_follows_cuts_both() -> None:
+    """The operator waits for the retention alone after the first; agents that waited for more refused for as long."""
+    known = evidence(100)
+    assert known.gateways is not None
+    step = replace(migration(), asked=(command(Verb.PROMOTE, "1/Canary/2"),))
+    for seconds, expected in ((-3599, "Holding"), (-3600, "Measured")):
+        seen = replace(known, gateways=replace(known.gateways, followed_since=at(seconds)))
+        assert reason(proposal(100), of(seen, migration=step)) == expected
+    early = replace(known, gateways=replace(known.gateways, followed_since=at(-20)))
+    both = replace(migration(), asked=(command(Verb.PROMOTE, "1/Retaining"),))
+    assert reason(proposal(100), of(early, migration=both)) == "Measured"
+
+
+@pytest.mark.parametrize("point", ["1/Canary/2", "1/Retaining"])
+def test_the_approval_of_the_last_step_is_given_by_promoting_it_or_what_follows(point: str) -> None:
+    steps = (*STEPS[:2], Step(100, timedelta(0), Approval.REQUIRED))
+    waiting = migration(spec={"steps": steps})
+    assert reason(proposal(100), with_migration(waiting, 100)) == "NotApproved"
+    given = replace(waiting, asked=(command(Verb.PROMOTE, point),))
+    assert reason(proposal(100), with_migration(given, 100)) == "Measured"
 
 
 def test_an_old_side_that_died_keeps_nobody_from_the_end() -> None:

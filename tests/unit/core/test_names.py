@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from reembed.core import names
 from reembed.core.fingerprint import fingerprint
@@ -48,3 +50,19 @@ def test_whatever_changes_vectors_changes_the_fingerprint_and_nothing_else_does(
     ]
     assert len({fingerprint(one) for one in (model, *changed)}) == 7
     assert fingerprint(replace(model, uri="file:///models/moved.gguf")) == fingerprint(model)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("10.1.2.3", "10.1.2.3:8080"),
+        ("fd00:10:244::7", "[fd00:10:244::7]:8080"),
+        ("::1", "[::1]:8080"),
+        ("127.0.0.1:9000", "127.0.0.1:9000"),
+        ("[::1]:9000", "[::1]:9000"),
+    ],
+)
+def test_a_pod_is_asked_at_its_address_whatever_kind_it_is(address: str, expected: str) -> None:
+    host, _, port = expected.rpartition(":")
+    url = URL(f"http://{names.at(address, 8080)}/metrics")
+    assert (names.at(address, 8080), url.host, url.port) == (expected, host.strip("[]"), int(port))

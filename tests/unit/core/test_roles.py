@@ -107,7 +107,7 @@ CASES = {
     "a pool with another model": (
         Role.CONFIGURATION_MANAGER,
         evidence(objects=replace(objects(), pools={
-            name: replace(one, fingerprint="fp-x") for name, one in objects().pools.items()
+            name: replace(one, fingerprint="fp-x") if name == "old" else one for name, one in objects().pools.items()
         })),
         "ModelDrift",
     ),

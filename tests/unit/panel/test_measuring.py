@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from reembed.core.load import Load, Reading
-from reembed.core.quorum.evidence import Loading, Pods
+from reembed.core.model import External
+from reembed.core.quorum.evidence import Loading, PodAnswers, Pods
 from reembed.panel import exposition, predictions, probes
 from reembed.panel.gateways import GatewayLooks
 from reembed.panel.retrieval import Half
@@ -17,6 +18,27 @@ from reembed.panel.vectors import cosine, finite, nearest
 from reembed.stores.protocol import Labels
 from tests.builders import NEW, NOON, OLD, after
 from tests.evidence import objects
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked", "pods", "expected"),
+    [
+        (200, False, ("new-1",), True),
+        (301, False, ("new-1",), False),
+        (200, True, ("new-1",), False),
+        (10, True, ("new-1",), True),
+        (10, False, ("new-1", "new-2"), False),
+    ],
+    ids=["nothing is voted on", "for long", "a vote waits", "it has just been asked", "another pod"],
+)
+def test_a_hosted_model_is_asked_seldom_while_nothing_is_voted_on(
+    seconds: int, asked: bool, pods: tuple[str, ...], expected: bool
+) -> None:
+    pool = objects().pools["new"]
+    hosted = replace(pool, spec=replace(pool.spec, external=External()))
+    last = Pods(NOON, {"new-1": PodAnswers()})
+    assert probes.spared(hosted, last, pods, after(seconds=seconds), asked=asked) is expected
+    assert not probes.spared(pool, last, pods, after(seconds=1), asked=asked)
 
 
 def vector(*numbers: float) -> bytes:

@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
-from reembed.api.panel import parse_decision
+from reembed.api.panel import membership_json, parse_decision, render_memberships
 from reembed.cluster import kinds
-from reembed.core.quorum.certificates import broken_chain
+from reembed.core import names
+from reembed.core.quorum.certificates import Certified, broken_chain
 from reembed.core.quorum.membership import Member, Membership, Role
+from reembed.core.quorum.proposals import Kind, Proposal, Split, Subject
 from reembed.panel.keys import ANNOTATION_ROTATE, SECRET, BrokenSecret, KeyStore
+from reembed.panel.office import NEVER
+from reembed.panel.settings import ROLES
 from reembed.signing import verify
 from tests.panel_agents.memory import Memory, memory_panel
 from tests.panel_agents.world import NAMES, PANEL, Panel, eventually, obeyed
@@ -215,3 +219,88 @@ async def test_a_status_that_somebody_spoils_is_written_anew(spoil: Any) -> None
         assert (await panel.raw())["status"]["reachable"] == len(NAMES)
         await asyncio.sleep(60)
         assert panel.living["streaming-loader"].agent.office.active == chain[-1].membership
+
+
+async def test_one_agent_that_proposes_in_every_slot_keeps_no_change_of_members_from_office() -> None:
+    """Nobody votes for what the Panel does not ask for; but its slots were left to it, and there are sixteen."""
+    async with office() as (panel, membership, memory):
+        wished = await rotated(panel, memory, membership)
+        subject = Subject(panel.namespace, PANEL, (await panel.raw())["metadata"]["uid"])
+        for version_ in range(2, 60):
+            after = replace(membership, version=version_, members=membership.members[1:])
+            forged = Proposal(
+                Kind.MEMBERSHIP, subject, version_, Split(), Split(), "", NEVER,
+                (("after", after.digest), ("before", membership.digest)),
+            )  # fmt: skip
+            await panel.propose(forged, NAMES[7])
+        await panel.wish(wished)
+        assert set((await version(panel, 2)).members) == set(wished.members)
+
+
+async def test_who_voted_for_members_votes_for_no_others_in_their_slot_after_a_restart() -> None:
+    """Such votes are good for ever, and whoever lies may have kept them when they were cleared away."""
+    async with office() as (panel, membership, memory):
+        await panel.kill(*NAMES[5:])
+        await panel.wish(replace(membership, members=membership.members[:-1]))
+        await asyncio.sleep(90)
+        (raw,) = await memory.list(kinds.DECISION, panel.namespace)
+        first = parse_decision(raw).proposal
+        voted = await panel.ballots(first)
+        for each in voted:
+            memory.server.remove(kinds.BALLOT, each["metadata"]["name"], "a liar")
+        memory.server.remove(kinds.DECISION, first.name, "a liar")
+        await panel.kill()
+        await panel.wish(replace(membership, members=(*membership.members[:-2], membership.members[-1])))
+        for name in panel.names:
+            panel.start(name)
+        assert (len(voted), (await version(panel, 3)).members) == (5, (await panel.chain())[-1].membership.members)
+        second = [parse_decision(one).proposal for one in await memory.list(kinds.DECISION, panel.namespace)]
+        slot_of_first = next(one for one in second if one.epoch == 2)
+        assert len((await panel.counted(slot_of_first)).approved) <= 3
+
+
+async def test_who_is_in_office_first_is_whom_a_person_named_whatever_an_agent_writes_before() -> None:
+    """The first to write into an empty status could be one that lies, and all others would wait for ever."""
+    panel = memory_panel()
+    assert isinstance(panel.cluster, Memory)
+    for name in panel.names:
+        panel.start(name)
+    keys = {name: await eventually(lambda n=name: panel.key(n)) for name in panel.names}  # type: ignore[misc]
+    membership = Membership(1, 2, tuple(Member(name, ROLES[name], keys[name]) for name in panel.names))
+    others = (replace(one, key=bytes(31) + bytes([n])) for n, one in enumerate(membership.members))
+    evil = replace(membership, members=tuple(others))
+    annotations = {names.ANNOTATION_FIRST: membership.digest}
+    body = {
+        "metadata": {"namespace": panel.namespace, "name": PANEL, "annotations": annotations},
+        "spec": membership_json(membership),
+        "status": {"memberships": render_memberships((Certified(evil),))},
+    }
+    panel.cluster.server.put(kinds.PANEL, PANEL, body, "a liar")
+
+    async def first() -> bool:
+        return (await panel.chain())[0].membership.digest == membership.digest
+
+    assert await eventually(first, 120)
+    await panel.kill()
+
+
+async def test_an_agent_that_writes_the_status_all_the_time_keeps_no_change_of_members_from_the_others() -> None:
+    """Ten times a second it says that those before are in office; each write of the others is a compare-and-set."""
+    async with office() as (panel, membership, memory):
+        wished = await rotated(panel, memory, membership)
+        before = (await panel.raw())["status"]["memberships"]
+
+        async def spoil() -> None:
+            while True:
+                await asyncio.sleep(0.1)
+                told = {"memberships": before, "members": int(asyncio.get_running_loop().time() * 10)}
+                await memory.patch(kinds.PANEL, panel.namespace, PANEL, {"status": told}, manager="a liar")
+
+        async def believed() -> bool:
+            found = [panel.living[name].agent.office.active for name in NAMES]
+            return all(one is not None and one.version == 2 for one in found)
+
+        spoiling = asyncio.create_task(spoil())
+        await panel.wish(wished)
+        assert await eventually(believed, 120)
+        spoiling.cancel()

@@ -13,10 +13,12 @@ import pytest
 
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
+from reembed.core.quorum.allowance import MOST_OPEN
 from reembed.core.quorum.certificates import Choice
 from reembed.core.quorum.counting import Standing
 from reembed.core.quorum.judging import Judgement
 from reembed.core.quorum.proposals import Kind, ballot_name
+from reembed.panel.voting import OPERATOR
 from tests.panel_agents.memory import Memory, memory_panel
 from tests.panel_agents.world import NAMES, Panel, Saying, obeyed
 from tests.sim.api_server import NAMESPACE
@@ -237,3 +239,71 @@ async def test_what_an_agent_has_begun_is_cast_before_it_ends() -> None:
         await asyncio.sleep(1)
         await panel.living[ONE].drain()
         assert await said(panel, proposal, 1) == (Choice.APPROVE, "Told")
+
+
+class OfAgents(Hanging):
+    """Never says anything of what agents propose, and approves what the operator does."""
+
+    async def judge(self, decision: Any, now: datetime) -> Judgement:
+        if decision.proposer == OPERATOR:
+            return Judgement(Choice.APPROVE, ("Told: it is good",), {})
+        return await super().judge(decision, now)
+
+
+async def flood(panel: Panel, uid: str, count: int, liar: str = NAMES[7]) -> list[Any]:
+    """Have one agent propose so many things, none of which anybody asked for."""
+    made = [replace(panel.raising("docs", uid, epoch), kind=Kind.MEMORY) for epoch in range(1000, 1000 + count)]
+    for one_of_many in made:
+        await panel.propose(one_of_many, liar)
+    return made
+
+
+async def test_one_agent_that_floods_the_panel_keeps_no_step_of_the_operators_waiting() -> None:
+    """Each judgement may take two minutes; a liar's filled all places in which one is made."""
+    panel = memory_panel()
+    for name in panel.names:
+        panel.start(name, OfAgents())
+    await panel.found()
+    uid = await panel.index("docs")
+    await flood(panel, uid, 200)
+    step = panel.raising("docs", uid, 5)
+    await panel.propose(step)
+    assert len((await panel.certificate(step)).votes) == 8
+    await panel.kill()
+
+
+async def test_of_one_agent_only_so_many_proposals_are_voted_on_at_a_time() -> None:
+    async with one() as (panel, uid):
+        made = await flood(panel, uid, 3 * MOST_OPEN)
+        await asyncio.sleep(20)
+        assert isinstance(panel.cluster, Memory)
+        voted = [panel.cluster.server.get(kinds.BALLOT, ballot_name(each.slot, ONE)) is not None for each in made]
+        assert voted == [True] * MOST_OPEN + [False] * (2 * MOST_OPEN)
+        # Another agent's are none of these.
+        other = replace(panel.raising("docs", uid, 9000), kind=Kind.MEMORY)
+        await panel.propose(other, NAMES[6])
+        assert await said(panel, other) == (Choice.APPROVE, "Told")
+
+
+class Dying(Memory):
+    """Its process ends between the signature and the Ballot."""
+
+    async def create(self, kind: kinds.Kind, namespace: str, obj: dict[str, Any], *, manager: str) -> dict[str, Any]:
+        if kind == kinds.BALLOT:
+            await asyncio.Event().wait()
+        return await super().create(kind, namespace, obj, manager=manager)
+
+
+async def test_an_agent_that_dies_between_signing_and_casting_has_said_nothing() -> None:
+    """What was signed has not left the process: the one after it votes as it finds, and once."""
+    async with one() as (panel, uid):
+        assert isinstance(panel.cluster, Memory)
+        await panel.kill(ONE)
+        panel.start(ONE, Saying(Choice.APPROVE), cluster=Dying(panel.cluster.server))
+        proposal = panel.raising("docs", uid, 5)
+        await panel.propose(proposal)
+        await panel.said(proposal, 7)
+        before = [each for each in await panel.ballots(proposal) if each["spec"]["agent"] == ONE]
+        await panel.kill(ONE)
+        panel.start(ONE, Saying(Choice.REJECT))
+        assert (before, await said(panel, proposal)) == ([], (Choice.REJECT, "Told"))

@@ -11,6 +11,7 @@ from reembed.api.panel import Ballot, membership_json, render_ballot, render_dec
 from reembed.cluster import kinds
 from reembed.cluster.client import Cluster, ClusterError, Conflict, Object, Snapshot
 from reembed.cluster.kinds import Kind
+from reembed.core import names
 from reembed.core.model import Meta
 from reembed.core.quorum.certificates import Certified, Choice
 from reembed.core.quorum.membership import Member, Membership, encoded
@@ -41,7 +42,7 @@ def lease(name: str, public: bytes | None, beat: datetime | None = NOON) -> Obje
 
 
 def panel(members: Membership, chain: tuple[Certified, ...] = (), /, **status: Any) -> Object:
-    meta = {
+    meta: Object = {
         "namespace": NAMESPACE,
         "name": "panel",
         "uid": "uid-panel",
@@ -49,6 +50,8 @@ def panel(members: Membership, chain: tuple[Certified, ...] = (), /, **status: A
         "resourceVersion": "7",
         "creationTimestamp": "2026-01-01T00:00:00Z",
     }
+    if chain:
+        meta["annotations"] = {names.ANNOTATION_FIRST: chain[0].membership.digest}
     told = {"memberships": render_memberships(chain), **status} if chain or status else None
     return {
         "kind": "Panel",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reembed.api.panel import render_memberships
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
 from reembed.core.quorum.certificates import Certified, Choice
@@ -81,6 +82,24 @@ async def test_a_server_that_is_busy_for_a_moment_is_asked_again() -> None:
 async def test_a_panel_is_not_made_twice_and_its_digest_is_told() -> None:
     with pytest.raises(Problem, match=f"already, and its digest is {AGENTS.membership.digest}"):
         await run(PanelCluster(*LEASES, IN_OFFICE), "init")
+
+
+async def test_the_digest_is_that_of_whom_a_person_named_whatever_an_agent_writes() -> None:
+    """Whoever copies the digest of an agent that lies into an index has its gateways believe that agent alone."""
+    cluster = PanelCluster(*LEASES)
+    await run(cluster, "init")
+    (found,) = (one for one in cluster.objects if one["kind"] == "Panel")
+    evil = council(dict.fromkeys(NAMES, 5)).membership
+    found["metadata"] |= {"uid": "u", "generation": 1, "resourceVersion": "1"}
+    found["status"] = {"memberships": render_memberships((Certified(evil),))}
+    told = read_council(found, {})
+    assert (told.anchor, "an agent that lies wrote it" in told.doubt) == (AGENTS.membership.digest, True)
+    assert f"digest {AGENTS.membership.digest}" in plain(chamber(told, NOON), 120)
+    with pytest.raises(Problem, match=f"its digest is {AGENTS.membership.digest}"):
+        await run(cluster, "init")
+    # Of a Panel that another way was found to, nobody can tell.
+    del found["metadata"]["annotations"]
+    assert "compare it with what `panel init` told" in read_council(found, {}).doubt
 
 
 async def test_eight_agents_do_not_tolerate_three() -> None:

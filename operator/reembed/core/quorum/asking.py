@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from reembed.core.model import Approval, Routing, Verb
+from reembed.core import names
+from reembed.core.fingerprint import of_collection
+from reembed.core.migration import Migration
+from reembed.core.model import Approval, Arm, Routing, Verb
 from reembed.core.quorum import raising
 from reembed.core.quorum.certificates import LONGEST_OPEN, SKEW
 from reembed.core.quorum.evidence import FRESH, Evidence, Objects
@@ -132,6 +135,22 @@ def newer_epoch(proposal: Proposal, evidence: Evidence, now: datetime) -> Findin
     return Finding("EpochConsumed", f"epoch {proposal.epoch} is not above the index's epoch {epoch}")
 
 
+def own_sides(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
+    """Find that the migration's status names other sides than its user and the index do: who proposes writes both."""
+    del proposal, now
+    objects = objects_of(evidence)
+    migration, serving = objects.migration, objects.index.status.routing.serving
+    if migration is None or migration.status.candidate is None:
+        return Finding("SidesUnknown", "the migration names no candidate yet")
+    found, wanted = migration.status.candidate, _candidate(objects, migration)
+    if found != wanted:
+        asked = f"pool {migration.spec.pool!r} and the attempt's collection, as the migration's spec asks"
+        return Finding("CandidateOther", f"the status names {found.collection} of pool {found.pool!r}, and not {asked}")
+    if migration.status.serving != serving:
+        return Finding("SidesOther", "what serves is another in the migration's status than in the index's")
+    return None
+
+
 def next_step(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
     """Find that it is not the one step that comes next in the migration's steps, to the migration's own sides."""
     del now
@@ -155,8 +174,8 @@ def held(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | Non
     it was given. Who may approve may cut a hold short, by the annotation that names the step.
     """
     objects = objects_of(evidence)
-    hold, step = _hold(objects), _step(objects)
-    if not hold or _promoted(objects, step):
+    hold = _hold(objects)
+    if not hold:
         return None
     own = evidence.gateways.followed_since if evidence.gateways is not None else None
     if own is None:
@@ -184,16 +203,23 @@ def coming(objects: Objects) -> tuple[Kind, Split] | None:
     migration, routing = objects.migration, objects.index.status.routing
     if migration is None or migration.status.candidate is None:
         return None
+    candidate = migration.status.candidate
     # Another attempt's candidate may still be named, without weight.
-    weight = routing.weight if routing.candidate == migration.status.candidate else 0
+    weight = routing.weight if routing.candidate == candidate else 0
     uids = {name: one.meta.uid for name, one in objects.pools.items()}
-    status = migration.status
-    if weight == 100 or status.serving is None:
-        done = raising.split(Routing(serving=status.candidate), uids)
-        return Kind.COMPLETE, done
+    if weight == 100 or routing.serving is None:
+        return Kind.COMPLETE, raising.split(Routing(serving=candidate), uids)
     more = next((step.weight for step in migration.spec.steps if step.weight > weight), 100)
-    both = raising.split(Routing(serving=status.serving, candidate=status.candidate, weight=more), uids)
-    return Kind.TRAFFIC, both
+    return Kind.TRAFFIC, raising.split(Routing(serving=routing.serving, candidate=candidate, weight=more), uids)
+
+
+def _candidate(objects: Objects, migration: Migration) -> Arm | None:
+    """Return the side that the migration makes, by its spec and its pool's; only the attempt is the operator's word."""
+    pool = objects.pools.get(migration.spec.pool)
+    if pool is None:
+        return None
+    made = names.collection(migration.meta.uid, migration.status.attempt)
+    return Arm(pool.meta.name, made, of_collection(pool.fingerprint, migration.spec.chunking))
 
 
 def _step(objects: Objects) -> int | None:
@@ -205,24 +231,33 @@ def _step(objects: Objects) -> int | None:
 
 
 def _hold(objects: Objects) -> timedelta:
+    """Return how long the share of now must be held, without what somebody cut short who may."""
     step = _step(objects)
     if step is None or objects.migration is None:
         return timedelta(0)
     spec = objects.migration.spec
+    hold = timedelta(0) if _promoted(objects, step) else spec.steps[step].hold
+    if spec.steps[step].weight < 100:
+        return hold
     # After the last step the old side is kept for a while; all queries are the candidate's in both.
-    return spec.steps[step].hold + (spec.retention if spec.steps[step].weight == 100 else timedelta(0))
+    return timedelta(0) if _asked(objects, "Retaining") else hold + spec.retention
 
 
-def _promoted(objects: Objects, step: int | None) -> bool:
-    """Return whether somebody who may approve said so, by the annotation alone: a status is the operator's word."""
+def _promoted(objects: Objects, step: int) -> bool:
+    """Return whether somebody who may approve wants a step left; who ends what follows the last one, wants that too."""
     migration = objects.migration
-    if migration is None or step is None:
-        return False
-    points = {f"{migration.status.attempt}/Canary/{step}"}
-    if migration.spec.steps[step].weight == 100:
-        points = {f"{migration.status.attempt}/Retaining"}
-    return any(
-        one.verb is Verb.PROMOTE and one.uid == migration.meta.uid and one.at in points and not one.problem
+    last = migration is not None and migration.spec.steps[step].weight == 100
+    return _asked(objects, f"Canary/{step}") or (last and _asked(objects, "Retaining"))
+
+
+def _asked(objects: Objects, point: str) -> bool:
+    """Return whether somebody promotes a point of this attempt, by the annotation: a status is the operator's word."""
+    migration = objects.migration
+    return migration is not None and any(
+        one.verb is Verb.PROMOTE
+        and one.uid == migration.meta.uid
+        and one.at == f"{migration.status.attempt}/{point}"
+        and not one.problem
         for one in migration.asked
     )
 

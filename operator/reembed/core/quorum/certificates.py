@@ -81,10 +81,14 @@ def evidence_digest(evidence: Any) -> str:
 
 def signed(vote: Vote, choice: Choice, proposal: Proposal, membership: Membership, verify: Verify) -> bool:
     """Return whether a member signed that it says this of the proposal."""
+    return member_signed(vote, choice, (proposal.digest, proposal.slot), membership, verify)
+
+
+def member_signed(vote: Vote, choice: Choice, what: tuple[str, str], membership: Membership, verify: Verify) -> bool:
+    """Return the same, of the proposal with this digest in this slot."""
     if membership.holder(vote.key) is None or len(vote.signature) != SIGNATURE_BYTES:
         return False
-    message = ballot_message(proposal.digest, proposal.slot, choice, vote.evidence)
-    return verify(vote.key, message, vote.signature)
+    return verify(vote.key, ballot_message(*what, choice, vote.evidence), vote.signature)
 
 
 def supporters(votes: tuple[Vote, ...], proposal: Proposal, membership: Membership, verify: Verify) -> frozenset[bytes]:

@@ -17,6 +17,7 @@ from reembed.core.quorum.certificates import (
     Certified,
     Choice,
     Vote,
+    member_signed,
     signed,
 )
 from reembed.core.quorum.membership import Membership, Verify
@@ -76,6 +77,17 @@ def count(
         reasons=_commonest([one.reasons[0] for one in refusing.values() if one.reasons]),
         certificate=Certificate(proposal, votes, chain) if certified else None,
     )
+
+
+def elsewhere(proposal: Proposal, ballots: Iterable[Cast], membership: Membership, verify: Verify) -> int:
+    """Return how many members voted in the proposal's slot for something else, so that they have no vote for it."""
+    others = [one for one in ballots if one.digest != proposal.digest]
+    keys = [
+        one.vote.key
+        for one in others
+        if member_signed(one.vote, one.choice, (one.digest, proposal.slot), membership, verify)
+    ]
+    return len(set(keys))
 
 
 def _standing(membership: Membership, approving: int, refusing: int, *, late: bool) -> Standing:

@@ -54,6 +54,7 @@ _ROUTING = (
     asking.from_here,
     asking.newer_epoch,
     asking.nobody_stops_it,
+    asking.own_sides,
     asking.next_step,
     asking.approved,
     measured.followed,

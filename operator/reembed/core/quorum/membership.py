@@ -24,6 +24,9 @@ KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 # More keys than this no certificate of an index's status has room for.
 MOST_MEMBERS = 16
+# Memberships that the status of a Panel and of an index has room for (`crds`), and from which on that is told.
+MOST_MEMBERSHIPS = 32
+MANY_MEMBERSHIPS = 28
 
 
 class Role(Enum):
