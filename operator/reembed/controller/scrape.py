@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from reembed.answers import whole
 from reembed.core import exposition, load, measures, names
 
 # What is read of the hundreds of lines of a page.
@@ -77,26 +78,11 @@ class HttpPods:
 
     @staticmethod
     async def _json(response: aiohttp.ClientResponse) -> Any:
-        return json.loads(await _whole(response))
+        return json.loads(await whole(response, _LONGEST))
 
     @staticmethod
     async def _samples(response: aiohttp.ClientResponse) -> list[Sample]:
-        return samples((await _whole(response)).decode())
-
-
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    """Return an answer; one that does not end is none.
-
-    Raises:
-        ValueError: it is longer than any of ours.
-
-    """
-    found = bytearray()
-    async for part in response.content.iter_any():
-        found += part
-        if len(found) > _LONGEST:
-            raise ValueError(f"the answer of {response.url} is longer than {_LONGEST} bytes")
-    return bytes(found)
+        return samples((await whole(response, _LONGEST)).decode())
 
 
 def samples(text: str) -> list[Sample]:

@@ -19,6 +19,7 @@ from time import monotonic
 
 import aiohttp
 
+from reembed.answers import whole
 from reembed.client import Embedded, EmbedderBusy, EmbedderClient, EmbedderError
 from reembed.core.exposition import Sample
 from reembed.core.load import Load, sampled
@@ -118,9 +119,10 @@ class Prober:
     async def _scrape(self, address: str) -> list[Sample] | None:
         try:
             async with self._session.get(f"http://{self._at(address)}/metrics", timeout=_SCRAPE) as response:
-                page = await response.content.read(_LONGEST)
-                return samples(page.decode(errors="replace")) if response.status == 200 else None
-        except (aiohttp.ClientError, OSError, TimeoutError):
+                if response.status != 200:
+                    return None
+                return samples((await whole(response, _LONGEST)).decode(errors="replace"))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             return None
 
     def _client(self, pool: PoolObject, address: str) -> Opened:
