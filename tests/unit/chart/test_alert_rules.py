@@ -106,6 +106,13 @@ def test_every_alert_says_how_bad_it_is_and_has_a_section_that_its_link_leads_to
     assert {rule["labels"]["severity"] for rule in RULES} == {"critical", "warning", "info"}
 
 
+def test_what_alerts_are_made_of_is_on_the_page_as_well() -> None:
+    page = (ROOT / "docs" / "alerts.md").read_text()
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exported()}
+    ours = {name for name in families if name.startswith(("reembed_panel_", "reembed_migration", "reembed_operator_"))}
+    assert {name for name in ours if f"`{name}" not in page} == set()
+
+
 def rules(kube_binary: Path, *settings: str) -> dict[str, Any]:
     (found,) = of_kind(render(kube_binary, *settings), "PrometheusRule")
     return found
@@ -123,6 +130,13 @@ def test_rules_have_the_labels_by_which_they_are_selected_and_links_to_where_the
     assert (found["metadata"]["namespace"], found["metadata"]["labels"]["release"]) == ("reembed-system", "prom")
     assert links[0] == "https://wiki/alerts#reembedoperatorabsent"
     assert {link.partition("#")[0] for link in links} == {"https://wiki/alerts"}
+
+
+def test_the_pods_of_all_namespaces_are_scraped_with_the_labels_that_they_tell(kube_binary: Path) -> None:
+    (found,) = of_kind(render(kube_binary, "monitoring.podMonitor.enabled=true", *PANEL), "PodMonitor")
+    (endpoint,) = found["spec"]["podMetricsEndpoints"]
+    assert found["spec"]["namespaceSelector"] == {"matchNames": ["reembed-system", "a", "reembed-panel"]}
+    assert endpoint == {"port": "http", "interval": "15s", "honorLabels": True}
 
 
 def test_a_link_that_could_not_lead_to_a_section_is_refused(kube_binary: Path) -> None:
