@@ -63,21 +63,21 @@ class Liars:
         """Watch until cancelled."""
         await self._office.known.wait()
         while True:
-            self._begin()
+            self._watch += 1
             try:
                 async for event, raw in self._cluster.watch(kinds.BALLOT, self._settings.namespace):
                     self._see(event, raw)
+                self._forget()
             except (ClusterError, OSError, TimeoutError, ValueError, KeyError) as error:
                 text = "the watch of Ballots ended: %s; it is begun again"
                 _LOGGER.info(text, str(error) or type(error).__name__)
             await asyncio.sleep(_AGAIN)
 
-    def _begin(self) -> None:
-        """Forget what a whole watch has not told of: it went between two of them."""
+    def _forget(self) -> None:
+        """Drop what a whole watch has not told of: it went between two of them."""
         for slot, told in list(self._slots.items()):
             for name in [name for name, one in told.items() if one.watch < self._watch]:
                 self._drop(slot, name)
-        self._watch += 1
 
     def _see(self, event: str, raw: Object) -> None:
         meta = raw["metadata"]

@@ -94,6 +94,7 @@ async def test_a_proof_ends_with_the_ballot_that_it_is_also_if_nobody_saw_it_go(
         witness.cut = True
         panel.cluster.server.delete(kinds.BALLOT, body["metadata"]["name"])
         await asyncio.sleep(1)
+        await asyncio.sleep(300)
         before = told(panel)
         witness.cut = False
         await asyncio.sleep(150)
