@@ -16,6 +16,7 @@ from reembed.cluster.client import ClusterError, Conflict
 from reembed.controller.apply import MANAGER, Effects
 from reembed.controller.cache import Cache, Key, Object
 from reembed.controller.loop import Ended
+from reembed.controller.migration_metrics import MigrationMetrics
 from reembed.controller.observe import Observer
 from reembed.controller.shell import Clock
 from reembed.controller.writer import conditions
@@ -32,13 +33,20 @@ class Migrations:
     """Makes EmbeddingMigrations true."""
 
     def __init__(
-        self, cache: Cache, observer: Observer, effects: Effects, clock: Clock, acted: Callable[[Act], None]
+        self,
+        cache: Cache,
+        observer: Observer,
+        effects: Effects,
+        metrics: MigrationMetrics,
+        clock: Clock,
+        acted: Callable[[Act], None],
     ) -> None:
         self._cache = cache
         self._acted = acted  # hears of everything that was met at the panel's word
         self._writer = effects.writer
         self._observer = observer
         self._effects = effects
+        self._metrics = metrics
         self._clock = clock
         self._uids: dict[Key, str] = {}  # of those that something is remembered of
         self._decided: dict[str, Status] = {}  # by UID
@@ -56,6 +64,7 @@ class Migrations:
         for effect in verdict.before:
             await self._effects.apply(effect, migration, seen)
         await self._write(raw, migration, verdict)
+        self._metrics.take(migration, verdict.status, now)
         for effect in verdict.after:
             await self._effects.apply(effect, migration, seen)
         await self._tell(migration, verdict)
@@ -129,6 +138,7 @@ class Migrations:
 
     def _forget(self, key: Key) -> None:
         """A migration that has ended, or is gone, costs no memory."""
+        self._metrics.forget(key.namespace, key.name)
         uid = self._uids.pop(key, "")
         self._decided.pop(uid, None)
         self._written.pop(uid, None)

@@ -32,6 +32,7 @@ from reembed.controller.leading import Candidate, Fenced, Term
 from reembed.controller.listing import KINDS, Lists
 from reembed.controller.looks import Looks
 from reembed.controller.loop import Ended, Loops
+from reembed.controller.migration_metrics import MigrationMetrics
 from reembed.controller.migrations import Migrations
 from reembed.controller.nodes import Nodes
 from reembed.controller.observe import Observer
@@ -81,10 +82,11 @@ class Operator:
         vanished = Vanished(cluster, self.cache, observer, effects, clock)
         sizes = Sizes(self.cache, typed, PoolLooks.by(scrape, cluster), Nodes(cluster), settings)
         self.pools = PoolMetrics(metrics.recycled)
+        self.migrations = MigrationMetrics(metrics.ended)
         self._passes = {
             kinds.POOL: Pools(self.cache, typed, writer, sizes, self.pools, clock).reconcile,
             kinds.INDEX: Indexes(self.cache, observer, effects, vanished, settings, clock).reconcile,
-            kinds.MIGRATION: Migrations(self.cache, observer, effects, clock, metrics.acted).reconcile,
+            kinds.MIGRATION: Migrations(self.cache, observer, effects, self.migrations, clock, metrics.acted).reconcile,
         }
         self.loops = Loops(self._pass, _LOGGER, self._urgent)
         self.readiness = Readiness(settings.namespaces, KINDS)
@@ -162,7 +164,8 @@ class Replica:
     def _begin(self) -> None:
         self.term = Term()
         self.operator = self._make(self.term)
-        self._metrics.tell(self.operator.readiness, self.term.leads, self.operator.pools)
+        operator = self.operator
+        self._metrics.tell(operator.readiness, self.term.leads, operator.pools, operator.migrations)
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         return self.operator.readiness.report(Standing(self.term.leads(), self.term.holder, self.term.problem))

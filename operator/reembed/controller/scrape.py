@@ -7,32 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
-import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import aiohttp
 
-from reembed.core import load, measures, names
+from reembed.answers import whole
+from reembed.core import exposition, load, measures, names
 
 # What is read of the hundreds of lines of a page.
 _READ = (*measures.SERIES, *load.SERIES)
-# A series of the text format 0.0.4, as prometheus_client writes it.
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-_FORM = re.compile(rf"(?P<name>\w+)(?:\{{(?P<labels>(?:{_LABEL.pattern},?)*)\}})?")
-_ESCAPED = re.compile(r"\\(.)")
-# Each pod tells the same series at every look. A series is a third of a KiB.
-_SERIES = 16_384
-
 # A page of metrics has some 50 KB.
 _LONGEST = 4 * 2**20
 # A pod that needs longer to say how it is, is not well; a pass must not wait for it.
 _SECONDS = 1.5
 
-Sample = tuple[str, Mapping[str, str], float]
+Sample = exposition.Sample
 
 
 class Pods(Protocol):
@@ -88,26 +78,11 @@ class HttpPods:
 
     @staticmethod
     async def _json(response: aiohttp.ClientResponse) -> Any:
-        return json.loads(await _whole(response))
+        return json.loads(await whole(response, _LONGEST))
 
     @staticmethod
     async def _samples(response: aiohttp.ClientResponse) -> list[Sample]:
-        return samples((await _whole(response)).decode())
-
-
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    """Return an answer; one that does not end is none.
-
-    Raises:
-        ValueError: it is longer than any of ours.
-
-    """
-    found = bytearray()
-    async for part in response.content.iter_any():
-        found += part
-        if len(found) > _LONGEST:
-            raise ValueError(f"the answer of {response.url} is longer than {_LONGEST} bytes")
-    return bytes(found)
+        return samples((await whole(response, _LONGEST)).decode())
 
 
 def samples(text: str) -> list[Sample]:
@@ -117,34 +92,5 @@ def samples(text: str) -> list[Sample]:
         ValueError: it is none.
 
     """
-    return list(_samples(text))
-
-
-def _samples(text: str) -> Iterator[Sample]:
-    for line in text.split("\n"):
-        if line.startswith(_READ):
-            series, _, value = line.rpartition(" ")
-            try:
-                number = float(value)
-                if math.isfinite(number):  # else it was not measured
-                    yield *_series(series), number
-            except ValueError as error:
-                raise ValueError(f"not a line of Prometheus' text format: {line[:200]!r}") from error
-
-
-@lru_cache(maxsize=_SERIES)
-def _series(text: str) -> tuple[str, Mapping[str, str]]:
-    """Return name and labels of a series.
-
-    prometheus_client's own parser reads whole pages, with everything that a page may hold; it would be most of what an
-    operator of a hundred migrations does.
-    """
-    found = _FORM.fullmatch(text)
-    if found is None:
-        raise ValueError(f"not a series: {text[:200]!r}")
-    labels = {sys.intern(name): sys.intern(_plain(value)) for name, value in _LABEL.findall(found["labels"] or "")}
-    return sys.intern(found["name"]), labels
-
-
-def _plain(value: str) -> str:
-    return _ESCAPED.sub(lambda one: {"n": "\n"}.get(one[1], one[1]), value) if "\\" in value else value
+    found = (exposition.sample(line) for line in exposition.lines(text, _READ))
+    return [one for one in found if one is not None]

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from reembed import monitoring
+from reembed.controller.migration_metrics import MigrationCollector, MigrationMetrics, ended
 from reembed.controller.pool_metrics import PoolCollector, PoolMetrics, recycled
 from reembed.controller.readiness import Readiness
 from reembed.core import names
@@ -49,14 +50,21 @@ class Metrics:
         )
         self._pools = PoolCollector()
         self.registry.register(self._pools)
+        self.ended = ended(self.registry)
+        self._migrations = MigrationCollector()
+        self.registry.register(self._migrations)
         self._leader = Gauge("reembed_operator_leader", "1 if this replica leads, else 0", registry=self.registry)
 
     def acted(self, act: Act) -> None:
         self._acts.labels(act.kind.value, "NotExecuted" if act.problem else "Executed").inc()
 
-    def tell(self, readiness: Readiness, leads: Callable[[], bool], pools: PoolMetrics) -> None:
-        """Have every scrape ask `readiness`, `leads`, and what is known of `pools` while this replica leads."""
+    def tell(
+        self, readiness: Readiness, leads: Callable[[], bool], pools: PoolMetrics, migrations: MigrationMetrics
+    ) -> None:
+        """Have every scrape ask `readiness`, `leads`, and what is known of pools and migrations while it leads."""
         self._pools.known = lambda: pools.known if leads() else {}
+        self._migrations.known = lambda: migrations.known if leads() else {}
+        migrations.begin(readiness.namespaces)
         self._leader.set_function(leads)
         for namespace in readiness.namespaces:
             self._ready.labels(namespace).set_function(partial(readiness.ready, namespace))

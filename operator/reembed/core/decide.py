@@ -23,11 +23,12 @@ from reembed.core.migration import Backfill, Migration, Seen, Status, Visit
 from reembed.core.model import Consumed, Excused
 from reembed.core.names import FINALIZER
 from reembed.core.notes import Note, notes
+from reembed.core.outcomes import Outcome
 from reembed.core.quorum import acting, queen
 from reembed.core.quorum.asked import Asked
 from reembed.core.quorum.proposals import Kind
 from reembed.core.sequences import Standing
-from reembed.core.states import STATES, Outcome
+from reembed.core.states import STATES
 from reembed.core.transitions import FINISHED, TRANSITIONS, WITH_TRAFFIC, Event, State, move
 
 Check = Callable[[Migration, Seen, datetime], Outcome | None]

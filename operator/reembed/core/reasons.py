@@ -15,6 +15,8 @@ EMERGENCY = "EmergencyProtection"
 AWAITING_PANEL = "AwaitingPanel"
 PANEL_REFUSED = "PanelRefused"
 NO_QUORUM = "NoQuorum"
+# A step waits for the panel's votes, or for the panel itself (`quorum.queen.waits`).
+BEFORE_PANEL = frozenset({AWAITING_PANEL, PANEL_REFUSED, NO_QUORUM, "PanelMissing"})
 # Triggers of who decides, not of what is decided about.
 OF_PANEL = frozenset({NO_QUORUM, "AgentsUnreachable"})
 

@@ -1,4 +1,4 @@
-"""What each state of a migration waits for, one function a state, in the order of a migration's life.
+"""What each state of a migration waits for, one function a state; those before any query moves are in `preparing`.
 
 `core.decide` calls the function of the present state once nothing more urgent was found. Each returns an `Outcome`:
 stay (no event) or go, with a reason for programs and a message that says what is waited for or why it moves.
@@ -7,14 +7,14 @@ stay (no event) or go, with a reason for programs and a message that says what i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from reembed.core import desired, elastic, hooks, preflight, reasons, traffic, triggers, vector_index
-from reembed.core.migration import Baseline, Migration, Seen, SeenIndex, Status
-from reembed.core.model import Approval, CollectionReport
-from reembed.core.quorum import acting, queen
-from reembed.core.quorum.queen import Need
+from reembed.core import desired, outcomes, preparing, reasons, traffic, triggers
+from reembed.core.migration import Migration, Seen, SeenIndex, Status
+from reembed.core.model import Approval
+from reembed.core.outcomes import Outcome
+from reembed.core.quorum import queen
 from reembed.core.sequences import Standing
 from reembed.core.transitions import FINISHED, Event, State
 
@@ -22,191 +22,6 @@ from reembed.core.transitions import FINISHED, Event, State
 _PATIENCE = timedelta(minutes=5)
 # Longer than a silent gateway keeps the candidate's weight, by what its reading and ours may take.
 _LEASE_OVER = traffic.LEASE + timedelta(seconds=15)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a state says: stay (no event) or go, and why; `status` carries what was recorded on the way."""
-
-    status: Status
-    reason: str
-    message: str
-    event: Event | None = None
-    needs: Need | None = None  # what it would go on to, if the panel agreed
-
-
-def _preflight(migration: Migration, seen: Seen, now: datetime) -> Outcome:
-    status = migration.status
-    obstacle = preflight.first_obstacle(preflight.BEFORE_THERE, migration, seen)
-    if obstacle is None and preflight.target_serves(migration, seen):
-        pool = migration.spec.pool
-        return Outcome(status, "AlreadyThere", f"pool {pool!r} serves the index already", Event.ALREADY_THERE)
-    obstacle = obstacle or preflight.first_obstacle(preflight.BEFORE_CLAIM, migration, seen)
-    if obstacle is None and desired.holds(migration, seen.index):
-        status = _recorded(migration, seen)
-        obstacle = preflight.first_obstacle(preflight.AFTER_CLAIM, replace(migration, status=status), seen)
-    elif obstacle is None:
-        return Outcome(status, "ClaimingIndex", f"taking hold of index {migration.spec.index!r}")
-    if obstacle is not None:
-        event = Event.REFUSED if obstacle.permanent else None
-        return Outcome(status, obstacle.reason, obstacle.message, event)
-    hooked = _hooks(replace(migration, status=status), seen, now, Event.REFUSED)
-    if hooked is not None:
-        return hooked
-    ready = replace(status, baseline=_baseline(status, seen, now))
-    voted = _voted(replace(migration, status=ready), seen, queen.loading(migration, seen))
-    if voted is not None:
-        return voted
-    return Outcome(
-        ready, "Ready", f"everything the migration needs is there{preflight.room(migration, seen)}", Event.PASSED
-    )
-
-
-def _voted(migration: Migration, seen: Seen, need: Need | None) -> Outcome | None:
-    """Return what waits for the panel's votes, None once they are there or where no panel decides."""
-    if need is None or not queen.votes(seen.index) or queen.certificate(migration, need, seen) is not None:
-        return None
-    found = queen.waits(migration, seen)
-    return Outcome(migration.status, found.reason, found.message, needs=need)
-
-
-def _hooks(migration: Migration, seen: Seen, now: datetime, failing: Event | None) -> Outcome | None:
-    """Return what the hooks of the moment hold up, None once they are over; `failing` is what a failed one means."""
-    found = hooks.check(desired.hooking(migration, seen), migration.status.hooks, now)
-    status = replace(migration.status, hooks=found.runs)
-    if found.failure:
-        return Outcome(status, "HookFailed", found.failure, failing)
-    return Outcome(status, "WaitingForHook", found.waits) if found.waits else None
-
-
-def _recorded(migration: Migration, seen: Seen) -> Status:
-    """Record both sides of the migration, once the index is held and nobody else can change what serves."""
-    status = migration.status
-    if status.candidate is not None or seen.index is None or seen.target is None:
-        return status
-    return replace(
-        status,
-        serving=seen.index.status.routing.serving,
-        candidate=desired.candidate_arm(migration, seen.target),
-        backfill_image=seen.backfill_image,
-    )
-
-
-def _baseline(status: Status, seen: Seen, now: datetime) -> Baseline | None:
-    measure = seen.arms.get(status.serving.collection) if status.serving is not None else None
-    if measure is None or measure.p95 is None:
-        return None
-    return Baseline(p95=measure.p95, requests=measure.requests, at=now)
-
-
-def _backfilling(migration: Migration, seen: Seen, now: datetime) -> Outcome:
-    status, report = migration.status, desired.own_collection(migration, seen)
-    if report is None:
-        return _waits_for_store(migration, seen, "CreatingCollection", "the store worker creates the collection")
-    hopeless = _backfill_refused(migration, seen, report)
-    if hopeless is not None:
-        return Outcome(status, hopeless.reason, hopeless.message, Event.REFUSED)
-    if report.problem is not None:
-        return Outcome(status, report.problem.reason, report.problem.message)
-    if report.shards_done == report.shards:
-        return Outcome(status, "Filled", f"{report.written} documents have a vector", Event.PASSED)
-    waits = _backfill_waits(migration, seen)
-    if waits is not None:
-        return Outcome(status, waits.reason, waits.message)
-    text = f"embedding {report.total} documents with pool {migration.spec.pool!r}"
-    return Outcome(status, "Embedding", f"{text}{_fewer_pods(migration)}")
-
-
-def _fewer_pods(migration: Migration) -> str:
-    lowered, most = migration.status.lowered, acting.most(migration)
-    if desired.pods(migration) == migration.spec.parallelism:
-        return ""
-    why = "the panel agreed on that"
-    if lowered is not None and lowered.pods < most:
-        why = elastic.SUFFERS.get(lowered.by, f"{lowered.by} suffers")
-    return f"; {desired.pods(migration)} of {migration.spec.parallelism} pods may run, since {why}"
-
-
-def _backfill_waits(migration: Migration, seen: Seen) -> triggers.Finding | None:
-    """Find what keeps documents from being embedded for now."""
-    due = triggers.first_due(migration, seen, migration.status.triggers)
-    if due is not None:
-        return triggers.Finding(due.reason, f"{due.message}; the backfill pauses until it is over")
-    unreadable = triggers.unreadable_source(seen)
-    if unreadable is not None:
-        return replace(unreadable, message=f"{unreadable.message}; the backfill pauses until that is mended")
-    problem = seen.job.problem if seen.job is not None and seen.job.active else None
-    hosted = seen.target.report.problem if seen.target is not None else None
-    if hosted is not None and hosted.reason in reasons.OF_ENDPOINT:
-        problem = hosted
-    return triggers.Finding(problem.reason, f"{problem.message}; the backfill waits for it") if problem else None
-
-
-def _backfill_refused(migration: Migration, seen: Seen, report: CollectionReport) -> triggers.Finding | None:
-    """Find what no further waiting would fill."""
-    if report.rejected > migration.spec.rejected_share * max(report.total, 1):
-        limit = f"{migration.spec.rejected_share:.1%} of {report.total}"
-        text = f"{report.rejected} documents cannot be embedded, above {limit}; table reembed.rejected lists them"
-        return triggers.Finding("TooManyRejected", text)
-    if seen.job is not None and seen.job.exhausted and report.shards_done < report.shards:
-        return triggers.Finding("BackfillFailed", f"Job {seen.job.name} gave up: {seen.job.message}")
-    return None
-
-
-def _indexing(migration: Migration, seen: Seen, now: datetime) -> Outcome:
-    status, report = migration.status, desired.own_collection(migration, seen)
-    if report is None:
-        return _waits_for_store(migration, seen, "CollectionMissing", "the store worker reports the collection")
-    if report.problem is not None:
-        return Outcome(status, report.problem.reason, report.problem.message)
-    if report.state != "Indexed":
-        return Outcome(status, "BuildingIndex", vector_index.progress(report))
-    low = vector_index.finds_too_little(migration, seen, report)
-    if low is not None:
-        return Outcome(status, low.reason, low.message)
-    unverified = traffic.unverified(migration, seen)
-    if unverified is not None:
-        return Outcome(status, unverified.reason, unverified.message)
-    return Outcome(status, "Indexed", "the vector index is valid", Event.PASSED)
-
-
-def _evaluating(migration: Migration, seen: Seen, now: datetime) -> Outcome:
-    if migration.spec.evaluation is not None:
-        waiting = _evaluation(migration, seen)
-        if waiting is not None:
-            return waiting
-    report = seen.store.evaluation if seen.store is not None and migration.spec.evaluation is not None else None
-    status = replace(migration.status, evaluation=report)
-    if status.serving is None:
-        return Outcome(status, "NothingServed", "nothing answered before: no canary is needed", Event.NOTHING_SERVES)
-    obstacle = traffic.obstacle(replace(migration, status=status), seen)
-    if obstacle is not None:
-        return Outcome(status, obstacle.reason, obstacle.message)
-    # Other triggers have little to judge by before the candidate answers callers; a query of the user's has.
-    unknown = preflight.query_without_value(migration, seen)
-    if unknown is not None:
-        return Outcome(status, unknown.reason, unknown.message)
-    hooked = _hooks(replace(migration, status=status), seen, now, Event.REFUSED)
-    if hooked is not None:
-        return hooked
-    why = report.message if report is not None else "no evaluation is asked for"
-    return Outcome(status, "Evaluated", why, Event.PASSED)
-
-
-def _evaluation(migration: Migration, seen: Seen) -> Outcome | None:
-    """Return why the offline gate does not let the migration pass, None if it does."""
-    status = migration.status
-    report = seen.store.evaluation if seen.store is not None else None
-    if seen.store is not None and seen.store.problem is not None:
-        return Outcome(status, seen.store.problem.reason, seen.store.problem.message)
-    if report is None or report.id != desired.evaluation_id(migration):
-        return Outcome(status, "Evaluating", "putting the labelled queries to both models")
-    judged = replace(status, evaluation=report)
-    if report.verdict == "Inferior":
-        return Outcome(judged, "RetrievalInferior", report.message, Event.REFUSED)
-    if report.verdict in {"Better", "NonInferior", "NoBaseline"} or status.promoted == status.at:
-        return None
-    return Outcome(judged, f"Retrieval{report.verdict}", f"{report.message}. To go on all the same, promote it")
 
 
 def _canary(migration: Migration, seen: Seen, now: datetime) -> Outcome:
@@ -233,7 +48,7 @@ def _canary(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     how = "promoted by command" if promoted else f"{step.weight} % held for {step.hold}"
     if status.step + 1 == len(migration.spec.steps):
         return Outcome(status, "AllSteps", f"all queries went to the new side; {how}", Event.PASSED)
-    hooked = _hooks(replace(migration, status=status), seen, now, Event.TRIGGERED)
+    hooked = outcomes.hooked(replace(migration, status=status), seen, now, Event.TRIGGERED)
     return hooked or Outcome(status, "StepHeld", how, Event.NEXT_STEP)
 
 
@@ -282,8 +97,8 @@ def _retaining(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if held_back is not None:
         return Outcome(status, held_back.reason, f"{held_back.message}. The old side is kept until then")
     if not _points_to(seen, desired.own_name(migration)):
-        return _waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
-    voted = _voted(replace(migration, status=status), seen, queen.completing(migration, seen))
+        return outcomes.waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
+    voted = outcomes.voted(replace(migration, status=status), seen, queen.completing(migration, seen))
     if voted is not None:
         return voted
     return Outcome(
@@ -299,7 +114,7 @@ def _promoting(migration: Migration, seen: Seen, now: datetime) -> Outcome:
         text = "it was deleted before the panel agreed that its side alone serves; what it made is taken back"
         return Outcome(status, "Deleted", text, Event.REFUSED)
     waits = _unpromoted(migration, seen)
-    waits = waits or _hooks(migration, seen, now, None)
+    waits = waits or outcomes.hooked(migration, seen, now, None)
     if waits is None:
         return Outcome(status, "Promoted", f"pool {migration.spec.pool!r} serves the index", Event.CONFIRMED)
     if migration.meta.deleting and _impatient(status, now):
@@ -312,19 +127,20 @@ def _unpromoted(migration: Migration, seen: Seen) -> Outcome | None:
     """Return what promotion waits for, None if it is done."""
     status = migration.status
     if not desired.promoted(migration, seen):
-        voted = _voted(migration, seen, queen.completing(migration, seen)) if not _taken(migration, seen) else None
+        need = None if _taken(migration, seen) else queen.completing(migration, seen)
+        voted = outcomes.voted(migration, seen, need)
         if voted is not None:
             return voted
         behind = traffic.behind(seen)
         text = behind.message if behind is not None else "gateways are told to take the new side as the only one"
         return Outcome(status, behind.reason if behind is not None else "WaitingForGateways", text)
     if not _points_to(seen, desired.own_name(migration)):
-        return _waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
+        return outcomes.waits_for_store(migration, seen, "MovingPointer", "the store worker moves the pointer")
     old = status.serving.collection if status.serving is not None else ""
     kept = {one.name: one.state for one in seen.store.collections} if seen.store is not None else {}
     if old in kept and (migration.spec.drop or kept[old] != "Withdrawn"):
         text = "the store worker releases the old collection"
-        return _waits_for_store(migration, seen, "ReleasingCollection", text)
+        return outcomes.waits_for_store(migration, seen, "ReleasingCollection", text)
     return None
 
 
@@ -344,7 +160,7 @@ def _rolling_back(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     if waits and status.state is State.UNWINDING and _impatient(status, now):
         left = f"gave up after {_PATIENCE}: {waits}; collection {desired.own_name(migration)} may stay in the store"
         return Outcome(replace(status, waiting=""), "LeftBehind", left, Event.CONFIRMED)
-    hooked = _hooks(migration, seen, now, None) if not waits else None
+    hooked = outcomes.hooked(migration, seen, now, None) if not waits else None
     if hooked is not None:
         status, waits = hooked.status, hooked.message
     return Outcome(replace(status, waiting=waits), status.reason, status.message, None if waits else Event.CONFIRMED)
@@ -396,21 +212,13 @@ def _finished(migration: Migration, seen: Seen, now: datetime) -> Outcome:
     return Outcome(migration.status, migration.status.reason, migration.status.message)
 
 
-def _waits_for_store(migration: Migration, seen: Seen, reason: str, message: str) -> Outcome:
-    """Wait for the store worker; if it has a problem of its own, that is the reason."""
-    problem = seen.store.problem if seen.store is not None else None
-    if problem is not None:
-        return Outcome(migration.status, problem.reason, problem.message)
-    return Outcome(migration.status, reason, f"waiting until {message}")
-
-
 StateCheck = Callable[[Migration, Seen, datetime], Outcome]
 
 STATES: Mapping[State, StateCheck] = {
-    State.PREFLIGHT: _preflight,
-    State.BACKFILLING: _backfilling,
-    State.INDEXING: _indexing,
-    State.EVALUATING: _evaluating,
+    State.PREFLIGHT: preparing.preflighting,
+    State.BACKFILLING: preparing.backfilling,
+    State.INDEXING: preparing.indexing,
+    State.EVALUATING: preparing.evaluating,
     State.CANARY: _canary,
     State.RETAINING: _retaining,
     State.PROMOTING: _promoting,

@@ -17,6 +17,7 @@ from reembed.panel.coordinator import Coordinator
 from reembed.panel.garbage import Garbage
 from reembed.panel.heartbeats import Heartbeats
 from reembed.panel.keys import BrokenSecret, KeyStore
+from reembed.panel.liars import Liars
 from reembed.panel.metrics import Metrics, served
 from reembed.panel.office import Office
 from reembed.panel.seat import Seat, wall_clock
@@ -60,6 +61,7 @@ class Agent:
         self._coordinator = Coordinator(seat)
         self._garbage = Garbage(seat)
         self._wisher = Wisher(seat)
+        self._liars = Liars(seat)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish the votes that were begun; never without a key of its own.
@@ -111,6 +113,7 @@ class Agent:
                 ("coordinate", self._coordinator.run),
                 ("garbage", self._garbage.run),
                 ("wish", lambda: self._wisher.run(judge)),
+                ("liars", self._liars.run),
             ):
                 tasks.create_task(run(), name=name)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
+from reembed.answers import whole
 from reembed.api.fields import InvalidField
 from reembed.api.reports import parse_gateway_report
 from reembed.core import names, traffic
@@ -64,6 +65,6 @@ class GatewayLooks:
             async with self._session.get(url, timeout=_TIMEOUT) as response:
                 if response.status != 200:
                     return None
-                return parse_gateway_report(json.loads(await response.content.read(_LONGEST)), pod)
+                return parse_gateway_report(json.loads(await whole(response, _LONGEST)), pod)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, InvalidField):
             return None

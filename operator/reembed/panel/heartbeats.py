@@ -126,6 +126,9 @@ class Heartbeats:
             self._metrics.recovery.observe(seconds)
             _LOGGER.info("agent %s is back, %.0f s after its last heartbeat", name, seconds)
         self._metrics.reachable.set(sum(one.name not in gone for one in members))
+        self._metrics.alive.clear()  # of who is a member no more
+        for one in members:
+            self._metrics.alive.labels(one.name).set(one.name not in gone)
         for role in Role:
             self._metrics.duties.labels(role.value).set(self.mine(role))
         if (active := self._office.active) is not None:

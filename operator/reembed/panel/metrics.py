@@ -38,6 +38,18 @@ class Metrics:
         self.reachable = Gauge(
             "reembed_panel_agents_reachable", "Of them, whose heartbeat this agent sees", registry=made
         )
+        self.alive = Gauge(
+            "reembed_panel_agent_alive",
+            "1 if this agent sees the heartbeat of a member, else 0",
+            ["agent"],
+            registry=made,
+        )
+        self.lies = Gauge(
+            "reembed_panel_lies",
+            "Slots in which a Ballot that is there proves that an agent lied",
+            ["agent", "why"],
+            registry=made,
+        )
         self.quorum = Gauge("reembed_panel_quorum", "Votes that decide", registry=made)
         self.version = Gauge("reembed_panel_membership_version", "Of the membership in office", registry=made)
         self.duties = Gauge(

@@ -19,17 +19,21 @@ from time import monotonic
 
 import aiohttp
 
+from reembed.answers import whole
 from reembed.client import Embedded, EmbedderBusy, EmbedderClient, EmbedderError
 from reembed.core import names
+from reembed.core.exposition import Sample
 from reembed.core.load import Load, sampled
 from reembed.core.model import InputType
 from reembed.core.quorum.evidence import Loading, PodAnswers, Pods, PoolObject
-from reembed.panel import exposition
+from reembed.panel.loading import loading, samples
 from reembed.panel.vectors import cosine, finite, nearest
 
 # A pod that needs longer to answer a short text is not well.
 _SECONDS = 10.0
 _SCRAPE = aiohttp.ClientTimeout(total=3)
+# A page has some 50 KB; who writes more is none of ours.
+_LONGEST = 1 << 20
 _CONSTANT = 4
 _TIMED = 6  # of the latest times the median counts: one hiccup is none of the model's
 # Between two looks at a hosted model, while nothing is voted on and while something is.
@@ -76,13 +80,13 @@ class Prober:
         pods = list(addresses)
         answers = await asyncio.gather(*(self._pod(pool, kept, pod, addresses[pod]) for pod in pods))
         now = datetime.now(UTC)
-        pages = {pod: samples for pod, (_, samples) in zip(pods, answers, strict=True) if samples is not None}
-        kept.load = kept.load.add({pod: sampled(samples) for pod, samples in pages.items()}, pods, now)
-        loading = {}
-        for pod, samples in pages.items():
-            loading[pod] = exposition.loading(samples, kept.loading.get(pod), now.timestamp())
-            kept.loading[pod] = (now.timestamp(), loading[pod])
-        kept.last = Pods(now, {pod: one for pod, (one, _) in zip(pods, answers, strict=True)}, kept.load, loading)
+        pages = {pod: found for pod, (_, found) in zip(pods, answers, strict=True) if found is not None}
+        kept.load = kept.load.add({pod: sampled(found) for pod, found in pages.items()}, pods, now)
+        loaded = {}
+        for pod, found in pages.items():
+            loaded[pod] = loading(found, kept.loading.get(pod), now.timestamp())
+            kept.loading[pod] = (now.timestamp(), loaded[pod])
+        kept.last = Pods(now, {pod: one for pod, (one, _) in zip(pods, answers, strict=True)}, kept.load, loaded)
         return kept.last
 
     def forget(self, uids: set[str]) -> None:
@@ -102,9 +106,9 @@ class Prober:
 
     async def _pod(
         self, pool: PoolObject, kept: _Pool, pod: str, address: str
-    ) -> tuple[PodAnswers, list[exposition.Sample] | None]:
-        samples = await self._scrape(address)
-        memory = sampled(samples).memory if samples is not None else None
+    ) -> tuple[PodAnswers, list[Sample] | None]:
+        told = await self._scrape(address)
+        memory = sampled(told).memory if told is not None else None
         async with self._client(pool, address) as client:
             try:
                 began = monotonic()
@@ -112,21 +116,23 @@ class Prober:
                 took = monotonic() - began
                 same = await _embed(client, self.texts)
             except EmbedderBusy as error:
-                return PodAnswers(problem=f"busy: {error}", memory=memory), samples
+                return PodAnswers(problem=f"busy: {error}", memory=memory), told
             except EmbedderError as error:
-                return PodAnswers(problem=_told(error), memory=memory), samples
+                return PodAnswers(problem=_told(error), memory=memory), told
         vectors = (*same.vectors, *fresh.vectors)
         times = kept.seconds.setdefault(pod, deque(maxlen=_TIMED))
         times.append(took)
-        return _judged(vectors, kept.references, pool.spec.model.dimensions, median(times), memory), samples
+        return _judged(vectors, kept.references, pool.spec.model.dimensions, median(times), memory), told
 
-    async def _scrape(self, address: str) -> list[exposition.Sample] | None:
-        url = f"http://{names.at(address, self._port)}/metrics"
+    async def _scrape(self, address: str) -> list[Sample] | None:
         try:
-            async with self._session.get(url, timeout=_SCRAPE) as response:
-                page = await response.content.read(exposition.LONGEST)
-                return exposition.samples(page.decode(errors="replace")) if response.status == 200 else None
-        except (aiohttp.ClientError, OSError, TimeoutError):
+            async with self._session.get(
+                f"http://{names.at(address, self._port)}/metrics", timeout=_SCRAPE
+            ) as response:
+                if response.status != 200:
+                    return None
+                return samples((await whole(response, _LONGEST)).decode(errors="replace"))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             return None
 
     def _client(self, pool: PoolObject, address: str) -> Opened:

@@ -1,4 +1,4 @@
-"""What the chart's policies and roles refuse of a panel's objects, after a real `helm install` with a panel.
+"""What the chart's policies refuse of a panel's objects, after a real `helm install` with a panel.
 
 Policies are shown by accounts whose Roles would allow it: the operator and one agent get all rights on the panel's
 namespace, so that what is refused is refused by a policy.
@@ -6,10 +6,8 @@ namespace, so that what is refused is refused by a policy.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,118 +15,24 @@ from typing import Any
 import pytest
 
 from hack.cache import ROOT
-from reembed.api.panel import Ballot, membership_json, render_ballot, render_decision
-from reembed.core.model import Meta
-from reembed.core.quorum.certificates import Choice
+from reembed.api.panel import render_decision
 from reembed.core.quorum.proposals import Kind
 from tests import panels
 from tests.integration.crds.objects import Kubectl, Object
+from tests.integration.crds.panels import (
+    DRY,
+    ME,
+    OTHER,
+    agent_user,
+    ballot,
+    config_map,
+    decision,
+    lease,
+    owner,
+    panel_object,
+    patch,
+)
 from tests.integration.crds.releases import PATIENCE_SECONDS, account, helm
-
-AGENTS = panels.agents()
-PROPOSAL = panels.raising(10, 50)
-ME, OTHER = "memory-analyst", "pattern-learner"
-GC = "system:serviceaccount:kube-system:generic-garbage-collector"
-DRY = "--dry-run=server"
-
-
-@pytest.fixture(scope="module")
-def panel(kubectl: Kubectl) -> Iterator[Kubectl]:
-    """Install the chart with a panel; return kubectl for the panel's namespace once its policies are in force."""
-    there = replace(kubectl, namespace=f"{kubectl.namespace}-panel")
-    values = f"crds.enabled=false,panel.enabled=true,panel.createNamespace=true,panel.namespace={there.namespace}"
-    values += ",panel.labelConfigMaps={questions}"
-    helm(kubectl, "install", "reembed", str(ROOT / "charts" / "reembed"), "--set", values)
-    for name, who in (("operator", account(kubectl, "reembed")), ("agent", agent_user(there, ME))):
-        there.ok("create", "rolebinding", f"too-much-{name}", "--clusterrole=cluster-admin", f"--user={who}")
-    there.ok("create", "-f", "-", stdin=panel_object("panel"))
-    agent, patient_until = replace(there, user=agent_user(there, ME)), time.monotonic() + PATIENCE_SECONDS
-    too_early: tuple[tuple[Kubectl, Object], ...] = (
-        (agent, ballot(OTHER)),
-        (agent, decision("operator")),
-        (agent, lease(OTHER)),
-        (agent, config_map("settings")),
-        (agent, panel_object("mine")),
-    )
-    while any(who.run("create", "-f", "-", DRY, stdin=one).returncode == 0 for who, one in too_early):
-        assert time.monotonic() < patient_until, "the policies are not in force"
-    yield there
-    helm(kubectl, "uninstall", "reembed")
-
-
-@pytest.fixture
-def agent(panel: Kubectl) -> Kubectl:
-    """Return kubectl as an agent that has been given too many rights."""
-    return replace(panel, user=agent_user(panel, ME))
-
-
-@pytest.fixture
-def plain_agent(panel: Kubectl) -> Kubectl:
-    """Return kubectl as an agent with the chart's rights."""
-    return replace(panel, user=agent_user(panel, OTHER))
-
-
-@pytest.fixture
-def operator(kubectl: Kubectl, panel: Kubectl) -> Kubectl:
-    """Return kubectl as the operator in the panel's namespace, with too many rights."""
-    return replace(panel, user=account(kubectl, "reembed"))
-
-
-@pytest.fixture
-def cleaner(panel: Kubectl) -> Kubectl:
-    return replace(panel, user=GC)
-
-
-def agent_user(panel: Kubectl, name: str) -> str:
-    return f"system:serviceaccount:{panel.namespace}:reembed-panel-{name}"
-
-
-def panel_object(name: str) -> Object:
-    return {
-        "apiVersion": "reembed.dev/v1alpha1",
-        "kind": "Panel",
-        "metadata": {"name": name},
-        "spec": membership_json(AGENTS.membership),
-    }
-
-
-def decision(proposer: str, epoch: int = 5, kind: Kind | None = None) -> Object:
-    """Return a Decision; an agent's is about memory, unless something else is said."""
-    raising = panels.raising(10, 50, epoch)
-    by_agent = replace(raising, kind=Kind.MEMORY, after=raising.before, change=(("pool", "new"),))
-    proposal = raising if proposer == "operator" else by_agent
-    made = render_decision(replace(proposal, kind=kind or proposal.kind), "unused", proposer)
-    del made["metadata"]["namespace"]
-    return made
-
-
-def ballot(agent: str, epoch: int = 5, **metadata: Any) -> Object:
-    proposal = panels.raising(10, 50, epoch)
-    vote = AGENTS.vote(AGENTS.names[0], proposal)
-    cast = Ballot(agent, proposal.slot, proposal.digest, Choice.APPROVE, vote, ("Fine: it is",), {"of": agent})
-    owner = Meta("unused", proposal.name, "uid-decision", 1, "1", deleting=False, finalizers=())
-    made = render_ballot(cast, "unused", owner)
-    del made["metadata"]["namespace"]
-    made["metadata"] |= metadata
-    return made
-
-
-def owner(**changes: str) -> Object:
-    kept: Object = ballot(OTHER)["metadata"]["ownerReferences"][0]
-    return kept | changes
-
-
-def lease(name: str) -> Object:
-    meta = {"name": f"reembed-panel-{name}"}
-    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": {"holderIdentity": "x"}}
-
-
-def config_map(name: str) -> Object:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"log": "x"}}
-
-
-def patch(**change: Any) -> tuple[str, str]:
-    return "--type=merge", f"--patch={json.dumps(change)}"
 
 
 def test_an_agent_votes_as_itself_and_as_nobody_else(plain_agent: Kubectl, operator: Kubectl, agent: Kubectl) -> None:
@@ -423,112 +327,3 @@ def test_an_agent_keeps_no_others_down_and_deletes_no_pods_of_anybody_else(
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     panel.ok("patch", "pod", "young", "--subresource=status", *patch(**ready))
     assert "while it is ready" in plain_agent.refused("delete", "pod", "young", DRY)
-
-
-OURS = ("embedderpools", "embeddingindexes", "embeddingmigrations")
-
-
-@pytest.mark.parametrize(
-    ("verb", "what", "name", "allowed"),
-    [
-        ("get", "secrets", f"reembed-panel-{OTHER}", True),
-        ("update", "secrets", f"reembed-panel-{OTHER}", True),
-        ("get", "secrets", f"reembed-panel-{ME}", False),
-        ("get", "secrets", "reembed-panel-stores", False),
-        ("list", "secrets", "", False),
-        ("create", "secrets", "", False),
-        ("update", "leases.coordination.k8s.io", f"reembed-panel-{OTHER}", True),
-        ("update", "leases.coordination.k8s.io", f"reembed-panel-{ME}", False),
-        ("watch", "leases.coordination.k8s.io", "", True),
-        ("create", "ballots.reembed.dev", "", True),
-        ("update", "ballots.reembed.dev", "", False),
-        ("delete", "ballots.reembed.dev", "", False),
-        ("create", "decisions.reembed.dev", "", True),
-        ("delete", "decisions.reembed.dev", "", True),
-        ("update", "panels.reembed.dev", "", False),
-        ("delete", "pods", "", True),
-        ("create", "pods", "", False),
-        ("create", "pods/exec", "", False),
-        ("update", "configmaps", "reembed-panel-audit", True),
-        ("get", "configmaps", "kube-root-ca.crt", False),
-        ("get", "deployments.apps", "", True),
-        ("create", "deployments.apps", "", False),
-        ("create", "serviceaccounts/token", "", False),
-        ("create", "rolebindings.rbac.authorization.k8s.io", "", False),
-    ],
-)
-def test_an_agent_may_do_its_work_in_the_panel_and_nothing_else(
-    plain_agent: Kubectl, verb: str, what: str, name: str, allowed: bool
-) -> None:
-    # kubectl reads what comes behind a slash as a name.
-    kind, _, sub = what.partition("/")
-    words = [kind if not name else f"{kind}/{name}", *([f"--subresource={sub}"] if sub else [])]
-    assert plain_agent.run("auth", "can-i", verb, *words).stdout.strip() == ("yes" if allowed else "no")
-
-
-@pytest.mark.parametrize(
-    ("verb", "what", "allowed"),
-    [
-        *((verb, f"{kind}.reembed.dev", verb == "watch") for kind in OURS for verb in ("watch", "patch", "create")),
-        ("list", "pods", True),
-        ("delete", "pods", False),
-        ("list", "services", True),
-        ("watch", "endpointslices.discovery.k8s.io", True),
-        ("get", "secrets", False),
-        ("get", "configmaps", False),
-        ("create", "jobs.batch", False),
-    ],
-)
-def test_an_agent_only_looks_where_the_indexes_are(
-    kubectl: Kubectl, plain_agent: Kubectl, verb: str, what: str, allowed: bool
-) -> None:
-    done = replace(kubectl, user=plain_agent.user).run("auth", "can-i", verb, what)
-    assert done.stdout.strip() == ("yes" if allowed else "no")
-
-
-@pytest.fixture(scope="module")
-def as_installed(kubectl: Kubectl, panel: Kubectl) -> Iterator[Kubectl]:
-    """Return kubectl as the operator with the chart's rights alone."""
-    panel.ok("delete", "rolebinding", "too-much-operator")
-    yield replace(panel, user=account(kubectl, "reembed"))
-    who = account(kubectl, "reembed")
-    panel.ok("create", "rolebinding", "too-much-operator", "--clusterrole=cluster-admin", f"--user={who}")
-
-
-@pytest.mark.parametrize(
-    ("verb", "what", "allowed"),
-    [
-        ("create", "decisions.reembed.dev", True),
-        ("delete", "decisions.reembed.dev", False),
-        ("update", "decisions.reembed.dev", False),
-        ("watch", "ballots.reembed.dev", True),
-        ("create", "ballots.reembed.dev", False),
-        ("get", "panels.reembed.dev", True),
-        ("create", "panels.reembed.dev", False),
-        ("patch", "panels.reembed.dev", False),
-        ("patch", "panels.reembed.dev --subresource=status", False),
-        ("list", "leases.coordination.k8s.io", True),
-        ("create", "leases.coordination.k8s.io", False),
-        ("get", "secrets", False),
-        ("list", "secrets", False),
-        ("get", "configmaps", False),
-        ("list", "pods", False),
-        ("create", "pods", False),
-        ("delete", "pods", False),
-        ("create", "deployments.apps", False),
-        ("create", "jobs.batch", False),
-        ("create", "serviceaccounts --subresource=token", False),
-        ("create", "rolebindings.rbac.authorization.k8s.io", False),
-        ("patch", "validatingadmissionpolicies.admissionregistration.k8s.io", False),
-    ],
-)
-def test_the_operator_proposes_and_reads_in_the_panel_and_does_nothing_else(
-    as_installed: Kubectl, verb: str, what: str, allowed: bool
-) -> None:
-    done = as_installed.run("auth", "can-i", verb, *what.split())
-    assert done.stdout.strip() == ("yes" if allowed else "no"), done.stderr
-
-
-def test_the_chart_s_panel_runs_in_a_namespace_of_restricted_pods(panel: Kubectl) -> None:
-    labels = json.loads(panel.ok("get", "namespace", panel.namespace, "--output=jsonpath={.metadata.labels}"))
-    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"

@@ -6,6 +6,7 @@ from prometheus_client import generate_latest
 
 from reembed.cluster import kinds
 from reembed.controller.cache import Key
+from reembed.controller.migration_metrics import MigrationMetrics
 from reembed.controller.readiness import Readiness
 from tests.unit.controller.pool_world import CPU, IMAGES, World, carries
 from tests.unit.controller.test_pools import OVERFLOW, reasons, serving
@@ -13,7 +14,8 @@ from tests.unit.controller.test_pools import OVERFLOW, reasons, serving
 
 def exposed(world: World, *, leads: bool = True) -> str:
     """Return everything that is exposed of pools."""
-    world.process.tell(Readiness((), ()), lambda: leads, world.figures)
+    migrations = MigrationMetrics(world.process.ended)
+    world.process.tell(Readiness((), ()), lambda: leads, world.figures, migrations)
     text = generate_latest(world.process.registry).decode().splitlines()
     return "".join(f"{line}\n" for line in text if "reembed_pool_" in line and "_created" not in line)
 

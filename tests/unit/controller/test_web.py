@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
+from reembed.controller.migration_metrics import MigrationMetrics
 from reembed.controller.pool_metrics import PoolMetrics
 from reembed.controller.readiness import Readiness, Standing, remedy
 from reembed.controller.web import Metrics, application
@@ -30,7 +31,8 @@ LEADS = Standing(leads=True, leader="op-1")
 
 async def answers(readiness: Readiness, path: str, standing: Standing = LEADS) -> tuple[int, Any]:
     metrics = Metrics()
-    metrics.tell(readiness, lambda: standing.leads, PoolMetrics(metrics.recycled))
+    pools, migrations = PoolMetrics(metrics.recycled), MigrationMetrics(metrics.ended)
+    metrics.tell(readiness, lambda: standing.leads, pools, migrations)
     async with TestClient(TestServer(application(lambda: readiness.report(standing), metrics))) as client:
         answer = await client.get(path)
         return answer.status, await (answer.json() if answer.content_type == "application/json" else answer.text())

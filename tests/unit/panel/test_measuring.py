@@ -11,7 +11,7 @@ import pytest
 from reembed.core.load import Load, Reading
 from reembed.core.model import External
 from reembed.core.quorum.evidence import Loading, PodAnswers, Pods
-from reembed.panel import exposition, predictions, probes
+from reembed.panel import loading, predictions, probes
 from reembed.panel.gateways import GatewayLooks
 from reembed.panel.retrieval import Half
 from reembed.panel.vectors import cosine, finite, nearest
@@ -87,19 +87,19 @@ other_series 1
 
 
 def test_a_page_of_metrics_says_how_the_model_is_fetched() -> None:
-    found = exposition.samples(PAGE)
+    found = loading.samples(PAGE)
     assert "other_series" not in {name for name, _, _ in found}
     before = (100.0, Loading(done=4e8, size=1e9, transient=7e8))
     expected = Loading(
         5e8, 1e9, bytes_per_second=1e7, breaker="half_open", transient=7e8, accuracy=0.99, class_cosine=None
     )
-    assert exposition.loading(found, before, 110.0) == expected
-    assert exposition.loading([], None, 110.0) == Loading()
+    assert loading.loading(found, before, 110.0) == expected
+    assert loading.loading([], None, 110.0) == Loading()
 
 
 def test_a_file_that_is_here_has_no_rate() -> None:
     done = [("reembed_embedder_download_bytes", {}, 1e9), ("reembed_embedder_download_size_bytes", {}, 1e9)]
-    assert exposition.loading(done, (0.0, Loading(done=5e8, size=1e9)), 1.0).bytes_per_second is None
+    assert loading.loading(done, (0.0, Loading(done=5e8, size=1e9)), 1.0).bytes_per_second is None
 
 
 def answers(cosines: tuple[bytes, ...], references: tuple[bytes, ...], dimensions: int = 2) -> probes.PodAnswers:

@@ -3,8 +3,8 @@
 Shares are 0 to 1, weights are whole percent of query traffic (0 to 100), times are aware datetimes, durations are
 timedeltas. None means "not there", never "zero". Nothing here reads a raw API dictionary.
 
-By whose word they are: `specs` of users, `plans` of the operator, `reports` of pods, `records` of a migration itself.
-Whoever needs them takes them from here.
+By whose word they are: `specs` and `migration_specs` of users, `plans` of the operator, `reports` of pods, `records` of
+a migration itself. Whoever needs them takes them from here.
 """
 
 from reembed.core.model.inspections import (
@@ -16,6 +16,23 @@ from reembed.core.model.inspections import (
     Norms,
     Reproduced,
     Survey,
+)
+from reembed.core.model.migration_specs import (
+    Approval,
+    CanaryGate,
+    Chunking,
+    Consensus,
+    CutAt,
+    Decides,
+    EvaluationSpec,
+    GateKind,
+    Limit,
+    Limits,
+    MigrationSpec,
+    NoData,
+    Operator,
+    PrometheusLimit,
+    Step,
 )
 from reembed.core.model.plans import (
     Arm,
@@ -58,37 +75,22 @@ from reembed.core.model.reports import (
 )
 from reembed.core.model.specs import (
     Adopted,
-    Approval,
-    CanaryGate,
-    Chunking,
     ConfigMapKey,
-    Consensus,
-    CutAt,
-    Decides,
     Device,
     DownloadSpec,
-    EvaluationSpec,
     External,
-    GateKind,
     Hosted,
     IndexSpec,
     InputType,
-    Limit,
-    Limits,
     MaintainedBy,
     Meta,
     Metric,
-    MigrationSpec,
     Model,
-    NoData,
-    Operator,
     PanelRef,
     Pooling,
     PoolSpec,
-    PrometheusLimit,
     Scaling,
     SecretKey,
-    Step,
     Store,
     Truncate,
     Validation,

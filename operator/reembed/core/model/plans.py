@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from reembed.core.model.specs import EvaluationSpec
+from reembed.core.model.migration_specs import EvaluationSpec
 from reembed.core.quorum.certificates import Certificate
 
 

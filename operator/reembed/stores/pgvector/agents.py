@@ -12,6 +12,7 @@ from reembed.core.model import EvaluationSpec, IndexSpec, PointerPlan
 from reembed.core.quorum.evidence import Collection
 from reembed.stores.pgvector import evaluations
 from reembed.stores.pgvector.connection import Pooled, pool, using
+from reembed.stores.pgvector.counts import counting
 from reembed.stores.pgvector.inspection import InspectionStore
 from reembed.stores.pgvector.search import search
 from reembed.stores.protocol import Labels, Sampled
@@ -22,17 +23,12 @@ _CONNECTIONS = 2  # a search, and whatever else is looked at
 _SAMPLED_ROWS = 20_000  # that a sample is drawn from; of a larger table, so many of it
 
 # Of an adopted column the application may have an index of its own, or none; search finds without.
-_HELD = """
-SELECT c.name, c.fingerprint, c.dimensions, c.state, count(s.n), count(s.n) FILTER (WHERE s.done),
-       coalesce(sum(s.written), 0)::bigint, coalesce(sum(s.rejected), 0)::bigint, c.total,
+_HELD = counting("""
        to_jsonb(c) ->> 'adopted' IS NOT NULL OR EXISTS (
            SELECT FROM pg_index i JOIN pg_class r ON r.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
            JOIN pg_am a ON a.oid = x.relam
            WHERE r.relnamespace = 'reembed'::regnamespace AND r.relname = c.name AND a.amname = 'hnsw'
-             AND i.indisvalid AND i.indisready)
-FROM reembed.collection c LEFT JOIN reembed.shard s ON s.collection = c.name
-WHERE c.index_key = %s AND c.uid = %s
-GROUP BY c.name ORDER BY c.created_at, c.name"""
+             AND i.indisvalid AND i.indisready)""")
 _POINTER = "SELECT collection, fingerprint, generation FROM reembed.pointer WHERE index_key = %s"
 
 

@@ -16,6 +16,7 @@ from reembed.core.model import CollectionPlan, IndexSpec, TextSizes
 from reembed.core.pages import Range, fractions, ranges
 from reembed.stores.pgvector import adopted, rows, tables
 from reembed.stores.pgvector.connection import Connection, Pool, transaction, using
+from reembed.stores.pgvector.counts import counting
 from reembed.stores.pgvector.schema import extension_schema
 from reembed.stores.protocol import Held, Source, StoreError
 
@@ -40,17 +41,12 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _TEXTS = """
 SELECT count(*), sum(octet_length(t.text)) FROM {table} s {sample} CROSS JOIN LATERAL {document} t (text, failed)
 WHERE octet_length(t.text) > 0 GROUP BY floor(2 * ln(octet_length(t.text)::float8) / ln(2::float8)) ORDER BY 2"""
-_HELD = """
-SELECT c.name, c.fingerprint, c.dimensions, c.state, count(s.n), count(s.n) FILTER (WHERE s.done),
-       coalesce(sum(s.written), 0)::bigint, coalesce(sum(s.rejected), 0)::bigint, c.total,
+_HELD = counting("""
        coalesce(jsonb_agg(s.stats) FILTER (
            WHERE NOT s.done AND s.stats <> '{}' AND s.updated_at > now() - make_interval(secs => %s)), '[]'),
        NOT c.maintained OR c.compared_at IS NOT NULL
            AND EXISTS (SELECT FROM reembed.capture k WHERE k.index_key = c.index_key AND k.epoch = c.epoch),
-       c.recall, c.m, c.ef_construction, c.maintained
-FROM reembed.collection c LEFT JOIN reembed.shard s ON s.collection = c.name
-WHERE c.index_key = %s AND c.uid = %s
-GROUP BY c.name ORDER BY c.created_at, c.name"""
+       c.recall, c.m, c.ef_construction, c.maintained""")
 
 
 async def create(connections: Pool, owner: tuple[str, str], spec: IndexSpec, plan: CollectionPlan) -> None:

@@ -1,12 +1,9 @@
-"""Reads the few series of a pod's /metrics that an agent looks at, in the text format as our own pods write it."""
+"""How a pod fetched its model, by the few series of its /metrics that an agent looks at."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping
-
-from reembed.core import load, measures
+from reembed.core import exposition, load, measures
+from reembed.core.exposition import Sample
 from reembed.core.quorum.evidence import Loading
 
 _DOWNLOAD = "reembed_embedder_download_"
@@ -16,30 +13,19 @@ _LOADING = (
     "reembed_embedder_class_cosine",
 )
 _READ = (*load.SERIES, measures.PROCESS, *_LOADING)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-# A page has some 50 KB; who writes more is none of ours.
-LONGEST = 1 << 20
-
-Sample = tuple[str, Mapping[str, str], float]
 
 
 def samples(page: str) -> list[Sample]:
     """Return what is read of a page; lines that are none are passed over, since nothing is judged by their absence."""
-    return list(_samples(page))
-
-
-def _samples(page: str) -> Iterator[Sample]:
-    for line in page.split("\n"):
-        if not line.startswith(_READ):
-            continue
-        series, _, value = line.rpartition(" ")
-        name, _, labels = series.partition("{")
+    found: list[Sample] = []
+    for line in exposition.lines(page, _READ):
         try:
-            number = float(value)
+            sample = exposition.sample(line)
         except ValueError:
             continue
-        if math.isfinite(number):
-            yield name, dict(_LABEL.findall(labels)), number
+        if sample is not None:
+            found.append(sample)
+    return found
 
 
 def loading(found: list[Sample], before: tuple[float, Loading] | None, now: float) -> Loading:
