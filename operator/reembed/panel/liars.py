@@ -22,7 +22,8 @@ from reembed.cluster.client import ClusterError, Object
 from reembed.core.quorum.certificates import Choice, ballot_message
 from reembed.panel.seat import Seat
 
-_AGAIN = 2.0
+# Well before three agents' word makes an alert.
+_AGAIN = 15.0
 
 _LOGGER = logging.getLogger("reembed.panel")
 
@@ -44,7 +45,7 @@ class _Told:
     genuine: bool
     owner: str | None
     said: tuple[str, Choice]
-    watch: int  # the last watch that told of it
+    look: int  # the last that found it
 
 
 class Liars:
@@ -57,37 +58,35 @@ class Liars:
         self._metrics = seat.metrics
         self._slots: dict[str, dict[str, _Told]] = {}  # by slot and the Ballot's name
         self._proved: dict[str, frozenset[tuple[str, Lie]]] = {}  # by slot
-        self._watch = 0
+        self._look = 0
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Look until cancelled. A list now and then, since a watch of all votes would cost each vote its time."""
         await self._office.known.wait()
         while True:
-            self._watch += 1
+            self._look += 1
             try:
-                async for event, raw in self._cluster.watch(kinds.BALLOT, self._settings.namespace):
-                    self._see(event, raw)
+                async for page in self._cluster.pages(kinds.BALLOT, self._settings.namespace):
+                    for raw in page.objects:
+                        self._see(raw)
                 self._forget()
             except (ClusterError, OSError, TimeoutError, ValueError, KeyError) as error:
-                text = "the watch of Ballots ended: %s; it is begun again"
+                text = "the Ballots could not be read: %s; they are read again"
                 _LOGGER.info(text, str(error) or type(error).__name__)
             await asyncio.sleep(_AGAIN)
 
     def _forget(self) -> None:
-        """Drop what a whole watch has not told of: it went between two of them."""
+        """Drop what a whole look has not found."""
         for slot, told in list(self._slots.items()):
-            for name in [name for name, one in told.items() if one.watch < self._watch]:
+            for name in [name for name, one in told.items() if one.look < self._look]:
                 self._drop(slot, name)
 
-    def _see(self, event: str, raw: Object) -> None:
+    def _see(self, raw: Object) -> None:
         meta = raw["metadata"]
         slot, _, _ = meta["name"].rpartition(".")
-        if event == "DELETED":
-            self._drop(slot, meta["name"])
-            return
         known = self._slots.get(slot, {}).get(meta["name"])
         if known is not None and known.uid == meta["uid"]:
-            known.watch = self._watch  # a Ballot does not change
+            known.look = self._look  # a Ballot does not change
             return
         try:
             ballot = parse_ballot(raw)
@@ -100,7 +99,7 @@ class Liars:
         vote, said = ballot.vote, (ballot.digest, ballot.choice)
         message = ballot_message(ballot.digest, ballot.slot, ballot.choice, vote.evidence)
         genuine = signing.verify(vote.key, message, vote.signature)
-        return _Told(uid, ballot.agent, genuine, self._owner(vote.key) if genuine else None, said, self._watch)
+        return _Told(uid, ballot.agent, genuine, self._owner(vote.key) if genuine else None, said, self._look)
 
     def _owner(self, key: bytes) -> str | None:
         """Return which member has or had the key; of others nothing is known, such as the next members."""
