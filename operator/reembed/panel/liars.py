@@ -22,8 +22,8 @@ from reembed.cluster.client import ClusterError, Object
 from reembed.core.quorum.certificates import Choice, ballot_message
 from reembed.panel.seat import Seat
 
-# Well before three agents' word makes an alert.
-_AGAIN = 15.0
+_AGAIN = 30.0
+_BETWEEN = 1.0
 
 _LOGGER = logging.getLogger("reembed.panel")
 
@@ -69,6 +69,7 @@ class Liars:
                 async for page in self._cluster.pages(kinds.BALLOT, self._settings.namespace):
                     for raw in page.objects:
                         self._see(raw)
+                    await asyncio.sleep(_BETWEEN)  # votes come first, at the API server too
                 self._forget()
             except (ClusterError, OSError, TimeoutError, ValueError, KeyError) as error:
                 text = "the Ballots could not be read: %s; they are read again"

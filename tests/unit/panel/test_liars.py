@@ -51,7 +51,7 @@ def signed(panel: Panel, body: dict[str, Any], signer: str, choice: Choice) -> d
 
 async def cast(panel: Panel, body: dict[str, Any]) -> None:
     await panel.cluster.create(kinds.BALLOT, panel.namespace, body, manager="liar")
-    await asyncio.sleep(20)
+    await asyncio.sleep(40)
 
 
 def told(panel: Panel, witness: str = WITNESS) -> dict[tuple[str, str], float]:
