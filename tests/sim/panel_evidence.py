@@ -73,10 +73,10 @@ class PanelEvidence:
             if one.kind in kinds_of and one.subject.uid == uid and chamber.quorum_of(one)
         ]
 
-    def least(self, candidate: str) -> int:
-        """Return what every gateway gives a candidate."""
+    def most(self, candidate: str) -> int:
+        """Return what a gateway gives a candidate at most."""
         held = [one.lease.routing for one in self._sim.world.gateways.live.values()]
-        return min((one.weight if _name(one.candidate) == candidate else 0 for one in held), default=0)
+        return max((one.weight if _name(one.candidate) == candidate else 0 for one in held), default=0)
 
     def open(self) -> Proposal | None:
         """Return what the migration `move` has put to the panel, where six votes are missing."""

@@ -31,8 +31,8 @@ def the_operator_raises_in_the_epoch_that_six_signed(history: History, event: Ev
     if weight > had:
         found = history.panel.certified(uid, Kind.TRAFFIC)
         signed = any((one.epoch, one.after.weight) == (after["epoch"], weight) for one in found)
-        # After a forger's word it says again what gateways follow.
-        if not signed and weight > history.panel.least(after["candidate"]["collection"]):
+        # After a forger's word it says again what a gateway follows; the others refuse that until the row tells them.
+        if not signed and weight > history.panel.most(after["candidate"]["collection"]):
             return f"the weight rose from {had} % to {weight} % in epoch {after['epoch']}, which six never signed"
     return ""
 
