@@ -17,7 +17,7 @@ from reembed.cluster.client import ClusterError
 from reembed.controller.handlers import CHILDREN, OWN
 from reembed.core import names
 from reembed.core.model import AskedInspection
-from tests.sim import actions_of_pools
+from tests.sim import actions_of_panels, actions_of_pools
 from tests.sim.callers import PER_SECOND
 from tests.sim.history import status_of
 from tests.sim.hooks import CRON_JOB, cron_job, is_hook
@@ -578,6 +578,7 @@ ACTIONS: Mapping[str, Action] = {
     "cron job missing": _cron_job_missing,
     "spec": _spec,
     "paused": _paused,
+    **actions_of_panels.ACTIONS,
     **actions_of_pools.ACTIONS,
     "nothing": _nothing,
 }

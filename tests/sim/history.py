@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reembed.cluster import kinds
 from tests.sim.api_server import Change, Object
 from tests.sim.evidence import Evidence, Stretch, queries, share
+from tests.sim.panel_evidence import PanelEvidence
 from tests.sim.pool_evidence import evidence
 from tests.sim.world import Event
 
@@ -48,6 +49,7 @@ class History:
         self._used: set[str] = set()
         self.evidence = Evidence(sim.world)
         self.pools = evidence(sim)  # that scale, by name
+        self.panel = PanelEvidence(sim)
         self.shadowed_in_emergency = Stretch()
         self.shadowed_alone: dict[str, Stretch] = {}  # by who tells so, or obeys: shadow queries and no others
         self.routings: dict[int, Object] = {}  # of the index, by epoch
@@ -89,6 +91,7 @@ class History:
         clear = bool(judged) and self._clear(now) and self._can_go_back()
         self.evidence.take(now, change, holder, clear=clear)
         self._shadowed(now, holder)
+        self.panel.take(now, event.what, event.name, event.change)
         for pool in self.pools.values():
             pool.take(now, event.change)
 
@@ -124,6 +127,17 @@ class History:
     def ahead(self) -> float:
         """Return by how much wall clocks may have been set forward, in seconds."""
         return sum(max(float(one.split()[2]), 0.0) for one in self.sim.happened if one.startswith("clock jumps"))
+
+    @property
+    def forged(self) -> bool:
+        """Return whether somebody has written into the index's status with the operator's account."""
+        return any(one.startswith("forged") for one in self.sim.happened)
+
+    def served_since(self, epoch: int, weight: int) -> float | None:
+        """Return when all gateways first served a weight; what a forger adds to the epoch changes nothing of that."""
+        if not self.forged:
+            return self.first_acknowledged.get((epoch, weight))
+        return min((at for (_, one), at in self.first_acknowledged.items() if one == weight), default=None)
 
     def disturbed_at(self) -> float:
         """Return when the operator or its way to the API server was last gone."""

@@ -82,6 +82,36 @@ class Line(Cluster):
     async def pages(self, kind: Kind, namespace: str, *, selector: str = "") -> AsyncIterator[Snapshot]:
         yield await self.snapshot(kind, namespace, selector=selector)
 
+    async def watch(self, kind: Kind, namespace: str, *, name: str | None = None) -> AsyncIterator[tuple[str, Object]]:
+        """Tell of what is there, then of each change, until the process misses one: that is known at once, as a cut."""
+        changes: asyncio.Queue[tuple[str, Object] | None] = asyncio.Queue()
+
+        def changed(change: Change) -> None:
+            if change.kind == kind:
+                event = "DELETED" if change.after is None else "MODIFIED" if change.before is not None else "ADDED"
+                self._tell(changes, (event, change.newest) if self._reaches else None)
+
+        if not self._reaches:
+            raise ClusterError(0, "the API server did not answer")
+        for obj in self._server.all(kind):
+            self._tell(changes, ("ADDED", obj))
+        self._server.listeners.append(changed)
+        try:
+            while (found := await changes.get()) is not None:
+                yield found
+        finally:
+            self._server.listeners.remove(changed)
+        raise ClusterError(0, "a watch was cut off")
+
+    def _tell(self, changes: asyncio.Queue[tuple[str, Object] | None], what: tuple[str, Object] | None) -> None:
+        """Tell of changes in their order, as late as watches are."""
+        lag = self._weather.lag / 2
+        asyncio.get_running_loop().call_later(lag, changes.put_nowait, what, context=WORLD)
+
+    @property
+    def _reaches(self) -> bool:
+        return not (self.closed or self._weather.down or self.process in self._weather.apart)
+
     async def apply(self, kind: Kind, obj: Object, *, manager: str, subresource: str | None = None) -> Object:
         name = obj["metadata"]["name"]
         return await self._write(kind, name, lambda: self._server.apply(kind, obj, manager, subresource or ""))

@@ -44,7 +44,7 @@ from reembed.core.model import Approval, Desired, GateKind
 from reembed.core.sequences import Standing
 from reembed.core.transitions import FINISHED, WITH_TRAFFIC
 from tests.sim import gateways as gateways_module
-from tests.sim import mutations_of_pools
+from tests.sim import mutations_of_panels, mutations_of_pools
 
 Original = Callable[..., Any]
 
@@ -309,6 +309,7 @@ async def _nothing(*args: Any) -> None:
 
 # name -> (where, what, how)
 MUTATIONS: Mapping[str, tuple[Any, Any, Callable[[Any], Any]]] = {
+    **mutations_of_panels.MUTATIONS,
     **mutations_of_pools.MUTATIONS,
     "triggers are not looked at": (triggers, "first_due", _returns(None)),
     "errors are no trigger": (triggers, "readings", _without("ErrorRate")),

@@ -14,6 +14,7 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from unittest.mock import patch
 
+from reembed import signing
 from reembed.cluster import kinds
 from reembed.cluster.client import ClusterError
 from reembed.cluster.kinds import Kind
@@ -25,6 +26,7 @@ from reembed.controller.loop import Ended, Pass
 from reembed.controller.settings import Images, Settings
 from reembed.controller.web import Metrics
 from tests.sim.api_server import NAMESPACE
+from tests.sim.chamber import verify
 from tests.sim.line import Line
 from tests.sim.prometheus import Asked
 from tests.sim.virtual_time import PROCESS, running
@@ -155,7 +157,8 @@ class Process:
     def _made(self, line: Line, term: Term | None) -> module.Operator:
         world = self._world
         cluster = line if term is None else Fenced(line, term)
-        settings, prometheus = Settings((NAMESPACE,), IMAGES), Asked(world.prometheus, self._boot_clock)
+        panel = NAMESPACE if world.chamber.sits else ""
+        settings, prometheus = Settings((NAMESPACE,), IMAGES, panel=panel), Asked(world.prometheus, self._boot_clock)
         made = module.Operator(cluster, world, settings, self._metrics, clock=self.clock, prometheus=prometheus)
         made.loops._pass = self._watched(made)
         self.began, self.passed = world.now(), {}
@@ -226,6 +229,10 @@ class Operators:
 
 @contextmanager
 def watched_by(world: World) -> Iterator[None]:
-    """Have operators use the world's watches."""
-    with patch.object(module, "watch", world.watches.watch):
+    """Have operators use the world's watches and its time, and verify each signature once."""
+    with (
+        patch.object(module, "watch", world.watches.watch),
+        patch.object(module, "monotonic", world.now),
+        patch.object(signing, "verify", verify),
+    ):
         yield

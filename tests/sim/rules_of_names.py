@@ -90,6 +90,8 @@ def what_is_routed_can_answer(history: History, event: Event) -> str:
     change = event.change
     if change is None or change.kind != kinds.INDEX or change.after is None or change.by == "user":
         return ""
+    if history.panel.forged:
+        return ""  # nobody obeys it; whoever writes it again writes what gateways follow
     if "deletionTimestamp" in change.after["metadata"]:
         return ""  # its store has let it go
     routing, held = history.world.routing(), history.world.worker.store.collections

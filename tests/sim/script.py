@@ -38,6 +38,7 @@ class Script:
     within: float = 0.0  # seconds from the start in which it has to end, faults or not
     filled: bool = True  # whether pool `old` serves before
     scales: Mapping[str, Any] = field(default_factory=dict)  # specs of pools that scale, and what drives them
+    panel: Mapping[str, str] | None = None  # what agents are who are not honest; None: the operator decides alone
     starts: float = 1.0  # when the migration is applied; below 0 there is none
     operators: int = 1  # replicas; several stand for a Lease
 
@@ -45,6 +46,7 @@ class Script:
         head = [f"replicas {json.dumps(dict(self.replicas))}"] if self.replicas else []
         head += [f"spec {json.dumps(dict(self.spec))}"] if self.spec else []
         head += [f"scales {json.dumps(dict(self.scales))}"] if self.scales else []
+        head += [f"panel {json.dumps(dict(self.panel))}"] if self.panel is not None else []
         head += [f"starts {self.starts:g}"] if self.starts != 1 else []
         head += [] if self.filled else ["empty"]
         head += [f"operators {self.operators}"] if self.operators > 1 else []
@@ -59,7 +61,7 @@ def parse(text: str) -> Script:
     lines = []
     for raw in filter(None, (line.strip() for line in text.splitlines())):
         word, _, rest = raw.partition(" ")
-        if word in {"replicas", "spec", "scales"}:
+        if word in {"replicas", "spec", "scales", "panel"}:
             found[word] = json.loads(rest)
         elif word == "operators":
             found["operators"] = int(rest)

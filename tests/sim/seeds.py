@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from tests.sim.script import Line, Script
+from tests.sim.seeds_of_panels import panelled
 
 _PLACES = ("Backfilling", "Indexing", "Evaluating", "Canary/0", "Canary/1", "Canary/2", "Retaining", "Promoting")
 _SERVED = ("Canary/0", "Canary/1", "Canary/2", "Retaining")
@@ -208,7 +209,8 @@ def script(seed: int) -> Script:
     replicas = {"old": chance.choice((1, 1, 2)), "new": chance.choice((1, 1, 2)), "gateway": chance.choice((1, 2))}
     drawn, filled = chance.choice(_SPECS), chance.random() > 0.05
     faults = sorted(faults, key=lambda one: one.at)
-    return Script(tuple(faults), replicas, {**drawn, **spec}, filled=filled, operators=2 if two else 1)
+    found = Script(tuple(faults), replicas, {**drawn, **spec}, filled=filled, operators=2 if two else 1)
+    return panelled(seed, found, lambda own: _at(own) if own.random() < 0.3 else _after(own, ""))
 
 
 def _gated(chance: Random) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from reembed.cluster import kinds
 from reembed.controller.web import Metrics
 from tests.sim import virtual_time
 from tests.sim.actions import act
+from tests.sim.chamber import REF
 from tests.sim.history import History, status_of
 from tests.sim.hooks import CRON_JOB, cron_job
 from tests.sim.invariants import INVARIANTS
@@ -23,7 +24,9 @@ from tests.sim.process import Operators, watched_by
 from tests.sim.rules_of_classes import not_kept
 from tests.sim.rules_of_inspections import unanswered
 from tests.sim.rules_of_names import left_behind
+from tests.sim.rules_of_panels import ends_otherwise
 from tests.sim.script import Line, Script
+from tests.sim.store import INDEX
 from tests.sim.world import Event, World
 
 _FINISHED = frozenset({"Succeeded", "RolledBack", "Failed"})
@@ -65,6 +68,8 @@ class Simulation:
         self.history = History(self)
         self.manifests: Manifests = manifests(script.replicas, **script.spec)
         self._scale(script.scales)
+        if script.panel is not None:
+            self.manifests[kinds.INDEX, INDEX]["spec"]["panelRef"] = REF
         self.wrong = ""
         self.happened: list[str] = []  # of the script
         self._waits = [line for line in script.lines if line.reached]
@@ -126,6 +131,8 @@ class Simulation:
         self.world.embedders.load = scales.get("load", 0.9)
 
     def _prepare(self) -> None:
+        if self.script.panel is not None:
+            self.world.sit(self.script.panel)
         for (kind, name), manifest in self.manifests.items():
             if kind != kinds.MIGRATION:
                 self.world.server.apply(kind, manifest, "user")
@@ -232,6 +239,9 @@ class Simulation:
         asked = unanswered(self.world)
         if asked and not self.wrong and not self.script.waits:
             self.wrong = f"inspections: {asked}"
+        ended = ends_otherwise(self.history)
+        if ended and not self.wrong and not self.script.waits:
+            self.wrong = f"the panel: {ended}"
         lacking = not_kept(self.world)
         if lacking and not self.wrong and not self.script.waits:
             self.wrong = f"classes: {lacking}"

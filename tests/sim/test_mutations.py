@@ -18,6 +18,17 @@ _SEED = 1
 
 # Lives are tried in their order until one breaks.
 _CAUGHT: Mapping[str, tuple[str | int, ...]] = {
+    "gateways ask for no certificate": ("panel_forged_certificates",),
+    "a signature is a vote": ("panel_forged_certificates",),
+    "any certificate will do": ("panel_forged_certificates",),
+    "any members will do": ("panel_forged_certificates",),
+    "gateways keep what they accept to themselves": ("panel_restored_status",),
+    "the operator asks for no votes": ("panel_decides_with_two_liars",),
+    "a lowering waits for a certificate": ("panel_is_not_asked_to_roll_back",),
+    "nobody says that votes are missing": ("panel_waits_for_agents_that_are_gone",),
+    "what was refused or expired is not asked anew": ("panel_waits_for_agents_that_are_gone",),
+    "what gateways refuse is left in the index": ("panel_forged_serving_side",),
+    "agents that are gone take queries back at once": ("panel_waits_for_agents_that_are_gone",),
     "pods go without a window": ("pool_grows_on_queue_and_shrinks_after_its_window",),
     "a pod that is not measured is idle": ("pool_is_silent_and_stays",),
     "a pool's pause means nothing": ("pool_paused_stays",),

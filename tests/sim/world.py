@@ -18,7 +18,9 @@ from reembed.controller import classes
 from reembed.controller.scrape import Sample
 from reembed.core import names
 from tests.builders import NOON
+from tests.sim.accepted import Rows
 from tests.sim.api_server import ApiServer, Change, Object
+from tests.sim.chamber import Chamber, is_quiet
 from tests.sim.chances import Chances
 from tests.sim.embedders import Embedders
 from tests.sim.gateways import Gateway, Gateways
@@ -63,6 +65,7 @@ class World:
         self.gateways = Gateways(self.server, self.kubelet, self.weather, self.chances)
         self.embedders = Embedders(self.kubelet, self.routing, self.now)
         self.hooks = Hooks()
+        self.chamber = Chamber(self, self.weather)
         self.watches = Watches(self.server, self.weather, self.chances)
         self.listeners: list[Callable[[Event], None]] = []
         self.log: deque[Event] = deque(maxlen=150)
@@ -89,6 +92,12 @@ class World:
         self.worker.store.pointer = plan["pointer"]
         self.server.apply(kinds.INDEX, {"metadata": {"name": INDEX}, "status": {"routing": routing, "plan": plan}},
                           "reembed-migrations", "status")  # fmt: skip
+
+    def sit(self, minds: Mapping[str, str]) -> None:
+        """Have a panel vote, and gateways ask for its certificates."""
+        rows = Rows(lambda: self.worker.problem is not None, lambda: self.worker.store.pointer)
+        self.gateways.ask_for_certificates(rows, self.clock)
+        self.chamber.sit(minds)
 
     def _work(self, job: Object) -> bool | None:
         if job["metadata"]["labels"][names.LABEL_COMPONENT] == "inspect":
@@ -214,6 +223,8 @@ class World:
         self.happen("pod went", pod.name)
 
     def _written(self, change: Change) -> None:
+        if is_quiet(change):
+            return
         self.happen("changed" if change.after is not None else "gone", f"{change.kind.name}/{change.name}", change)
 
     def gateway(self, name: str) -> Gateway | None:

@@ -11,7 +11,7 @@ from reembed import signing
 from reembed.core.decide import Verdict, decide
 from reembed.core.effects import Propose, ProtectPools, SetIndexStatus
 from reembed.core.migration import Migration, Seen, SeenIndex
-from reembed.core.model import Consensus, Decides, PanelRef, PanelReport, PointerPlan, RefusedRaise, Routing
+from reembed.core.model import Consensus, Decides, Holder, PanelRef, PanelReport, PointerPlan, RefusedRaise, Routing
 from reembed.core.quorum.certificates import Certificate, Certified, Choice
 from reembed.core.quorum.counting import Cast, Standing, count
 from reembed.core.quorum.proposals import ROUTING, Kind, Proposal
@@ -163,6 +163,42 @@ def test_a_raise_that_gateways_refuse_is_taken_back_and_asked_for_anew() -> None
     proposal = asked_for(again)
     assert proposal is not None
     assert (proposal.before.weight, proposal.after.weight) == (10, 50)
+
+
+def test_what_gateways_refuse_is_taken_back_though_a_raise_is_due() -> None:
+    """Somebody who has the operator's account wrote another serving side; agents would refuse whatever begins there."""
+    routing = replace(watched().status.routing, serving=b.NEW, candidate=b.NEW)
+    seen = world(watched(routing=routing))
+    refused = RefusedRaise(routing.epoch, "CertificateMissing", "nobody has certified it")
+    sides = {"serving": b.OLD, "candidate": b.NEW, "weight": 10}
+    held = [replace(one, epoch=routing.epoch - 1, refused=refused, **sides) for one in seen.gateways]
+    found = routed(decide(b.migration(State.CANARY, step=1), replace(seen, gateways=tuple(held)), b.NOON))
+    assert found is not None
+    assert (found.serving, found.weight, found.epoch, found.certificate) == (b.OLD, 10, routing.epoch + 1, None)
+
+
+@pytest.mark.parametrize("state", [State.ROLLING_BACK, State.UNWINDING])
+def test_what_is_taken_back_goes_at_once_though_gateways_refuse_what_the_index_says(state: State) -> None:
+    """No vote is waited for, and no share is written again that is to end."""
+    routing = replace(watched().status.routing, serving=b.NEW, candidate=None)
+    seen = world(watched(routing=routing))
+    refused = RefusedRaise(routing.epoch, "CertificateMissing", "nobody has certified it")
+    sides = {"serving": b.OLD, "candidate": b.NEW, "weight": 100}
+    held = [replace(one, epoch=routing.epoch - 1, refused=refused, **sides) for one in seen.gateways]
+    found = routed(decide(b.migration(state), replace(seen, gateways=tuple(held)), b.NOON))
+    assert found is not None
+    assert (found.serving, found.weight, found.epoch, found.certificate) == (b.OLD, 0, routing.epoch + 1, None)
+
+
+def test_one_that_has_ended_takes_no_share_from_another_s_candidate() -> None:
+    index = watched(50)
+    held = replace(index, status=replace(index.status, active_migration=Holder("next", "uid-next")))
+    seen = world(held)
+    refused = RefusedRaise(held.status.routing.epoch, "CertificateExpired", "it was to be used until noon")
+    late = [replace(one, epoch=held.status.routing.epoch - 1, weight=10, refused=refused) for one in seen.gateways]
+    verdict = decide(b.migration(State.ROLLED_BACK), replace(seen, gateways=tuple(late)), b.NOON)
+    found = routed(verdict)
+    assert found is None or found == held.status.routing
 
 
 def test_the_way_back_ends_only_by_certificate() -> None:

@@ -27,6 +27,8 @@ from reembed.core.triggers import Finding
 
 # Nothing more is asked for.
 _OVER = FINISHED | {State.ROLLING_BACK, State.UNWINDING}
+# The candidate keeps no share, whoever gave it one.
+_TAKEN_BACK = _OVER - {State.SUCCEEDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,11 @@ def allowed(migration: Migration, index: SeenIndex, wanted: IndexStatus, seen: S
     if not votes(index):
         return wanted
     now, need = index.status.routing, routed(index, wanted, seen)
-    refused = _refused(now, seen)
-    if refused is not None and wanted.routing.epoch == now.epoch:
-        return replace(wanted, routing=replace(refused, epoch=_newest(now, seen) + 1))
+    refused = _refused(now, seen) if _may_correct(migration, index) else None
+    # Also before a raise: whoever votes on it asks gateways where it begins. What only takes needs no such help.
+    if refused is not None and (need is not None or wanted.routing.epoch == now.epoch):
+        weight = 0 if migration.status.state in _TAKEN_BACK else refused.weight
+        return replace(wanted, routing=replace(refused, epoch=_newest(now, seen) + 1, weight=weight))
     if need is None:
         kept = now.certificate if (wanted.routing.weight, wanted.routing.epoch) == (now.weight, now.epoch) else None
         return replace(wanted, routing=replace(wanted.routing, certificate=kept, epoch=_above(now, wanted, seen)))
@@ -177,6 +181,12 @@ def _refused(now: Routing, seen: Seen) -> Routing | None:
         return None
     least = min(found, key=lambda one: one.weight)
     return Routing(now.epoch, least.serving, least.candidate, least.weight)
+
+
+def _may_correct(migration: Migration, index: SeenIndex) -> bool:
+    """Return whether nobody else holds the index: one that has ended says nothing of another's candidate."""
+    holder = index.status.active_migration
+    return holder is None or holder.uid == migration.meta.uid
 
 
 def _newest(now: Routing, seen: Seen) -> int:
