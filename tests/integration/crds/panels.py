@@ -20,6 +20,12 @@ AGENTS = panels.agents()
 ME, OTHER = "memory-analyst", "pattern-learner"
 GC = "system:serviceaccount:kube-system:generic-garbage-collector"
 DRY = "--dry-run=server"
+# What the schema asks of a kind.
+_CHANGES: dict[Kind | None, tuple[tuple[str, str], ...]] = {
+    Kind.TUNING: (("parallelism", "2"),),
+    Kind.RECOVER: (("pod", "new-0"), ("pool", "new"), ("poolUid", "uid-new")),
+    Kind.CORRECT: (("drift", "PodDrift"), ("pod", "new-0"), ("pool", "new")),
+}
 
 
 def install(kubectl: Kubectl) -> Kubectl:
@@ -60,7 +66,7 @@ def panel_object(name: str) -> Object:
 def decision(proposer: str, epoch: int = 5, kind: Kind | None = None) -> Object:
     """Return a Decision; an agent's is about memory, unless something else is said."""
     raising = panels.raising(10, 50, epoch)
-    by_agent = replace(raising, kind=Kind.MEMORY, after=raising.before, change=(("pool", "new"),))
+    by_agent = replace(raising, kind=Kind.MEMORY, after=raising.before, change=_CHANGES.get(kind, (("pool", "new"),)))
     proposal = raising if proposer == "operator" else by_agent
     made = render_decision(replace(proposal, kind=kind or proposal.kind), "unused", proposer)
     del made["metadata"]["namespace"]

@@ -76,5 +76,5 @@ async def test_an_agent_becomes_ready_beats_and_ends_in_order(
         assert lease is not None
         assert secret is not None
         assert len(lease["metadata"]["annotations"][ANNOTATION_KEY]) == 44
-        assert set(secret["data"]) == {"key", "anchor", "version"}
+        assert set(secret["data"]) == {"key", "anchor", "version", "vows"}
         await asyncio.sleep(0.3)
