@@ -4,7 +4,8 @@ Meanwhile the release is upgraded, and the upgrade is taken back.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from demo.install import Release
 from demo.migration import Disturbance
@@ -25,7 +26,7 @@ async def test_a_candidate_that_dies_while_it_awaits_approval_is_taken_back_with
 
     async with hooking.weights(kubectl) as weights:
         outcome = await story.when_it_migrates_by_slices_impatiently(
-            [upgraded(release, "Backfilling"), taken_back(release, "Canary"), loses_candidate(story.world)]
+            [*upgraded_and_taken_back(release), loses_candidate(story.world)]
         )
 
     assert states(outcome)[-3:] == ["Canary", "RollingBack", "RolledBack"]
@@ -52,21 +53,31 @@ async def test_a_candidate_that_dies_while_it_awaits_approval_is_taken_back_with
     hooking.then_every_run_was_repeated_with_one_key(heard, uid, [*runs, "2/Rollback/on-call"])
 
 
-def upgraded(release: Release, state: str) -> Disturbance:
-    """Have the whole release upgraded in the middle of a state: both operators are replaced."""
-    return Disturbance(
-        name=f"release upgraded in {state}",
-        when=lambda migration: well_into(migration.get("status", {}), state),
-        act=lambda: release.upgrade("operator.podAnnotations.story", "upgraded"),
-    )
+def upgraded_and_taken_back(release: Release) -> list[Disturbance]:
+    """Have the release upgraded before queries move, and the upgrade undone in Canary: each replaces both operators."""
+    done = asyncio.Event()
+
+    async def upgrade() -> None:
+        await release.upgrade("operator.podAnnotations.story", "upgraded")
+        done.set()
+
+    async def take_back() -> None:
+        await done.wait()
+        await release.roll_back()
+
+    return [
+        Disturbance("release upgraded", _queries_will_move, upgrade),
+        Disturbance("release rolled back in Canary", _queries_move, take_back),
+    ]
 
 
-def taken_back(release: Release, state: str) -> Disturbance:
-    return Disturbance(
-        name=f"release rolled back in {state}",
-        when=lambda migration: well_into(migration.get("status", {}), state),
-        act=release.roll_back,
-    )
+def _queries_will_move(migration: Mapping[str, Any]) -> bool:
+    # A backfill of few documents is over between two looks.
+    return migration.get("status", {}).get("state") in {"Backfilling", "Indexing", "Evaluating"}
+
+
+def _queries_move(migration: Mapping[str, Any]) -> bool:
+    return well_into(migration.get("status", {}), "Canary")
 
 
 async def then_another_attempt_can_be_begun_and_aborted(story: Story) -> None:
