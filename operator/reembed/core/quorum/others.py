@@ -46,13 +46,10 @@ def loads_target(proposal: Proposal, evidence: Evidence, now: datetime) -> Findi
 
 def needs_memory(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | None:
     """Find that no pod of the pool is short of memory by the agent's own look, or about to be."""
-    pool = objects_of(evidence).pools.get(dict(proposal.change).get("pool", ""))
-    if pool is None:
-        return Finding("PoolMissing", "the pool that it names is not there")
-    pods = evidence.pods.get(pool.meta.name)
-    found = _other_pool(proposal, pool) or measured.stale(f"pods of {pool.meta.name!r}", pods, now)
-    if found is not None or pods is None:
-        return found
+    named = _named(proposal, evidence, now)
+    if isinstance(named, Finding):
+        return named
+    pool, pods = named
     used = max((one.memory for one in pods.answers.values() if one.memory is not None), default=None)
     if used is None:
         return Finding("MemoryNotMeasured", "no pod of the pool says what memory it uses")
@@ -68,14 +65,10 @@ def unwell(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding | N
     if "reason" in said:
         text = "a migration that was taken back begins anew by its user's word alone: kubectl reembed retry"
         return Finding("NotRecoverable", text)
-    pool = objects_of(evidence).pools.get(said.get("pool", ""))
-    if pool is None:
-        return Finding("PoolMissing", "the pool that it names is not there")
-    pods = evidence.pods.get(pool.meta.name)
-    found = _other_pool(proposal, pool) or measured.stale(f"pods of {pool.meta.name!r}", pods, now)
-    if found is not None or pods is None:
-        return found
-    return _well(said.get("pod", ""), pool, pods)
+    named = _named(proposal, evidence, now)
+    if isinstance(named, Finding):
+        return named
+    return _well(said.get("pod", ""), *named)
 
 
 def _well(pod: str, pool: PoolObject, pods: Pods) -> Finding | None:
@@ -229,6 +222,16 @@ def few_change(proposal: Proposal, evidence: Evidence, now: datetime) -> Finding
         f"{len(changed)} members change at once, above the {active.faulty} that may be faulty; change fewer at a time"
     )
     return Finding("TooManyChange", text)
+
+
+def _named(proposal: Proposal, evidence: Evidence, now: datetime) -> tuple[PoolObject, Pods] | Finding:
+    """Return the pool that a proposal names and what its pods answered lately, or what is wrong with either."""
+    pool = objects_of(evidence).pools.get(dict(proposal.change).get("pool", ""))
+    if pool is None:
+        return Finding("PoolMissing", "the pool that it names is not there")
+    name = pool.meta.name
+    wrong = _other_pool(proposal, pool) or measured.stale(f"pods of {name!r}", evidence.pods.get(name), now)
+    return (pool, evidence.pods[name]) if wrong is None else wrong
 
 
 def _other_pool(proposal: Proposal, pool: PoolObject, **more: str) -> Finding | None:
